@@ -1,0 +1,124 @@
+"""The oracle itself, against stock Keras computing in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import cases, numerics
+from tf_optim import reference
+
+pytestmark = pytest.mark.both_flavours
+
+
+def single(value):
+    """The float32 nearest to a float; stock takes some through float32."""
+    return float(np.float32(value)) if isinstance(value, float) else value
+
+
+LEARNING_RATE = single(0.01)
+
+
+def stock(case, **common):
+    arguments = {**case.hyper, **case.arguments}
+    return getattr(tf.keras.optimizers, case.name)(
+        LEARNING_RATE, **{k: single(v) for k, v in arguments.items()}, **common
+    )
+
+
+def hyper(case):
+    return {key: single(value) for key, value in case.hyper.items()}
+
+
+def start(case, shape):
+    return np.random.default_rng(0).normal(size=shape), {
+        slot.name: np.full(shape, slot.initial) for slot in case.slots
+    }
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=str)
+def test_reference_is_stock_in_float64(case):
+    p, slots = start(case, (5, 3))
+    variable = tf.Variable(p)
+    optimizer = stock(case)
+    rng = np.random.default_rng(1)
+    for iterations in range(30):
+        grad = rng.normal(size=p.shape)
+        optimizer.apply_gradients([(tf.constant(grad), variable)])
+        p, slots = reference.step(
+            case.name, p, slots, grad, hyper(case), LEARNING_RATE, iterations
+        )
+        np.testing.assert_allclose(variable.numpy(), p, rtol=1e-11)
+
+
+@pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+def test_common_tail_is_stock_in_float64(case):
+    p, slots = start(case, (7,))
+    variable = tf.Variable(p)
+    clip_value, decay = single(0.4), single(0.1)
+    optimizer = stock(case, clipvalue=clip_value, weight_decay=decay)
+    rng = np.random.default_rng(2)
+    for iterations in range(5):
+        grad = rng.normal(size=p.shape)
+        optimizer.apply_gradients([(tf.constant(grad * 0.5), variable)])
+        p, slots = reference.step(
+            case.name,
+            p,
+            slots,
+            grad,
+            hyper(case),
+            LEARNING_RATE,
+            iterations,
+            gradient_scale=0.5,
+            clip_value=clip_value,
+            weight_decay=decay,
+        )
+        np.testing.assert_allclose(variable.numpy(), p, rtol=1e-11)
+
+
+def test_sum_duplicates():
+    rows, summed = reference.sum_duplicates(
+        np.array([[1, 2], [10, 20], [100, 200]], np.float32), [7, 3, 7]
+    )
+    np.testing.assert_array_equal(rows, [3, 7])
+    np.testing.assert_array_equal(summed, [[10, 20], [101, 202]])
+
+
+@pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+def test_lazy_changes_only_its_rows_and_dense_is_the_dense_gradient(case):
+    rng = np.random.default_rng(3)
+    var, slots, _ = numerics.draw(rng, case, (6, 2), "float64")
+    grad = rng.normal(size=(4, 2))
+    indices = [4, 1, 4, 4]
+    whole = np.zeros_like(var)
+    whole[1], whole[4] = grad[1], grad[0] + grad[2] + grad[3]
+    after, after_slots = reference.step(
+        case.name, var, slots, whole, case.hyper, 0.1, 3
+    )
+    arguments = (case.name, var, slots, grad, case.hyper, 0.1, 3)
+    dense, dense_slots = reference.sparse_step(
+        *arguments, indices=indices, mode="dense"
+    )
+    lazy, lazy_slots = reference.sparse_step(*arguments, indices=indices)
+    np.testing.assert_allclose(dense, after, rtol=1e-14)
+    for key, value in slots.items():
+        np.testing.assert_allclose(dense_slots[key], after_slots[key], rtol=1e-14)
+        np.testing.assert_array_equal(
+            lazy_slots[key][[0, 2, 3, 5]], value[[0, 2, 3, 5]]
+        )
+    if case.optimizer.elementwise:
+        np.testing.assert_allclose(lazy[[1, 4]], after[[1, 4]], rtol=1e-14)
+    np.testing.assert_array_equal(lazy[[0, 2, 3, 5]], var[[0, 2, 3, 5]])
+
+
+def test_every_optimizer_of_the_table_has_a_reference():
+    assert {row.name for row in cases.OPTIMIZERS} == set(reference.RULES)
+
+
+@pytest.mark.parametrize("case", cases.CASES, ids=str)
+def test_nan_reaches_variable_and_slots(case):
+    var, slots, grad = numerics.draw(np.random.default_rng(4), case, (3,), "float64")
+    grad[1] = np.nan
+    var, slots = reference.step(case.name, var, slots, grad, case.hyper, 0.1, 0)
+    assert np.isnan(var[1]) and not np.isnan(var[[0, 2]]).any()
+    for value in slots.values():
+        assert np.isnan(value[1]) and not np.isnan(value[[0, 2]]).any()

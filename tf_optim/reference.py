@@ -1,0 +1,165 @@
+"""What each optimizer computes: float64 NumPy, written from the papers.
+
+This is the oracle of the tests and of the benchmark's correctness check. It
+shares nothing with the C++: no blocks, no coefficients worked out in advance,
+no storage types. A rule is one function
+
+    rule(p, slots, g, hyper, learning_rate, t) -> (p, slots)
+
+over whole arrays, where `t` counts steps from 1 and an optional slot that is
+absent from `slots` switches its option off. Everything that optimizers have in
+common (gradient scale, clipping, weight decay, sparse gradients) is around the
+rules, once.
+"""
+
+import numpy as np
+
+
+def rmsprop(p, slots, g, hyper, learning_rate, t):
+    """Hinton, 2012, lecture 6; centered as in Graves, 2013, section 2.3."""
+    del t
+    rho = hyper["rho"]
+    new = {"velocity": rho * slots["velocity"] + (1 - rho) * g**2}
+    variance = new["velocity"]
+    if "average_gradient" in slots:
+        mean = rho * slots["average_gradient"] + (1 - rho) * g
+        new["average_gradient"] = mean
+        # A variance is never negative; rounding would make it so.
+        variance = np.maximum(variance - mean**2, 0.0)
+    update = learning_rate * g / np.sqrt(variance + hyper["epsilon"])
+    if "momentum" in slots:
+        update = hyper["momentum"] * slots["momentum"] + update
+        new["momentum"] = update
+    return p - update, new
+
+
+def adam(p, slots, g, hyper, learning_rate, t):
+    """Kingma and Ba, 2015, section 2, last paragraph; AMSGrad: Reddi, 2018."""
+    b1, b2 = hyper["beta_1"], hyper["beta_2"]
+    new = {
+        "momentum": b1 * slots["momentum"] + (1 - b1) * g,
+        "velocity": b2 * slots["velocity"] + (1 - b2) * g**2,
+    }
+    second = new["velocity"]
+    if "velocity_hat" in slots:
+        second = np.maximum(slots["velocity_hat"], second)
+        new["velocity_hat"] = second
+    alpha = learning_rate * np.sqrt(1 - b2**t) / (1 - b1**t)
+    return p - alpha * new["momentum"] / (np.sqrt(second) + hyper["epsilon"]), new
+
+
+RULES = {
+    "RMSprop": rmsprop,
+    "Adam": adam,
+}
+
+
+def step(
+    name,
+    var,
+    slots,
+    grad,
+    hyper,
+    learning_rate,
+    iterations,
+    *,
+    gradient_scale=1.0,
+    clip_value=np.inf,
+    weight_decay=0.0,
+):
+    """One dense step of the optimizer `name`.
+
+    Args:
+      name: a key of `RULES`.
+      var: the variable, any float type.
+      slots: dict of slot name to array. An optional slot that is absent means
+        that its option (amsgrad, centered, momentum) is off.
+      grad: the gradient, of the shape of `var`.
+      hyper: dict of hyperparameter name to float.
+      learning_rate: float.
+      iterations: steps done before this one.
+      gradient_scale: the gradient is multiplied by it first.
+      clip_value: the scaled gradient is clipped to [-clip_value, clip_value].
+      weight_decay: `var` loses learning_rate * weight_decay * var first.
+
+    Returns:
+      `(var, slots)` after the step, in float64; the arguments are unchanged.
+    """
+    # float() because np.float32 scalars would pull arithmetic down with them.
+    learning_rate = float(learning_rate)
+    hyper = {key: float(value) for key, value in hyper.items()}
+    p = np.asarray(var, np.float64)
+    slots = {key: np.asarray(value, np.float64) for key, value in slots.items()}
+    with np.errstate(all="ignore"):  # NaN and Inf go where arithmetic takes them
+        g = np.asarray(grad, np.float64) * float(gradient_scale)
+        g = np.clip(g, -float(clip_value), float(clip_value))
+        if weight_decay:  # 0 * Inf is not "no decay"
+            p = p - learning_rate * float(weight_decay) * p
+        return RULES[name](p, slots, g, hyper, learning_rate, int(iterations) + 1)
+
+
+def sum_duplicates(values, indices):
+    """Sums the rows of `values` that share an index.
+
+    Returns:
+      `(unique_ids, summed)`: the ids in ascending order and, in float64, the
+      sum of the rows of each.
+    """
+    values = np.asarray(values, np.float64)
+    unique_ids, position = np.unique(np.asarray(indices), return_inverse=True)
+    summed = np.zeros((len(unique_ids),) + values.shape[1:])
+    with np.errstate(all="ignore"):
+        np.add.at(summed, position, values)
+    return unique_ids, summed
+
+
+def sparse_step(
+    name,
+    var,
+    slots,
+    grad,
+    hyper,
+    learning_rate,
+    iterations,
+    *,
+    indices,
+    mode="lazy",
+    **common,
+):
+    """One step with the rows `grad` of the gradient at `indices`.
+
+    Args:
+      indices: row numbers of `var`, one for each row of `grad`; may repeat.
+      mode: "lazy": only these rows of the variable and its slots change.
+        "dense": what the equivalent dense gradient does.
+      **common: `gradient_scale`, `clip_value`, `weight_decay` as in `step`.
+
+    Returns:
+      As `step`.
+    """
+    var = np.asarray(var, np.float64)
+    slots = {key: np.asarray(value, np.float64) for key, value in slots.items()}
+    rows, summed = sum_duplicates(grad, indices)
+    if mode == "dense":
+        whole = np.zeros(var.shape)
+        whole[rows] = summed
+        return step(name, var, slots, whole, hyper, learning_rate, iterations, **common)
+    if mode != "lazy":
+        raise ValueError(f"mode must be 'lazy' or 'dense'. Received: {mode!r}.")
+    new_rows, new_slot_rows = step(
+        name,
+        var[rows],
+        {key: value[rows] for key, value in slots.items()},
+        summed,
+        hyper,
+        learning_rate,
+        iterations,
+        **common,
+    )
+    new_var = var.copy()
+    new_var[rows] = new_rows
+    new_slots = {}
+    for key, value in slots.items():
+        new_slots[key] = value.copy()
+        new_slots[key][rows] = new_slot_rows[key]
+    return new_var, new_slots
