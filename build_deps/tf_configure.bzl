@@ -1,0 +1,87 @@
+"""The repositories that ./configure.sh describes: @tensorflow, @highway, @pybind11, @python."""
+
+_HEADERS = """\
+cc_library(
+    name = "{name}",
+    hdrs = glob({patterns}, exclude = {exclude}),
+    defines = {defines},
+    includes = ["include"],
+    linkopts = {linkopts},
+    visibility = ["//visibility:public"],
+    deps = {deps},
+)
+"""
+
+_PYTHON_SH = """\
+#!/bin/bash
+# The configured Python with this checkout's package, in the folder the user called Bazel from.
+cd "${{BUILD_WORKING_DIRECTORY:-{workspace}}}" || exit
+PYTHONPATH="{workspace}${{PYTHONPATH:+:$PYTHONPATH}}" exec "{python}" "$@"
+"""
+
+def _fact(ctx, name):
+    value = ctx.os.environ.get("TF_OPTIM_" + name, "")
+    if not value:
+        fail("TF_OPTIM_%s is not set. Run ./configure.sh first." % name)
+    return value
+
+def _headers(ctx, patterns, exclude = [], defines = [], linkopts = [], deps = [], more = ""):
+    """One cc_library; its headers come as system headers, so their warnings do not show."""
+    ctx.file("BUILD", more + _HEADERS.format(
+        name = ctx.name,
+        patterns = repr(patterns),
+        exclude = repr(exclude),
+        defines = repr(defines),
+        linkopts = repr(linkopts),
+        deps = repr(deps),
+    ))
+
+def _tensorflow_impl(ctx):
+    flags = _fact(ctx, "TF_COPTS").split(" ")
+    ctx.symlink(_fact(ctx, "TF_INCLUDE"), "include")
+    ctx.file("defs.bzl", "TF_VERSION = %s\n" % repr(_fact(ctx, "TF_VERSION")))
+    _headers(
+        ctx,
+        patterns = ["include/**"],
+        exclude = ["include/external/**", "include/**/*.bin"],
+        defines = [flag[2:] for flag in flags if flag.startswith("-D")],
+        linkopts = _fact(ctx, "TF_LINKOPTS").split(" "),
+    )
+
+def _highway_impl(ctx):
+    ctx.symlink(_fact(ctx, "HIGHWAY_INCLUDE") + "/hwy", "include/hwy")
+    _headers(ctx, patterns = ["include/**/*.h"])
+
+def _pybind11_impl(ctx):
+    ctx.symlink(_fact(ctx, "PYBIND11_INCLUDE"), "include")
+    _headers(ctx, patterns = ["include/**/*.h"], deps = ["@python"])
+
+def _python_impl(ctx):
+    ctx.symlink(_fact(ctx, "PYTHON_INCLUDE"), "include")
+    ctx.file("python.sh", _PYTHON_SH.format(
+        python = _fact(ctx, "PYTHON"),
+        workspace = ctx.path(Label("//:WORKSPACE")).dirname,
+    ))
+    _headers(
+        ctx,
+        patterns = ["include/**/*.h"],
+        more = 'exports_files(["python.sh"])\n\n',
+    )
+
+def _repository(implementation, facts):
+    return repository_rule(
+        implementation = implementation,
+        environ = ["TF_OPTIM_" + fact for fact in facts],
+        local = True,
+    )
+
+_tensorflow = _repository(_tensorflow_impl, ["TF_INCLUDE", "TF_VERSION", "TF_COPTS", "TF_LINKOPTS"])
+_highway = _repository(_highway_impl, ["HIGHWAY_INCLUDE"])
+_pybind11 = _repository(_pybind11_impl, ["PYBIND11_INCLUDE"])
+_python = _repository(_python_impl, ["PYTHON_INCLUDE", "PYTHON"])
+
+def tf_configure():
+    _tensorflow(name = "tensorflow")
+    _highway(name = "highway")
+    _pybind11(name = "pybind11")
+    _python(name = "python")

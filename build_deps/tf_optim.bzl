@@ -1,0 +1,86 @@
+"""The rules of this package: how our C++ is compiled, and once per instruction set where it counts."""
+
+# The same bits on every instruction set: no contraction of a*b+c into one rounding.
+COPTS = [
+    "-O3",
+    "-std=c++17",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+]
+
+_AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"]
+_AVX512 = _AVX2 + ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd"]
+
+# Scalar is plain C++, one number at a time; Baseline is SIMD that every machine has.
+_ISA_COPTS = {
+    "Scalar": [],
+    "Baseline": [],
+    "Avx2": _AVX2,
+    "Avx512": _AVX512,
+}
+
+def tf_optim_library(name, copts = [], **kwargs):
+    """A cc_library with our flags, linked whole: registrations are found by nobody's name."""
+    native.cc_library(
+        name = name,
+        alwayslink = True,
+        copts = COPTS + copts,
+        linkstatic = True,
+        visibility = ["//visibility:public"],
+        **kwargs
+    )
+
+def tf_optim_headers(name, deps, exclude = []):
+    """A library of this folder's headers, and `name`_alone, which compiles each with nothing before it."""
+    headers = native.glob(["*.h"], exclude = exclude)
+    tf_optim_library(
+        name = name,
+        hdrs = headers,
+        deps = deps,
+    )
+    sources = []
+    for header in headers:
+        source = header.replace(".h", "_alone.cc")
+        sources.append(source)
+        native.genrule(
+            name = "make_" + source,
+            outs = [source],
+            cmd = "echo '#include \"%s/%s\"' > $@" % (native.package_name(), header),
+        )
+    tf_optim_library(
+        name = name + "_alone",
+        srcs = sources,
+        deps = [":" + name],
+    )
+
+def tf_optim_isa_libraries(name, srcs, deps):
+    """Compiles `srcs` once per instruction set; the program picks one when it runs."""
+    for isa, copts in _ISA_COPTS.items():
+        tf_optim_library(
+            name = "%s_%s" % (name, isa.lower()),
+            srcs = srcs,
+            copts = copts + ["-DTFO_ISA=" + isa],
+            deps = deps,
+        )
+    native.cc_library(
+        name = name,
+        visibility = ["//visibility:public"],
+        deps = select({
+            "@platforms//cpu:x86_64": [":%s_%s" % (name, isa.lower()) for isa in _ISA_COPTS],
+            "//conditions:default": [":%s_scalar" % name, ":%s_baseline" % name],
+        }),
+    )
+
+def tf_optim_shared_library(name, deps):
+    """A .so that lies in site-packages/tf_optim, beside TensorFlow's own folder."""
+    native.cc_binary(
+        name = name,
+        linkopts = ["-Wl,-rpath,'$$ORIGIN/../tensorflow'"],
+        linkshared = True,
+        visibility = ["//visibility:public"],
+        deps = deps,
+    )
