@@ -1,0 +1,42 @@
+// Makes a rule's kernels for the instruction set this file is compiled for.
+#ifndef TF_OPTIM_CC_CPU_INSTANTIATE_H_
+#define TF_OPTIM_CC_CPU_INSTANTIATE_H_
+
+#include "cc/cpu/kernels.h"
+#include "cc/drivers/rows_cpu.h"
+
+namespace tf_optim {
+
+template <class IsaTag, class Rule, class T>
+inline constexpr CpuKernels<Rule, T> kKernels = {
+    &UpdateDense<IsaTag, Rule, T>, &UpdateLazyRows<IsaTag, Rule, T>,
+    &UpdateAllRows<IsaTag, Rule, T>};
+
+template <class IsaTag, class Rule>
+const void* KernelsForStorage(Storage storage) {
+  switch (storage) {
+    case Storage::kFloat32:
+      return &kKernels<IsaTag, Rule, float>;
+    case Storage::kFloat64:
+      return &kKernels<IsaTag, Rule, double>;
+    case Storage::kFloat16:
+      return &kKernels<IsaTag, Rule, Float16>;
+    case Storage::kBFloat16:
+      return &kKernels<IsaTag, Rule, BFloat16>;
+  }
+  return nullptr;
+}
+
+template <class IsaTag, class... Rules>
+const void* KernelTable<IsaTag, Variants<Rules...>>::Find(uint32_t slot_mask,
+                                                          Storage storage) {
+  const void* found = nullptr;
+  ((slot_mask == SlotMask<Rules>() &&
+    (found = KernelsForStorage<IsaTag, Rules>(storage))) ||
+   ...);
+  return found;
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_CPU_INSTANTIATE_H_

@@ -1,0 +1,155 @@
+// Rows of a table, named by sorted ids. Compiled once per instruction set.
+//
+// Repeated ids: their gradients are added in the order of `indices`, in the
+// computation type, before anything else sees them. A row is updated by one
+// call, whichever thread makes it, so the bits depend on neither threads nor
+// the instruction set.
+//
+// Prefetch: a table row is a cache miss in each of its streams. The keys say
+// which rows come next, so their lines are asked for some rows ahead.
+#ifndef TF_OPTIM_CC_DRIVERS_ROWS_CPU_H_
+#define TF_OPTIM_CC_DRIVERS_ROWS_CPU_H_
+
+#include <algorithm>
+
+#include "cc/drivers/spans_cpu.h"
+
+namespace tf_optim {
+
+inline constexpr int64_t kPrefetchRows = 8;
+inline constexpr int64_t kPrefetchBytes = 1024;  // of a row, the rest follows
+inline constexpr int64_t kCacheLine = 64;
+inline constexpr int64_t kSumBlock = 256;  // elements, small enough for L1
+
+template <class Isa, class T>
+HWY_INLINE void PrefetchRow(const T* row, int64_t width) {
+  const int64_t bytes =
+      std::min<int64_t>(width * static_cast<int64_t>(sizeof(T)),
+                        kPrefetchBytes);
+  const char* p = reinterpret_cast<const char*>(row);
+  for (int64_t b = 0; b < bytes; b += kCacheLine) __builtin_prefetch(p + b, 1);
+  __builtin_prefetch(p + bytes - 1, 1);  // an unaligned row ends one line later
+}
+
+template <class Isa, class Rule, class T>
+HWY_INLINE void PrefetchId(const Variable<Rule, T>& variable, const T* grad,
+                           int64_t width, const SortedIds& ids, int64_t i) {
+  const int64_t element = ids.id(i) * width;
+  PrefetchRow<Isa>(grad + ids.position(i) * width, width);
+  if (i > 0 && ids.id(i - 1) == ids.id(i)) return;
+  PrefetchRow<Isa>(variable.var + element, width);
+  for (ComputeType<T>* slot : variable.slots) {
+    if (slot != nullptr) PrefetchRow<Isa>(slot + element, width);
+  }
+}
+
+// sum[0, size) = the gradient columns [column, column + size) of sorted
+// positions [begin, end), added in that order.
+template <class Isa, class T>
+HWY_INLINE void SumGradients(const T* grad, int64_t width, int64_t column,
+                             int64_t size, const SortedIds& ids, int64_t begin,
+                             int64_t end, ComputeType<T>* sum) {
+  using In = Lanes<Isa, T>;
+  using Out = Lanes<Isa, ComputeType<T>>;
+  constexpr int64_t kLanes = In::kLanes;
+  const auto row = [&](int64_t i) {
+    return grad + ids.position(i) * width + column;
+  };
+  const auto add = [&](const T* a, const T* b, int64_t j, auto... count) {
+    const auto left = a != nullptr ? In::Load(a + j, count...)
+                                   : Out::Load(sum + j, count...);
+    Out::Store(left + In::Load(b + j, count...), sum + j, count...);
+  };
+  for (int64_t i = begin + 1; i < end; ++i) {
+    const T* first = i == begin + 1 ? row(begin) : nullptr;
+    const T* next = row(i);
+    int64_t j = 0;
+    for (; j + kLanes <= size; j += kLanes) add(first, next, j);
+    if (j < size) add(first, next, j, size - j);
+  }
+}
+
+// Updates the row of sorted positions [begin, end), which share one id.
+template <class Isa, class Rule, class T>
+HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable, const T* grad,
+                          int64_t width, const SortedIds& ids, int64_t begin,
+                          int64_t end,
+                          const CoefficientsOf<Rule, T>& coefficients) {
+  const int64_t element = ids.id(begin) * width;
+  if (end - begin == 1) {
+    const T* row = grad + ids.position(begin) * width;
+    UpdateSpan<Isa, Rule, T>(variable, element, width,
+                             GradientInMemory<Isa, T>{row}, coefficients);
+    return;
+  }
+  ComputeType<T> sum[kSumBlock];
+  for (int64_t column = 0; column < width; column += kSumBlock) {
+    const int64_t size = std::min(kSumBlock, width - column);
+    SumGradients<Isa>(grad, width, column, size, ids, begin, end, sum);
+    UpdateSpan<Isa, Rule, T>(variable, element + column, size,
+                             GradientInMemory<Isa, ComputeType<T>>{sum},
+                             coefficients);
+  }
+}
+
+// The end of the run of equal ids that begins at sorted position i.
+template <class Isa>
+HWY_INLINE int64_t RunEnd(const SortedIds& ids, int64_t i) {
+  int64_t end = i + 1;
+  while (end < ids.count && ids.id(end) == ids.id(i)) ++end;
+  return end;
+}
+
+template <class Isa, class Rule, class T>
+void UpdateLazyRows(const Variable<Rule, T>& variable, const T* grad,
+                    int64_t width, const SortedIds& ids, int64_t begin,
+                    int64_t end, const CoefficientsOf<Rule, T>& coefficients) {
+  // A run belongs to the range in which it begins.
+  while (begin > 0 && begin < end && ids.id(begin) == ids.id(begin - 1)) {
+    ++begin;
+  }
+  int64_t prefetched = begin;
+  for (int64_t i = begin; i < end;) {
+    const int64_t run_end = RunEnd<Isa>(ids, i);
+    const int64_t ahead = std::min(ids.count, run_end + kPrefetchRows);
+    for (; prefetched < ahead; ++prefetched) {
+      PrefetchId<Isa, Rule, T>(variable, grad, width, ids, prefetched);
+    }
+    UpdateRow<Isa, Rule, T>(variable, grad, width, ids, i, run_end,
+                            coefficients);
+    i = run_end;
+  }
+}
+
+template <class Isa, class Rule, class T>
+void UpdateAllRows(const Variable<Rule, T>& variable, const T* grad,
+                   int64_t width, const SortedIds& ids, int64_t begin,
+                   int64_t end, const CoefficientsOf<Rule, T>& coefficients) {
+  int64_t low = 0, high = ids.count;  // the first sorted id >= begin
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (ids.id(middle) < begin) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  int64_t row = begin;
+  const auto update_idle_rows = [&](int64_t until) {
+    UpdateSpan<Isa, Rule, T>(variable, row * width, (until - row) * width,
+                             ZeroGradient<Isa, T>{}, coefficients);
+  };
+  for (int64_t i = low; i < ids.count && ids.id(i) < end;) {
+    const int64_t run_end = RunEnd<Isa>(ids, i);
+    update_idle_rows(ids.id(i));
+    UpdateRow<Isa, Rule, T>(variable, grad, width, ids, i, run_end,
+                            coefficients);
+    row = ids.id(i) + 1;
+    i = run_end;
+  }
+  update_idle_rows(end);
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_ROWS_CPU_H_

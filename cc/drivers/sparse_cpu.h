@@ -1,0 +1,93 @@
+// One step of a list of tables with sparse gradients, on the CPU: sort the ids
+// of every table, then update rows in parallel. Sorting checks every id before
+// anything is written.
+#ifndef TF_OPTIM_CC_DRIVERS_SPARSE_CPU_H_
+#define TF_OPTIM_CC_DRIVERS_SPARSE_CPU_H_
+
+#include <vector>
+
+#include "cc/drivers/chunks.h"
+#include "cc/drivers/dense_cpu.h"
+#include "cc/drivers/sort_ids.h"
+
+namespace tf_optim {
+
+enum class SparseMode {
+  kLazy,   // rows in `indices` only
+  kDense,  // every row, as if the gradient were dense
+};
+
+template <class Rule, class T, class Index>
+struct SparseItem {
+  Variable<Rule, T> variable;
+  const T* grad;  // [count, width]
+  const Index* indices;
+  int64_t count;
+  int64_t rows;
+  int64_t width;
+};
+
+// An id outside its table.
+struct BadIndex {
+  int64_t item = -1;  // -1: none
+  int64_t position = -1;
+};
+
+template <class Item>
+BadIndex SortItems(const std::vector<Item>& items,
+                   const ParallelFor& parallel_for,
+                   std::vector<IdSorter>* sorters) {
+  sorters->resize(items.size());
+  std::vector<int64_t> bad(items.size(), -1);
+  double ids = 0;
+  for (const Item& item : items) ids += static_cast<double>(item.count);
+  constexpr double kSortCost = 5;  // nanoseconds an id
+  const double cost = kSortCost * ids / static_cast<double>(items.size());
+  parallel_for(static_cast<int64_t>(items.size()), cost,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   bad[i] = (*sorters)[i].Sort(items[i].indices, items[i].count,
+                                               items[i].rows);
+                 }
+               });
+  for (size_t i = 0; i < bad.size(); ++i) {
+    if (bad[i] >= 0) return {static_cast<int64_t>(i), bad[i]};
+  }
+  return {};
+}
+
+template <class Rule, class T, class Index>
+void ApplySparse(const std::vector<SparseItem<Rule, T, Index>>& items,
+                 const std::vector<IdSorter>& sorters, SparseMode mode,
+                 const CoefficientsOf<Rule, T>& coefficients,
+                 const CpuKernels<Rule, T>& kernels,
+                 const ParallelFor& parallel_for) {
+  // Tables may differ in width: a chunk is about equally many elements in each.
+  constexpr int64_t kRowsPerChunk = 8;
+  Chunks chunks(kRowsPerChunk);
+  double elements = 0;
+  for (const auto& item : items) {
+    const int64_t rows = mode == SparseMode::kLazy ? item.count : item.rows;
+    chunks.Add(item.width > 0 ? rows : 0);
+    elements += static_cast<double>(rows) * static_cast<double>(item.width);
+  }
+  if (chunks.count() == 0) return;
+  constexpr double kRandomAccess = 2;  // dearer than a stream
+  const double cost = kRandomAccess *
+                      MemoryCost(elements * BytesPerElement<Rule, T>()) /
+                      static_cast<double>(chunks.count());
+  parallel_for(chunks.count(), cost, [&](int64_t first, int64_t last) {
+    const ScopedFlushDenormals flush;
+    chunks.ForEach(first, last, [&](size_t i, int64_t begin, int64_t end) {
+      const auto& item = items[i];
+      const auto& rows = mode == SparseMode::kLazy ? kernels.lazy_rows
+                                                   : kernels.all_rows;
+      rows(item.variable, item.grad, item.width, sorters[i].ids(), begin, end,
+           coefficients);
+    });
+  });
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_SPARSE_CPU_H_

@@ -1,0 +1,61 @@
+// TfOptim>ResourceApply<Name>: one step of a list of variables with dense
+// gradients, for any rule.
+#ifndef TF_OPTIM_CC_KERNELS_APPLY_OP_H_
+#define TF_OPTIM_CC_KERNELS_APPLY_OP_H_
+
+#include <vector>
+
+#include "cc/drivers/dense_cpu.h"
+#include "cc/kernels/step_op.h"
+
+namespace tf_optim {
+
+template <class AllVariants, class TfType>
+class ApplyOp : public StepOp {
+ public:
+  using T = typename StorageTypeOf<TfType>::type;
+
+  explicit ApplyOp(tensorflow::OpKernelConstruction* context)
+      : StepOp(context, TraitsOf(AllVariants()), /*sparse=*/false) {}
+
+  void Compute(tensorflow::OpKernelContext* context) override {
+    StepNumbers numbers;
+    OP_REQUIRES_OK(context,
+                   ReadNumbers(context, traits(), layout(), &numbers));
+    LockedVariables variables;
+    OP_REQUIRES_OK(context,
+                   variables.Acquire(
+                       context, traits(), layout(),
+                       tensorflow::DataTypeToEnum<TfType>::value, kSlotType<T>,
+                       Locking::kExclusive));
+    for (int i = 0; i < layout().count; ++i) {
+      OP_REQUIRES_OK(context,
+                     CheckDenseGradient(*variables.var(i),
+                                        context->input(layout().grad + i), i));
+    }
+    const bool found = VisitVariant(
+        AllVariants(), layout().slot_mask, [&](auto rule) {
+          Run<decltype(rule)>(context, numbers, &variables);
+        });
+    OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
+  }
+
+ private:
+  template <class Rule>
+  void Run(tensorflow::OpKernelContext* context, const StepNumbers& numbers,
+           LockedVariables* variables) {
+    std::vector<DenseItem<Rule, T>> items(layout().count);
+    for (int i = 0; i < layout().count; ++i) {
+      const tensorflow::Tensor& grad = context->input(layout().grad + i);
+      items[i] = {VariableAt<Rule, T>(i, numbers, variables),
+                  static_cast<const T*>(grad.data()), grad.NumElements()};
+    }
+    ApplyDense(items, Prepare<Rule, T>(numbers),
+               FindKernels<AllVariants, Rule, T>(isa()),
+               DeviceThreads(context));
+  }
+};
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_KERNELS_APPLY_OP_H_

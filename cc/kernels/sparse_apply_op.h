@@ -1,0 +1,89 @@
+// TfOptim>ResourceSparseApply<Name>: one step of a list of variables with
+// sparse gradients, for any rule.
+#ifndef TF_OPTIM_CC_KERNELS_SPARSE_APPLY_OP_H_
+#define TF_OPTIM_CC_KERNELS_SPARSE_APPLY_OP_H_
+
+#include <string>
+#include <vector>
+
+#include "cc/drivers/sparse_cpu.h"
+#include "cc/kernels/step_op.h"
+
+namespace tf_optim {
+
+template <class AllVariants, class TfType, class Index>
+class SparseApplyOp : public StepOp {
+ public:
+  using T = typename StorageTypeOf<TfType>::type;
+
+  explicit SparseApplyOp(tensorflow::OpKernelConstruction* context)
+      : StepOp(context, TraitsOf(AllVariants()), /*sparse=*/true) {
+    std::string mode;
+    OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
+    mode_ = mode == "dense" ? SparseMode::kDense : SparseMode::kLazy;
+  }
+
+  void Compute(tensorflow::OpKernelContext* context) override {
+    StepNumbers numbers;
+    OP_REQUIRES_OK(context,
+                   ReadNumbers(context, traits(), layout(), &numbers));
+    LockedVariables variables;
+    OP_REQUIRES_OK(
+        context,
+        variables.Acquire(context, traits(), layout(),
+                          tensorflow::DataTypeToEnum<TfType>::value,
+                          kSlotType<T>,
+                          use_locking() ? Locking::kExclusive
+                                        : Locking::kShared));
+    for (int i = 0; i < layout().count; ++i) {
+      const tensorflow::Tensor& var = *variables.var(i);
+      const tensorflow::Tensor& indices = context->input(layout().indices + i);
+      OP_REQUIRES_OK(context, CheckSparseGradient(
+                                  var, context->input(layout().grad + i),
+                                  indices, i));
+      OP_REQUIRES(context,
+                  KeyFits(var.dim_size(0), indices.dim_size(0)),
+                  TooManyKeysError(i, var.dim_size(0), indices.dim_size(0)));
+    }
+    const bool found = VisitVariant(
+        AllVariants(), layout().slot_mask, [&](auto rule) {
+          Run<decltype(rule)>(context, numbers, &variables);
+        });
+    OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
+  }
+
+ private:
+  template <class Rule>
+  void Run(tensorflow::OpKernelContext* context, const StepNumbers& numbers,
+           LockedVariables* variables) {
+    std::vector<SparseItem<Rule, T, Index>> items(layout().count);
+    for (int i = 0; i < layout().count; ++i) {
+      const tensorflow::Tensor& var = *variables->var(i);
+      const tensorflow::Tensor& grad = context->input(layout().grad + i);
+      const tensorflow::Tensor& indices = context->input(layout().indices + i);
+      const int64_t rows = var.dim_size(0);
+      items[i] = {VariableAt<Rule, T>(i, numbers, variables),
+                  static_cast<const T*>(grad.data()),
+                  static_cast<const Index*>(indices.data()),
+                  indices.NumElements(), rows,
+                  rows > 0 ? var.NumElements() / rows : 0};
+    }
+    const ParallelFor parallel_for = DeviceThreads(context);
+    std::vector<IdSorter> sorters;
+    const BadIndex bad = SortItems(items, parallel_for, &sorters);
+    if (bad.item >= 0) {
+      const auto& item = items[bad.item];
+      OP_REQUIRES_OK(context,
+                     BadIndexError(bad.item, bad.position, item.rows,
+                                   item.indices[bad.position]));
+    }
+    ApplySparse(items, sorters, mode_, Prepare<Rule, T>(numbers),
+                FindKernels<AllVariants, Rule, T>(isa()), parallel_for);
+  }
+
+  SparseMode mode_;
+};
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_KERNELS_SPARSE_APPLY_OP_H_

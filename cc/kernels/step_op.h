@@ -1,0 +1,97 @@
+// What the dense and the sparse op of every optimizer have in common.
+#ifndef TF_OPTIM_CC_KERNELS_STEP_OP_H_
+#define TF_OPTIM_CC_KERNELS_STEP_OP_H_
+
+#include <string>
+#include <type_traits>
+
+#include "cc/cpu/kernels.h"
+#include "cc/drivers/chunks.h"
+#include "cc/kernels/variables.h"
+#include "cc/ops/layout.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/types.h"
+
+namespace tf_optim {
+
+// The drivers' storage type of a TensorFlow type.
+template <class TfType>
+struct StorageTypeOf {
+  using type = TfType;
+};
+template <>
+struct StorageTypeOf<Eigen::half> {
+  using type = Float16;
+};
+template <>
+struct StorageTypeOf<Eigen::bfloat16> {
+  using type = BFloat16;
+};
+
+// The slots of a T variable.
+template <class T>
+inline constexpr tensorflow::DataType kSlotType =
+    std::is_same_v<ComputeType<T>, double> ? tensorflow::DT_DOUBLE
+                                       : tensorflow::DT_FLOAT;
+
+// TensorFlow's own thread pool.
+ParallelFor DeviceThreads(tensorflow::OpKernelContext* context);
+
+// Reads the node's attributes and, at each step, its numbers.
+class StepOp : public tensorflow::OpKernel {
+ public:
+  StepOp(tensorflow::OpKernelConstruction* context, OptimizerTraits traits,
+         bool sparse);
+
+ protected:
+  const OptimizerTraits& traits() const { return traits_; }
+  const OpLayout& layout() const { return layout_; }
+  bool use_locking() const { return use_locking_; }
+  Isa isa() const { return isa_; }
+
+  template <class Rule, class T>
+  CoefficientsOf<Rule, T> Prepare(const StepNumbers& numbers) const {
+    typename Rule::template Hyper<double> hyper;
+    ForEachField(hyper,
+                 [&](auto i, double& value) { value = numbers.hyper[i]; });
+    return PrepareAs<Rule, ComputeType<T>>(
+        hyper,
+        {numbers.learning_rate, static_cast<double>(numbers.iterations + 1)});
+  }
+
+  // The memory of the i-th variable and its slots.
+  template <class Rule, class T>
+  Variable<Rule, T> VariableAt(int i, const StepNumbers& numbers,
+                               LockedVariables* variables) const {
+    Variable<Rule, T> variable;
+    variable.var = static_cast<T*>(variables->var(i)->data());
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+      tensorflow::Tensor* slot = variables->slot(s, i);
+      if (slot != nullptr) {
+        variable.slots[s] = static_cast<ComputeType<T>*>(slot->data());
+      }
+    }
+    SetTail(numbers.scale(i), numbers.clip_value, numbers.decay(i), &variable);
+    return variable;
+  }
+
+ private:
+  OptimizerTraits traits_;
+  OpLayout layout_;
+  bool use_locking_;
+  Isa isa_;
+};
+
+// Registers Op as the kernel of `name` for a device and constraints.
+template <class Op>
+void RegisterKernel(const tensorflow::KernelDef* definition) {
+  tensorflow::kernel_factory::OpKernelRegistrar(
+      definition, "tf_optim",
+      [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
+        return new Op(context);
+      });
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_KERNELS_STEP_OP_H_

@@ -1,0 +1,280 @@
+#include "cc/kernels/variables.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+
+namespace tf_optim {
+
+using ::absl::InvalidArgumentError;
+using ::absl::OkStatus;
+using ::absl::Status;
+using ::absl::StrCat;
+using ::tensorflow::DataType;
+using ::tensorflow::DataTypeString;
+using ::tensorflow::OpKernelContext;
+using ::tensorflow::Tensor;
+using ::tensorflow::Var;
+
+namespace {
+
+std::string At(const std::string& list, int64_t i) {
+  return StrCat(list, "[", i, "]");
+}
+
+Status WrongShape(const std::string& what, const std::string& expected,
+                  const Tensor& received) {
+  return InvalidArgumentError(StrCat(what, " must have shape ", expected,
+                                     ". Received: ",
+                                     received.shape().DebugString(), "."));
+}
+
+Status ReadScalar(const std::string& name, const Tensor& tensor,
+                  double* value) {
+  if (tensor.dims() != 0) return WrongShape(name, "[]", tensor);
+  *value = tensor.dtype() == tensorflow::DT_FLOAT ? tensor.scalar<float>()()
+                                                  : tensor.scalar<double>()();
+  return OkStatus();
+}
+
+// A vector of one value per variable, or of none.
+template <class T>
+Status ReadPerVariable(const std::string& name, const Tensor& tensor, int count,
+                       const T** values) {
+  *values = nullptr;
+  if (tensor.dims() != 1 ||
+      (tensor.dim_size(0) != 0 && tensor.dim_size(0) != count)) {
+    return WrongShape(name, StrCat("[", count, "] or [0]"), tensor);
+  }
+  if (tensor.dim_size(0) > 0) *values = tensor.flat<T>().data();
+  return OkStatus();
+}
+
+// Leaves readers of the old value with it, and gives the variable a copy.
+Status CopyIfShared(OpKernelContext* context, Tensor* tensor) {
+  if (!tensor->IsInitialized() || tensor->RefCountIsOne()) return OkStatus();
+  Tensor copy;
+  TF_RETURN_IF_ERROR(
+      context->allocate_temp(tensor->dtype(), tensor->shape(), &copy));
+  std::memcpy(copy.data(), tensor->data(), tensor->TotalBytes());
+  *tensor = copy;
+  return OkStatus();
+}
+
+}  // namespace
+
+Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
+                   const OpLayout& layout, StepNumbers* numbers) {
+  TF_RETURN_IF_ERROR(ReadScalar("learning_rate",
+                                context->input(layout.learning_rate),
+                                &numbers->learning_rate));
+  const Tensor& iterations = context->input(layout.iterations);
+  if (iterations.dims() != 0) return WrongShape("iterations", "[]", iterations);
+  numbers->iterations = iterations.scalar<int64_t>()();
+  if (numbers->iterations < 0) {
+    return InvalidArgumentError(StrCat("iterations must be >= 0. Received: ",
+                                       numbers->iterations, "."));
+  }
+  for (size_t i = 0; i < traits.hyper.size(); ++i) {
+    TF_RETURN_IF_ERROR(ReadScalar(traits.hyper[i],
+                                  context->input(layout.hyper + i),
+                                  &numbers->hyper[i]));
+  }
+  TF_RETURN_IF_ERROR(ReadScalar("clip_value", context->input(layout.clip_value),
+                                &numbers->clip_value));
+  if (!(numbers->clip_value >= 0)) {
+    return InvalidArgumentError(StrCat("clip_value must be >= 0. Received: ",
+                                       numbers->clip_value, "."));
+  }
+  TF_RETURN_IF_ERROR(ReadPerVariable(
+      "gradient_scale", context->input(layout.gradient_scale), layout.count,
+      &numbers->gradient_scale));
+  return ReadPerVariable("weight_decay", context->input(layout.weight_decay),
+                         layout.count, &numbers->weight_decay);
+}
+
+LockedVariables::~LockedVariables() {
+  for (auto lock = locks_.rbegin(); lock != locks_.rend(); ++lock) {
+    if (locking_ == Locking::kExclusive) {
+      (*lock)->unlock();
+    } else {
+      (*lock)->unlock_shared();
+    }
+  }
+}
+
+Tensor* LockedVariables::slot(size_t slot, int i) {
+  const size_t list = list_of_slot_[slot];
+  return list == 0 ? nullptr : vars_[list * count_ + i]->tensor();
+}
+
+std::string LockedVariables::NameOf(size_t position) const {
+  const size_t list = position / count_;
+  return At(list == 0 ? "var" : traits_->slots[slot_of_list_[list - 1]],
+            position % count_);
+}
+
+Status LockedVariables::Acquire(OpKernelContext* context,
+                                const OptimizerTraits& traits,
+                                const OpLayout& layout, DataType dtype,
+                                DataType slot_dtype, Locking locking) {
+  TF_RETURN_IF_ERROR(LookUp(context, traits, layout));
+  TF_RETURN_IF_ERROR(Lock(context, locking));
+  return Check(context, dtype, slot_dtype);
+}
+
+Status LockedVariables::LookUp(OpKernelContext* context,
+                               const OptimizerTraits& traits,
+                               const OpLayout& layout) {
+  traits_ = &traits;
+  count_ = layout.count;
+  vars_.reserve(count_ * (traits.slots.size() + 1));
+  const auto look_up = [&](int first) {
+    for (int input = first; input < first + layout.count; ++input) {
+      tensorflow::core::RefCountPtr<Var> var;
+      const auto& handle = tensorflow::HandleFromInput(context, input);
+      if (!tensorflow::LookupResource(context, handle, &var).ok()) {
+        return absl::FailedPreconditionError(
+            StrCat(NameOf(vars_.size()), " must be a variable that exists on ",
+                   "this device. Received: '", handle.name(), "' on ",
+                   handle.device(), ", which was never made or is deleted."));
+      }
+      vars_.push_back(std::move(var));
+    }
+    return OkStatus();
+  };
+  TF_RETURN_IF_ERROR(look_up(layout.var));
+  for (size_t slot = 0; slot < layout.slots.size(); ++slot) {
+    const bool present = layout.slots[slot] != OpLayout::kAbsent;
+    list_of_slot_.push_back(present ? slot_of_list_.size() + 1 : 0);
+    if (!present) continue;
+    slot_of_list_.push_back(slot);
+    TF_RETURN_IF_ERROR(look_up(layout.slots[slot]));
+  }
+  return OkStatus();
+}
+
+Status LockedVariables::Lock(OpKernelContext* context, Locking locking) {
+  locking_ = locking;
+  std::vector<size_t> order(vars_.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [this](size_t a, size_t b) {
+    return std::make_pair(vars_[a]->mu(), a) < std::make_pair(vars_[b]->mu(), b);
+  });
+  for (size_t i = 1; i < order.size(); ++i) {
+    if (vars_[order[i]] != vars_[order[i - 1]]) continue;
+    return InvalidArgumentError(
+        StrCat("Variables and slots must be different ones. Received: ",
+               NameOf(order[i - 1]), " and ", NameOf(order[i]),
+               " are the same."));
+  }
+  if (locking == Locking::kShared) {
+    // From now on a read of the whole variable copies it, so that a step can
+    // write while it holds the lock with others.
+    for (auto& var : vars_) {
+      if (var->copy_on_read_mode.load()) continue;
+      const tensorflow::mutex_lock lock(*var->mu());
+      TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
+      var->copy_on_read_mode.store(true);
+    }
+  }
+  locks_.reserve(order.size());
+  for (size_t i : order) {
+    if (locking == Locking::kExclusive) {
+      vars_[i]->mu()->lock();
+    } else {
+      vars_[i]->mu()->lock_shared();
+    }
+    locks_.push_back(vars_[i]->mu());
+  }
+  return OkStatus();
+}
+
+Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
+                              DataType slot_dtype) {
+  for (size_t i = 0; i < vars_.size(); ++i) {
+    const Tensor& tensor = *vars_[i]->tensor();
+    if (!vars_[i]->is_initialized || !tensor.IsInitialized()) {
+      return absl::FailedPreconditionError(
+          StrCat(NameOf(i), " must be initialized. Received: a variable ",
+                 "without a value."));
+    }
+    const DataType expected = i < count_ ? dtype : slot_dtype;
+    if (tensor.dtype() != expected) {
+      return InvalidArgumentError(
+          StrCat(NameOf(i), " must have dtype ", DataTypeString(expected),
+                 ". Received: ", DataTypeString(tensor.dtype()), "."));
+    }
+    const Tensor& var = *vars_[i % count_]->tensor();
+    if (tensor.shape() != var.shape()) {
+      return WrongShape(NameOf(i),
+                        StrCat(var.shape().DebugString(), " of ",
+                               NameOf(i % count_)),
+                        tensor);
+    }
+  }
+  if (locking_ == Locking::kShared) return OkStatus();
+  for (auto& var : vars_) {
+    TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
+  }
+  return OkStatus();
+}
+
+Status CheckDenseGradient(const Tensor& var, const Tensor& grad, int i) {
+  if (grad.shape() == var.shape()) return OkStatus();
+  return WrongShape(At("grad", i),
+                    StrCat(var.shape().DebugString(), " of ", At("var", i)),
+                    grad);
+}
+
+Status CheckSparseGradient(const Tensor& var, const Tensor& grad,
+                           const Tensor& indices, int i) {
+  if (var.dims() < 1) {
+    return InvalidArgumentError(StrCat(
+        At("var", i), " must have rows to have a sparse gradient. Received: ",
+        "a scalar."));
+  }
+  if (indices.dims() != 1) {
+    return WrongShape(At("indices", i), "[number of indices]", indices);
+  }
+  tensorflow::TensorShape expected = var.shape();
+  expected.set_dim(0, indices.dim_size(0));
+  if (grad.shape() == expected) return OkStatus();
+  return WrongShape(
+      At("grad", i),
+      StrCat(expected.DebugString(), " (", At("indices", i), " has ",
+             indices.dim_size(0), " and ", At("var", i), " has shape ",
+             var.shape().DebugString(), ")"),
+      grad);
+}
+
+Status BadIndexError(int64_t variable, int64_t position, int64_t rows,
+                     int64_t received) {
+  return InvalidArgumentError(StrCat(At("indices", position), " of ",
+                                     At("var", variable), " must be in [0, ",
+                                     rows, "). Received: ", received, "."));
+}
+
+Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count) {
+  return InvalidArgumentError(
+      StrCat("rows times indices of ", At("var", variable),
+             " must be below 2^64. Received: ", rows, " rows and ", count,
+             " indices."));
+}
+
+Status NoSuchVariantError(const OptimizerTraits& traits,
+                          const OpLayout& layout) {
+  std::string received;
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    if (layout.slots[i] == OpLayout::kAbsent) continue;
+    absl::StrAppend(&received, received.empty() ? "" : ", ", traits.slots[i]);
+  }
+  return InvalidArgumentError(StrCat(
+      traits.name, " must be given a set of slots that one of its options ",
+      "has. Received: ", received, "."));
+}
+
+}  // namespace tf_optim

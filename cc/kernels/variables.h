@@ -1,0 +1,102 @@
+// Everything between TensorFlow and the drivers: finding the variables of a
+// step, locking them, and every check. All errors of the ops are made in
+// variables.cc, before anything is written.
+#ifndef TF_OPTIM_CC_KERNELS_VARIABLES_H_
+#define TF_OPTIM_CC_KERNELS_VARIABLES_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cc/ops/layout.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_var.h"
+
+namespace tf_optim {
+
+// The inputs of a step that are numbers.
+struct StepNumbers {
+  double learning_rate;
+  int64_t iterations;
+  double clip_value;
+  double hyper[8];
+  const float* gradient_scale;  // null: all 1
+  const double* weight_decay;   // null: all 0
+
+  double scale(int i) const { return gradient_scale ? gradient_scale[i] : 1; }
+  double decay(int i) const {
+    return weight_decay ? learning_rate * weight_decay[i] : 0;
+  }
+};
+
+absl::Status ReadNumbers(tensorflow::OpKernelContext* context,
+                         const OptimizerTraits& traits, const OpLayout& layout,
+                         StepNumbers* numbers);
+
+enum class Locking {
+  kExclusive,  // nobody else reads or writes meanwhile
+  kShared,     // other sparse steps may run at the same time
+};
+
+// The variables and slots of one step. They are locked in order of address,
+// and released with this object.
+class LockedVariables {
+ public:
+  LockedVariables() = default;
+  LockedVariables(const LockedVariables&) = delete;
+  LockedVariables& operator=(const LockedVariables&) = delete;
+  ~LockedVariables();
+
+  // Finds, locks and checks them. Afterwards every tensor may be written in
+  // place: it is initialized, of the right dtype and shape, and nobody else
+  // holds its memory.
+  absl::Status Acquire(tensorflow::OpKernelContext* context,
+                       const OptimizerTraits& traits, const OpLayout& layout,
+                       tensorflow::DataType dtype,
+                       tensorflow::DataType slot_dtype, Locking locking);
+
+  tensorflow::Tensor* var(int i) { return vars_[i]->tensor(); }
+  // Null when the slot is absent.
+  tensorflow::Tensor* slot(size_t slot, int i);
+
+ private:
+  absl::Status LookUp(tensorflow::OpKernelContext* context,
+                      const OptimizerTraits& traits, const OpLayout& layout);
+  absl::Status Lock(tensorflow::OpKernelContext* context, Locking locking);
+  absl::Status Check(tensorflow::OpKernelContext* context,
+                     tensorflow::DataType dtype,
+                     tensorflow::DataType slot_dtype);
+  std::string NameOf(size_t position) const;
+
+  const OptimizerTraits* traits_ = nullptr;
+  size_t count_ = 0;
+  // The variables, then each slot's; absent slots are left out.
+  std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>> vars_;
+  std::vector<size_t> slot_of_list_;    // slot number of list 1, 2, ...
+  std::vector<size_t> list_of_slot_;    // 0: absent
+  // TensorFlow deprecates the name of this type, not the type.
+  using Mutex = decltype(std::declval<tensorflow::Var>().mu());
+  std::vector<Mutex> locks_;  // held
+  Locking locking_ = Locking::kExclusive;
+};
+
+// grad[i] has the shape of var[i].
+absl::Status CheckDenseGradient(const tensorflow::Tensor& var,
+                                const tensorflow::Tensor& grad, int i);
+
+// indices[i] is [n], and grad[i] is [n] + the shape of var[i]'s rows.
+absl::Status CheckSparseGradient(const tensorflow::Tensor& var,
+                                 const tensorflow::Tensor& grad,
+                                 const tensorflow::Tensor& indices, int i);
+
+absl::Status BadIndexError(int64_t variable, int64_t position, int64_t rows,
+                           int64_t received);
+
+absl::Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count);
+
+absl::Status NoSuchVariantError(const OptimizerTraits& traits,
+                                const OpLayout& layout);
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_KERNELS_VARIABLES_H_

@@ -1,0 +1,170 @@
+// Registers TfOptim>ResourceApply<Name> and TfOptim>ResourceSparseApply<Name>
+// for every rule, from what the rule says of itself.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "cc/ops/layout.h"
+#include "cc/rules/all_rules.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tf_optim {
+namespace {
+
+using ::absl::StrAppend;
+using ::absl::StrCat;
+using ::tensorflow::OpDefBuilder;
+using ::tensorflow::OpRegistrationData;
+using ::tensorflow::OpRegistry;
+using ::tensorflow::shape_inference::InferenceContext;
+using ::tensorflow::shape_inference::ShapeHandle;
+
+// The shape a resource handle says it has, as far as the graph knows it.
+ShapeHandle VariableShape(InferenceContext* c, int input) {
+  const auto* data = c->input_handle_shapes_and_types(input);
+  return data == nullptr || data->empty() ? c->UnknownShape()
+                                          : (*data)[0].shape;
+}
+
+absl::Status CheckGradient(InferenceContext* c, const OpLayout& layout, int i) {
+  const ShapeHandle var = VariableShape(c, layout.var + i);
+  const ShapeHandle grad = c->input(layout.grad + i);
+  ShapeHandle merged;
+  if (layout.indices == OpLayout::kAbsent) return c->Merge(var, grad, &merged);
+  ShapeHandle row, grad_row, ids, unused;
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(layout.indices + i), 1, &ids));
+  TF_RETURN_IF_ERROR(c->WithRankAtLeast(var, 1, &unused));
+  TF_RETURN_IF_ERROR(c->WithRankAtLeast(grad, 1, &unused));
+  TF_RETURN_IF_ERROR(c->Subshape(var, 1, &row));
+  TF_RETURN_IF_ERROR(c->Subshape(grad, 1, &grad_row));
+  return c->Merge(row, grad_row, &merged);
+}
+
+absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
+                         bool sparse) {
+  OpLayout layout;
+  TF_RETURN_IF_ERROR(ReadLayout<absl::Status>(
+      traits, sparse,
+      [c](const std::string& attr, int* n) { return c->GetAttr(attr, n); },
+      &layout));
+  ShapeHandle unused;
+  for (int i = layout.learning_rate; i < c->num_inputs(); ++i) {
+    const bool per_variable =
+        i == layout.gradient_scale || i == layout.weight_decay;
+    TF_RETURN_IF_ERROR(
+        c->WithRank(c->input(i), per_variable ? 1 : 0, &unused));
+  }
+  for (int i = 0; i < layout.count; ++i) {
+    const ShapeHandle var = VariableShape(c, layout.var + i);
+    for (int slot : layout.slots) {
+      if (slot == OpLayout::kAbsent) continue;
+      TF_RETURN_IF_ERROR(c->Merge(var, VariableShape(c, slot + i), &unused));
+    }
+    TF_RETURN_IF_ERROR(CheckGradient(c, layout, i));
+  }
+  return absl::OkStatus();
+}
+
+std::string Doc(const OptimizerTraits& traits, bool sparse) {
+  std::string doc = StrCat(
+      "One ", traits.name, " step of a list of variables",
+      sparse ? " with sparse gradients" : "",
+      ".\n\nFor every variable, with t = iterations + 1:\n",
+      "\n    grad = clip(grad * gradient_scale, -clip_value, clip_value)",
+      "\n    var -= learning_rate * weight_decay * var", traits.formula, "\n\n");
+  if (sparse) {
+    StrAppend(&doc,
+              "Gradients of repeated indices are summed first, in their order "
+              "and in the computation type. mode \"lazy\" changes only the "
+              "rows named in indices, slots included; \"dense\" gives what "
+              "the equivalent dense gradient would. An index outside its "
+              "variable is an error.\n\n");
+  }
+  StrAppend(&doc,
+            "float16 and bfloat16 variables are computed in float32 and have "
+            "float32 slots. Nothing is written unless every input is right. "
+            "The result has the same bits for any number of threads and any "
+            "instruction set; denormals are flushed to zero.\n\n");
+  StrAppend(&doc, "var: the variables, of any shapes", sparse ? " [rows, ...]" : "",
+            ", each at most once.\n");
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    StrAppend(&doc, traits.slots[i], ": a slot of each variable, of its shape",
+              traits.IsOptional(i) ? "; an empty list turns the option off" : "",
+              ".\n");
+  }
+  StrAppend(&doc, "grad: the gradients, ",
+            sparse ? "[number of indices, ...]" : "of the variables' shapes",
+            ".\n");
+  if (sparse) StrAppend(&doc, "indices: the row of each gradient.\n");
+  StrAppend(&doc, "learning_rate: a scalar.\niterations: steps done before.\n");
+  for (const std::string& hyper : traits.hyper) {
+    StrAppend(&doc, hyper, ": a scalar.\n");
+  }
+  StrAppend(&doc,
+            "gradient_scale: one factor per variable, or empty for 1.\n"
+            "clip_value: a scalar >= 0; infinity for no clipping.\n"
+            "weight_decay: one rate per variable, or empty for 0.\n"
+            "N: how many variables.\n"
+            "use_locking: hold each variable's lock alone. Without it ",
+            sparse ? "steps may run at once and mix.\n"
+                   : "too: a dense step always holds it.\n");
+  return doc;
+}
+
+void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
+  op->Input("var: N * resource");
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    const std::string& slot = traits.slots[i];
+    op->Input(StrCat(slot, ": ",
+                     traits.IsOptional(i) ? SlotCountAttr(slot) : "N",
+                     " * resource"));
+  }
+  op->Input("grad: N * T");
+  if (sparse) op->Input("indices: N * Tindices");
+  op->Input("learning_rate: Tlearning_rate").Input("iterations: int64");
+  for (const std::string& hyper : traits.hyper) {
+    op->Input(StrCat(hyper, ": double"));
+  }
+  op->Input("gradient_scale: float")
+      .Input("clip_value: double")
+      .Input("weight_decay: double")
+      .Attr("N: int >= 1");
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    if (traits.IsOptional(i)) {
+      op->Attr(StrCat(SlotCountAttr(traits.slots[i]), ": int >= 0"));
+    }
+  }
+  op->Attr("T: {float, double, half, bfloat16}");
+  if (sparse) {
+    op->Attr("Tindices: {int32, int64}");
+    op->Attr("mode: {'lazy', 'dense'} = 'lazy'");
+  }
+  op->Attr("Tlearning_rate: {float, double} = DT_FLOAT");
+  op->Attr("use_locking: bool = true");
+  op->SetIsStateful();
+  op->SetShapeFn([traits, sparse](InferenceContext* c) {
+    return CheckShapes(c, traits, sparse);
+  });
+  op->Doc(Doc(traits, sparse));
+}
+
+bool RegisterAll() {
+  ForEachOptimizer([](auto variants) {
+    const OptimizerTraits traits = TraitsOf(variants);
+    for (bool sparse : {false, true}) {
+      OpRegistry::Global()->Register([traits, sparse](OpRegistrationData* data) {
+        OpDefBuilder op(traits.OpName(sparse));
+        Define(traits, sparse, &op);
+        return op.Finalize(data);
+      });
+    }
+  });
+  return true;
+}
+
+[[maybe_unused]] const bool registered = RegisterAll();
+
+}  // namespace
+}  // namespace tf_optim

@@ -1,0 +1,103 @@
+// Where each input of an apply op is: said once, for the op's registration, its
+// shape function and its kernels.
+#ifndef TF_OPTIM_CC_OPS_LAYOUT_H_
+#define TF_OPTIM_CC_OPS_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cc/rules/rule.h"
+
+namespace tf_optim {
+
+// What registration and kernels need to know of an optimizer, as data.
+struct OptimizerTraits {
+  std::string name;
+  std::string formula;
+  std::vector<std::string> hyper;
+  std::vector<std::string> slots;
+  uint32_t required_slots;  // bit i: every variant has slot i
+
+  bool IsOptional(size_t slot) const { return !(required_slots >> slot & 1); }
+  std::string OpName(bool sparse) const {
+    return std::string("TfOptim>Resource") + (sparse ? "Sparse" : "") +
+           "Apply" + name;
+  }
+};
+
+template <class... Rules>
+OptimizerTraits TraitsOf(Variants<Rules...>) {
+  using First = typename Variants<Rules...>::First;
+  OptimizerTraits traits;
+  traits.name = First::kName;
+  traits.formula = First::kFormula;
+  traits.hyper.assign(std::begin(First::kHyperNames),
+                      std::end(First::kHyperNames));
+  traits.slots.assign(std::begin(First::kSlotNames),
+                      std::end(First::kSlotNames));
+  traits.required_slots = (SlotMask<Rules>() & ...);
+  return traits;
+}
+
+// The attribute that says how many variables an optional slot comes with: as
+// many as there are variables, or none.
+inline std::string SlotCountAttr(const std::string& slot) {
+  return "N_" + slot;
+}
+
+// The index of the first tensor of every input.
+struct OpLayout {
+  static constexpr int kAbsent = -1;
+
+  int count = 0;  // variables
+  int var = 0;
+  std::vector<int> slots;
+  uint32_t slot_mask = 0;
+  int grad = 0;
+  int indices = kAbsent;
+  int learning_rate = 0;
+  int iterations = 0;
+  int hyper = 0;
+  int gradient_scale = 0;
+  int clip_value = 0;
+  int weight_decay = 0;
+};
+
+// `count_of(attribute, &n)` reads an integer attribute of the node; its first
+// error ends the reading.
+template <class Status, class CountOf>
+Status ReadLayout(const OptimizerTraits& traits, bool sparse,
+                  const CountOf& count_of, OpLayout* layout) {
+  Status status = count_of("N", &layout->count);
+  if (!status.ok()) return status;
+  int next = layout->count;
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    int count = layout->count;
+    if (traits.IsOptional(i)) {
+      status = count_of(SlotCountAttr(traits.slots[i]), &count);
+      if (!status.ok()) return status;
+    }
+    layout->slots.push_back(count > 0 ? next : OpLayout::kAbsent);
+    if (count > 0) layout->slot_mask |= 1u << i;
+    next += count;
+  }
+  layout->grad = next;
+  next += layout->count;
+  if (sparse) {
+    layout->indices = next;
+    next += layout->count;
+  }
+  layout->learning_rate = next++;
+  layout->iterations = next++;
+  layout->hyper = next;
+  next += static_cast<int>(traits.hyper.size());
+  layout->gradient_scale = next++;
+  layout->clip_value = next++;
+  layout->weight_decay = next++;
+  return status;
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_OPS_LAYOUT_H_

@@ -1,0 +1,62 @@
+// Adam (Kingma and Ba, 2015) and AMSGrad (Reddi et al., 2018, with the maximum
+// taken of the uncorrected velocity, as Keras does).
+#ifndef TF_OPTIM_CC_RULES_ADAM_H_
+#define TF_OPTIM_CC_RULES_ADAM_H_
+
+#include "cc/rules/rule.h"
+
+namespace tf_optim {
+
+template <bool amsgrad>
+struct Adam {
+  static constexpr const char* kName = "Adam";
+  static constexpr const char* kFormula = R"(
+    alpha = learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t)
+    momentum += (1 - beta_1) * (grad - momentum)
+    velocity += (1 - beta_2) * (grad^2 - velocity)
+    velocity_hat = max(velocity_hat, velocity), if there is a velocity_hat
+    var -= alpha * momentum / (sqrt(velocity_hat or velocity) + epsilon))";
+
+  template <class V>
+  struct Hyper {
+    V beta_1, beta_2, epsilon;
+  };
+  static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon"};
+
+  template <class V>
+  struct Slots {
+    V momentum, velocity;
+    Optional<V, amsgrad> velocity_hat;
+  };
+  static constexpr const char* kSlotNames[] = {"momentum", "velocity",
+                                               "velocity_hat"};
+
+  template <class V>
+  struct Coefficients {
+    V alpha, rate_1, rate_2, epsilon;
+  };
+
+  template <class V>
+  static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
+                                           const Step<V>& step) {
+    const V bias_1 = V(1) - Pow(h.beta_1, step.number);
+    const V bias_2 = V(1) - Pow(h.beta_2, step.number);
+    const V alpha = step.learning_rate * Sqrt(bias_2) / bias_1;
+    return {alpha, V(1) - h.beta_1, V(1) - h.beta_2, h.epsilon};
+  }
+
+  template <class V>
+  static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
+    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
+    s.velocity = s.velocity + c.rate_2 * (g * g - s.velocity);
+    V v = s.velocity;
+    if constexpr (amsgrad) v = s.velocity_hat = Max(s.velocity_hat, v);
+    return p - c.alpha * s.momentum / (Sqrt(v) + c.epsilon);
+  }
+};
+
+using AdamVariants = Variants<Adam<false>, Adam<true>>;
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_ADAM_H_

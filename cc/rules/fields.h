@@ -1,0 +1,107 @@
+// Visits the members of a rule's plain structs (hyperparameters, slots,
+// coefficients) in order of declaration, so that a driver can load, store and
+// broadcast them without knowing their names.
+#ifndef TF_OPTIM_CC_RULES_FIELDS_H_
+#define TF_OPTIM_CC_RULES_FIELDS_H_
+
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+namespace tf_optim {
+
+// The type of a slot that the rule's options leave out.
+struct Absent {};
+
+template <class V, bool present>
+using Optional = std::conditional_t<present, V, Absent>;
+
+template <class Field>
+inline constexpr bool kIsPresent =
+    !std::is_same_v<std::remove_cv_t<std::remove_reference_t<Field>>, Absent>;
+
+namespace fields_internal {
+
+struct Any {
+  template <class T>
+  constexpr operator T() const;  // NOLINT: only ever named, never called
+};
+
+template <class S, class Indices, class = void>
+struct IsBraceConstructible : std::false_type {};
+template <class S, size_t... i>
+struct IsBraceConstructible<
+    S, std::index_sequence<i...>,
+    std::void_t<decltype(S{(static_cast<void>(i), Any{})...})>>
+    : std::true_type {};
+
+template <class S, size_t count = 6>
+constexpr size_t Count() {
+  if constexpr (count == 0) {
+    return 0;
+  } else if constexpr (IsBraceConstructible<
+                           S, std::make_index_sequence<count>>::value) {
+    return count;
+  } else {
+    return Count<S, count - 1>();
+  }
+}
+
+template <class F, size_t... i, class... Members>
+constexpr void CallIndexed(F& f, std::index_sequence<i...>,
+                           Members&... members) {
+  (f(std::integral_constant<size_t, i>{}, members), ...);
+}
+
+}  // namespace fields_internal
+
+// How many members the struct has, absent ones included (at most six).
+template <class S>
+inline constexpr size_t kFieldCount =
+    fields_internal::Count<std::remove_cv_t<S>>();
+
+// Calls f(index, member) for each member; the index is an integral_constant.
+template <class S, class F>
+constexpr void ForEachField(S& s, F&& f) {
+  constexpr size_t n = kFieldCount<S>;
+  [[maybe_unused]] auto call = [&f](auto&... members) {
+    fields_internal::CallIndexed(
+        f, std::make_index_sequence<sizeof...(members)>{}, members...);
+  };
+  if constexpr (n == 1) {
+    auto& [a] = s;
+    call(a);
+  } else if constexpr (n == 2) {
+    auto& [a, b] = s;
+    call(a, b);
+  } else if constexpr (n == 3) {
+    auto& [a, b, c] = s;
+    call(a, b, c);
+  } else if constexpr (n == 4) {
+    auto& [a, b, c, d] = s;
+    call(a, b, c, d);
+  } else if constexpr (n == 5) {
+    auto& [a, b, c, d, e] = s;
+    call(a, b, c, d, e);
+  } else if constexpr (n == 6) {
+    auto& [a, b, c, d, e, g] = s;
+    call(a, b, c, d, e, g);
+  }
+}
+
+// Fills `to`, a struct of the same members over another value type.
+template <class From, class To, class F>
+constexpr void MapFields(const From& from, To& to, F&& f) {
+  static_assert(kFieldCount<const From> == kFieldCount<To>);
+  ForEachField(from, [&](auto i, const auto& value) {
+    if constexpr (kIsPresent<decltype(value)>) {
+      ForEachField(to, [&](auto j, auto& out) {
+        if constexpr (i() == j()) out = f(value);
+      });
+    }
+  });
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_FIELDS_H_

@@ -1,0 +1,176 @@
+// A SIMD vector as a value, and the memory operations of one instruction set.
+//
+// Every file that includes this is compiled once per instruction set, with the
+// compiler flags of that set and TFO_ISA naming it (Highway's static dispatch).
+// All names made here carry the set's tag, so the linker can never put AVX-512
+// code into the place of baseline code. No operation here fuses, approximates
+// or reassociates: the bits are the same on every set.
+#ifndef TF_OPTIM_CC_VALUES_SIMD_H_
+#define TF_OPTIM_CC_VALUES_SIMD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#define HWY_COMPILE_ONLY_STATIC
+#define HWY_DISABLE_PCLMUL_AES
+#include "cc/values/scalar.h"
+#include "cc/values/storage.h"
+#include "hwy/highway.h"
+
+namespace tf_optim {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The instruction sets; Scalar is plain C++ over one number at a time, kept as
+// the yardstick of the others.
+struct Scalar {};
+struct Baseline {};
+struct Avx2 {};
+struct Avx512 {};
+
+template <class Isa, class T>
+struct Simd {
+  using D = hn::ScalableTag<T>;
+  using Raw = hn::Vec<D>;
+  Raw raw;
+
+  Simd() = default;
+  HWY_INLINE explicit Simd(Raw r) : raw(r) {}
+  HWY_INLINE explicit Simd(T x) : raw(hn::Set(D(), x)) {}
+  template <class Number,
+            class = std::enable_if_t<std::is_arithmetic_v<Number>>>
+  HWY_INLINE explicit Simd(Number x) : Simd(static_cast<T>(x)) {}
+
+  friend HWY_INLINE Simd operator+(Simd a, Simd b) {
+    return Simd(hn::Add(a.raw, b.raw));
+  }
+  friend HWY_INLINE Simd operator-(Simd a, Simd b) {
+    return Simd(hn::Sub(a.raw, b.raw));
+  }
+  friend HWY_INLINE Simd operator*(Simd a, Simd b) {
+    return Simd(hn::Mul(a.raw, b.raw));
+  }
+  friend HWY_INLINE Simd operator/(Simd a, Simd b) {
+    return Simd(hn::Div(a.raw, b.raw));
+  }
+  friend HWY_INLINE Simd Sqrt(Simd a) { return Simd(hn::Sqrt(a.raw)); }
+  friend HWY_INLINE Simd Abs(Simd a) { return Simd(hn::Abs(a.raw)); }
+  // Written with a comparison because Highway leaves NaN to the machine.
+  friend HWY_INLINE Simd Max(Simd a, Simd b) {
+    return Simd(hn::IfThenElse(hn::Gt(a.raw, b.raw), a.raw, b.raw));
+  }
+  friend HWY_INLINE Simd Min(Simd a, Simd b) {
+    return Simd(hn::IfThenElse(hn::Lt(a.raw, b.raw), a.raw, b.raw));
+  }
+};
+
+// Loads and stores of storage type T as computation values; `count` elements
+// (fewer than kLanes) at the end of a row or variable.
+template <class Isa, class T>
+struct Lanes {
+  using C = ComputeType<T>;
+  using V = Simd<Isa, C>;
+  using D = typename V::D;
+  static constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
+
+  static HWY_INLINE V Load(const T* p) {
+    if constexpr (std::is_same_v<T, C>) {
+      return V(hn::LoadU(D(), p));
+    } else {
+      return Widen(hn::LoadU(D16(), Bits(p)), T());
+    }
+  }
+  static HWY_INLINE V Load(const T* p, int64_t count) {
+    const size_t n = static_cast<size_t>(count);
+    if constexpr (std::is_same_v<T, C>) {
+      return V(hn::LoadN(D(), p, n));
+    } else {
+      return Widen(hn::LoadN(D16(), Bits(p), n), T());
+    }
+  }
+  static HWY_INLINE void Store(V v, T* p) {
+    if constexpr (std::is_same_v<T, C>) {
+      hn::StoreU(v.raw, D(), p);
+    } else {
+      hn::StoreU(Narrow(v, T()), D16(), Bits(p));
+    }
+  }
+  static HWY_INLINE void Store(V v, T* p, int64_t count) {
+    const size_t n = static_cast<size_t>(count);
+    if constexpr (std::is_same_v<T, C>) {
+      hn::StoreN(v.raw, D(), p, n);
+    } else {
+      hn::StoreN(Narrow(v, T()), D16(), Bits(p), n);
+    }
+  }
+
+ private:
+  // 16-bit storage travels through integer lanes, half as many bytes each.
+  using D32 = hn::RebindToUnsigned<hn::ScalableTag<float>>;
+  using D16 = hn::Rebind<uint16_t, D32>;
+  using Raw16 = hn::Vec<D16>;
+
+  static const uint16_t* Bits(const T* p) {
+    return reinterpret_cast<const uint16_t*>(p);
+  }
+  static uint16_t* Bits(T* p) { return reinterpret_cast<uint16_t*>(p); }
+
+  static HWY_INLINE V Widen(Raw16 bits, BFloat16) {
+    return V(hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(D32(), bits))));
+  }
+  static HWY_INLINE Raw16 Narrow(V v, BFloat16) {
+    const D32 d;
+    const auto x = hn::BitCast(d, v.raw);
+    const auto high = hn::ShiftRight<16>(x);
+    const auto odd = hn::And(high, hn::Set(d, 1u));
+    const auto bias = hn::Add(odd, hn::Set(d, 0x7fffu));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(x, bias));
+    const auto sign = hn::And(high, hn::Set(d, 0x8000u));
+    const auto nan = hn::Or(sign, hn::Set(d, 0x7fc0u));
+    const auto is_nan = hn::RebindMask(d, hn::IsNaN(v.raw));
+    return hn::TruncateTo(D16(), hn::IfThenElse(is_nan, nan, rounded));
+  }
+
+  static HWY_INLINE V Widen(Raw16 bits, Float16) {
+#if HWY_TARGET <= HWY_AVX2 && HWY_ARCH_X86
+    const hn::Rebind<hwy::float16_t, D> d;
+    return V(hn::PromoteTo(D(), hn::BitCast(d, bits)));
+#else  // no instruction for it: one at a time
+    alignas(64) uint16_t in[kLanes];
+    alignas(64) C out[kLanes];
+    hn::Store(bits, D16(), in);
+    for (int64_t i = 0; i < kLanes; ++i) out[i] = ToCompute(Float16{in[i]});
+    return V(hn::Load(D(), out));
+#endif
+  }
+  static HWY_INLINE Raw16 Narrow(V v, Float16) {
+#if HWY_TARGET <= HWY_AVX2 && HWY_ARCH_X86
+    const hn::Rebind<hwy::float16_t, D> d;
+    return hn::BitCast(D16(), hn::DemoteTo(d, v.raw));
+#else
+    alignas(64) C in[kLanes];
+    alignas(64) Float16 out[kLanes];
+    hn::Store(v.raw, D(), in);
+    for (int64_t i = 0; i < kLanes; ++i) FromCompute(in[i], &out[i]);
+    return hn::Load(D16(), Bits(out));
+#endif
+  }
+};
+
+// The same over single numbers.
+template <class T>
+struct Lanes<Scalar, T> {
+  using C = ComputeType<T>;
+  using V = C;
+  static constexpr int64_t kLanes = 1;
+
+  static V Load(const T* p) { return ToCompute(*p); }
+  static V Load(const T* p, int64_t) { return ToCompute(*p); }
+  static void Store(V v, T* p) { FromCompute(v, p); }
+  static void Store(V v, T* p, int64_t) { FromCompute(v, p); }
+};
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_VALUES_SIMD_H_

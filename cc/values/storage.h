@@ -1,0 +1,109 @@
+// How numbers lie in memory: the 16-bit formats, and the type a dtype is
+// computed in. Conversions round to nearest even, as the hardware does.
+#ifndef TF_OPTIM_CC_VALUES_STORAGE_H_
+#define TF_OPTIM_CC_VALUES_STORAGE_H_
+
+#include <cstdint>
+#include <cstring>
+
+namespace tf_optim {
+
+struct Float16 {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <class T>
+struct ComputeOf {
+  using type = float;
+};
+template <>
+struct ComputeOf<double> {
+  using type = double;
+};
+// 16-bit storage computes in float32, and has its slots in float32.
+template <class T>
+using ComputeType = typename ComputeOf<T>::type;
+
+enum class Storage { kFloat32, kFloat64, kFloat16, kBFloat16 };
+
+template <class T>
+inline constexpr Storage kStorageOf = Storage::kFloat32;
+template <>
+inline constexpr Storage kStorageOf<double> = Storage::kFloat64;
+template <>
+inline constexpr Storage kStorageOf<Float16> = Storage::kFloat16;
+template <>
+inline constexpr Storage kStorageOf<BFloat16> = Storage::kBFloat16;
+
+template <class To, class From>
+inline To BitCast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+inline float ToCompute(float x) { return x; }
+inline double ToCompute(double x) { return x; }
+
+inline float ToCompute(BFloat16 x) {
+  return BitCast<float>(static_cast<uint32_t>(x.bits) << 16);
+}
+
+inline float ToCompute(Float16 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
+  const uint32_t exponent = (x.bits >> 10) & 31;
+  const uint32_t mantissa = x.bits & 0x3ff;
+  if (exponent == 0) {  // zero and subnormals: exact multiples of 2^-24
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return BitCast<float>(BitCast<uint32_t>(magnitude) | sign);
+  }
+  if (exponent == 31) {
+    const uint32_t quiet = mantissa ? 0x400000 : 0;
+    return BitCast<float>(sign | 0x7f800000 | (mantissa << 13) | quiet);
+  }
+  return BitCast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+}
+
+inline void FromCompute(float x, float* out) { *out = x; }
+inline void FromCompute(double x, double* out) { *out = x; }
+
+inline void FromCompute(float x, BFloat16* out) {
+  const uint32_t bits = BitCast<uint32_t>(x);
+  const uint32_t is_nan = (bits & 0x7fffffff) > 0x7f800000;
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const uint32_t nan = ((bits >> 16) & 0x8000) | 0x7fc0;
+  out->bits = static_cast<uint16_t>(is_nan ? nan : rounded);
+}
+
+inline void FromCompute(float x, Float16* out) {
+  const uint32_t bits = BitCast<uint32_t>(x);
+  const uint32_t sign = (bits >> 16) & 0x8000;
+  const uint32_t magnitude = bits & 0x7fffffff;
+  uint32_t half;
+  if (magnitude > 0x7f800000) {  // NaN keeps its top bits and becomes quiet
+    half = 0x7e00 | ((magnitude >> 13) & 0x3ff);
+  } else if (magnitude >= 0x477ff000) {  // 65520 and more round to infinity
+    half = 0x7c00;
+  } else if (magnitude >= 0x38800000) {
+    const uint32_t rebased = magnitude - (112u << 23);
+    half = (rebased + 0xfff + ((rebased >> 13) & 1)) >> 13;
+  } else if (magnitude > 0x33000000) {  // subnormal: multiples of 2^-24
+    const uint32_t shift = 126 - (magnitude >> 23);
+    const uint32_t mantissa = (magnitude & 0x7fffff) | 0x800000;
+    const uint32_t rest = mantissa & ((1u << shift) - 1);
+    const uint32_t tie = 1u << (shift - 1);
+    half = mantissa >> shift;
+    half += rest > tie || (rest == tie && (half & 1));
+  } else {
+    half = 0;
+  }
+  out->bits = static_cast<uint16_t>(sign | half);
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_VALUES_STORAGE_H_
