@@ -88,7 +88,7 @@ def pybind11_include():
 
 
 class BazelBuild(build_ext):
-    """Lets Bazel make all libraries at once, then puts them where setuptools wants them."""
+    """Lets Bazel make all libraries at once, then puts them where they belong."""
 
     def run(self):
         run(

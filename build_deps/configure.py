@@ -1,4 +1,4 @@
-"""Writes the flags that Bazel needs to know about this machine (called by configure.sh)."""
+"""Writes what Bazel needs to know about this machine (called by configure.sh)."""
 
 import argparse
 import os
@@ -67,7 +67,7 @@ def machine_facts():
             "On Debian or Ubuntu: apt-get install libhwy-dev",
         ),
         "TF_OPTIM_PYBIND11_INCLUDE": pybind11_include(),
-        # A Python without its development package: TensorFlow's wheel has the headers too.
+        # TensorFlow's wheel has them for a Python without its development package.
         "TF_OPTIM_PYTHON_INCLUDE": first_with(
             "Python.h",
             [
@@ -90,7 +90,7 @@ def version_flags(bazel_version):
     if major >= 9:
         sys.exit(
             "configure: error: expected Bazel 4 to 8 (9 dropped WORKSPACE files). "
-            f"Received: {bazel_version}. With bazelisk, .bazeliskrc picks the right one."
+            f"Received: {bazel_version}. Bazelisk takes the right one by .bazeliskrc."
         )
     flags = ["common --noenable_bzlmod"] if major >= 6 else []
     return flags + (["common --enable_workspace"] if major >= 8 else [])
