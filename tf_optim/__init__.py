@@ -1,0 +1,16 @@
+"""Fused optimizers for TensorFlow: tf.keras' own classes, at the speed of memory.
+
+import tf_optim
+model.compile(optimizer=tf_optim.Adam(1e-3), loss="mse")
+"""
+
+from tf_optim import library
+
+# A checkout keeps what Bazel built in bazel-bin.
+__path__ = [*map(str, library.search_path())]
+
+from tf_optim.library import build_info  # noqa: E402
+from tf_optim.optimizers import Adam, RMSprop  # noqa: E402
+from tf_optim.version import __version__  # noqa: E402
+
+__all__ = ["Adam", "RMSprop", "__version__", "build_info"]

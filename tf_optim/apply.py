@@ -1,0 +1,154 @@
+"""One optimizer step over many variables: the only caller of the raw ops."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tf_optim import library
+
+SPARSE_UPDATES = ("lazy", "dense")
+DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+
+_ALL_ONE = np.zeros([0], np.float32)
+_NO_DECAY = np.zeros([0], np.float64)
+
+
+@dataclasses.dataclass
+class Update:
+    """A variable's share of a step.
+
+    Attributes:
+        variable: a resource `tf.Variable`.
+        slots: for each slot of the spec a `tf.Variable`, or None when it is absent.
+        gradient: a `tf.Tensor` or `tf.IndexedSlices`.
+        weight_decay: its rate of decoupled weight decay.
+    """
+
+    variable: tf.Variable
+    slots: tuple
+    gradient: object
+    weight_decay: float = 0.0
+
+    @property
+    def is_sparse(self):
+        """Whether the gradient names rows."""
+        return isinstance(self.gradient, tf.IndexedSlices)
+
+    def group(self):
+        """Updates of equal groups can share an op call."""
+        index_type = self.gradient.indices.dtype if self.is_sparse else None
+        return self.variable.handle.device, self.variable.dtype, index_type
+
+
+@dataclasses.dataclass
+class Step:
+    """What all variables of a step share.
+
+    Attributes:
+        learning_rate: a scalar tensor or number.
+        iterations: an int64 scalar tensor, the steps done before.
+        hyper: the spec's hyperparameters, in its order.
+        clip_value: the bound of each element of a gradient; inf for none.
+        sparse_update: "lazy" or "dense".
+    """
+
+    learning_rate: object
+    iterations: object
+    hyper: tuple
+    clip_value: float = float("inf")
+    sparse_update: str = "lazy"
+
+
+def check_sparse_update(value):
+    """Raises ValueError unless `value` is a mode of sparse updates."""
+    if value not in SPARSE_UPDATES:
+        allowed = " or ".join(f"'{mode}'" for mode in SPARSE_UPDATES)
+        raise ValueError(
+            f"`sparse_update` must be {allowed}. Received: sparse_update={value!r}"
+        )
+
+
+def _with_right_types(update):
+    """The update, its gradient cast to the variable's dtype as Keras does."""
+    variable, gradient = update.variable, update.gradient
+    if variable.dtype not in DTYPES:
+        raise ValueError(
+            "A fused optimizer updates variables of dtype "
+            f"{', '.join(dtype.name for dtype in DTYPES)}. Received: "
+            f"'{variable.name}' of dtype {variable.dtype.name}."
+        )
+    if not update.is_sparse:
+        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+    else:
+        indices = gradient.indices
+        if indices.dtype not in (tf.int32, tf.int64):
+            indices = tf.cast(indices, tf.int64)
+        gradient = tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)
+    return dataclasses.replace(update, gradient=gradient)
+
+
+def _learning_rate(value):
+    """As a float32 or float64 tensor: 16 bits would round the step."""
+    value = tf.convert_to_tensor(value)
+    return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
+
+
+def _apply_group(spec, step, updates, scales):
+    slots = {}
+    for i, slot in enumerate(spec.slots):
+        variables = [update.slots[i] for update in updates]
+        slots[slot.name] = [v.handle for v in variables if v is not None]
+    if any(scale is not None for scale in scales):
+        scale = tf.stack([1.0 if scale is None else scale for scale in scales])
+    else:
+        scale = _ALL_ONE
+    decay = np.array([update.weight_decay for update in updates], np.float64)
+    inputs = {
+        "var": [update.variable.handle for update in updates],
+        **slots,
+        "learning_rate": _learning_rate(step.learning_rate),
+        "iterations": step.iterations,
+        **{h.name: v for h, v in zip(spec.hyper, step.hyper, strict=True)},
+        "gradient_scale": scale,
+        "clip_value": step.clip_value,
+        "weight_decay": decay if decay.any() else _NO_DECAY,
+        "use_locking": True,
+    }
+    gradients = [update.gradient for update in updates]
+    if not updates[0].is_sparse:
+        op = getattr(library.ops(), f"tf_optim_{spec.op_name}")
+        return op(grad=gradients, **inputs)
+    op = getattr(library.ops(), f"tf_optim_{spec.sparse_op_name}")
+    return op(
+        grad=[g.values for g in gradients],
+        indices=[g.indices for g in gradients],
+        mode=step.sparse_update,
+        **inputs,
+    )
+
+
+def apply_step(spec, step, updates, scales=None):
+    """Updates all variables, with one op call per device, dtype and kind.
+
+    Args:
+        spec: the optimizer's `specs.Spec`.
+        step: the `Step`.
+        updates: a list of `Update`.
+        scales: for each update a float32 scalar tensor that its gradient is
+            multiplied by, or None for 1. Default: None for all.
+    """
+    groups = collections.defaultdict(list)
+    for update, scale in zip(updates, scales or [None] * len(updates), strict=True):
+        update = _with_right_types(update)
+        groups[update.group()].append((update, scale))
+    # Ids are the one input that only a kernel can check. Their ops go first, and
+    # the others wait for them, so that a wrong id leaves nothing half done.
+    done = []
+    for members in sorted(
+        groups.values(), key=lambda members: not members[0][0].is_sparse
+    ):
+        with tf.control_dependencies(done):
+            op = _apply_group(spec, step, *zip(*members, strict=True))
+        done += [op] if op is not None else []  # eager ops have run

@@ -1,0 +1,38 @@
+"""Factors that clip gradients by norm, as Keras does, without touching them.
+
+A sparse gradient's norm is that of its summed rows: an id that occurs twice
+counts with the sum of its two gradients, where stock takes them apart.
+"""
+
+import tensorflow as tf
+
+
+def sum_duplicates(gradient):
+    """IndexedSlices in which no index occurs twice."""
+    indices, position = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(
+        gradient.values, position, tf.shape(indices)[0]
+    )
+    return tf.IndexedSlices(values, indices, gradient.dense_shape)
+
+
+def _squared_norm(gradient):
+    if isinstance(gradient, tf.IndexedSlices):
+        values = tf.cast(gradient.values, tf.float32)
+        gradient = sum_duplicates(tf.IndexedSlices(values, gradient.indices)).values
+    return tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32)))
+
+
+def scales_for_clipnorm(gradients, clipnorm):
+    """For each gradient clipnorm / max(its norm, clipnorm)."""
+    norms = [tf.sqrt(_squared_norm(gradient)) for gradient in gradients]
+    return [clipnorm / tf.maximum(norm, clipnorm) for norm in norms]
+
+
+def scales_for_global_clipnorm(gradients, clipnorm):
+    """For each gradient clipnorm / max(norm of all, clipnorm)."""
+    norm = tf.sqrt(tf.add_n([_squared_norm(gradient) for gradient in gradients]))
+    scale = clipnorm / tf.maximum(norm, clipnorm)
+    # An infinite norm makes every gradient NaN, as in stock, and not zero.
+    scale = tf.where(tf.math.is_finite(norm), scale, float("nan"))
+    return [scale] * len(gradients)

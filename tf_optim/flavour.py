@@ -1,0 +1,18 @@
+"""Which Keras `tf.keras` is, decided once at import."""
+
+import tensorflow as tf
+
+
+def is_keras_3():
+    """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
+    return hasattr(tf.keras, "ops")
+
+
+if is_keras_3():
+    from tf_optim.keras3 import FusedOptimizer
+else:
+    from tf_optim.tf_keras import FusedOptimizer
+
+register = tf.keras.utils.register_keras_serializable(package="tf_optim")
+
+__all__ = ["FusedOptimizer", "is_keras_3", "register"]

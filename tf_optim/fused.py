@@ -1,0 +1,89 @@
+"""What our optimizers share in both Keras flavours."""
+
+import tensorflow as tf
+
+from tf_optim import apply, clipping
+
+_HALF_TYPES = ("float16", "bfloat16")
+
+
+def is_half(dtype):
+    """Whether slots of a variable of this dtype are kept in float32."""
+    return tf.as_dtype(dtype).name in _HALF_TYPES
+
+
+def raw(variable):
+    """The `tf.Variable` of a Keras variable."""
+    return getattr(variable, "value", variable) if _is_keras(variable) else variable
+
+
+def _is_keras(variable):
+    return not isinstance(variable, tf.Variable) and hasattr(variable, "value")
+
+
+class Fused:
+    """The step that both adapters take; mixed into a stock optimizer class.
+
+    Adapters give `_variable_index(variable)`; classes give `_spec`.
+    """
+
+    _spec = None
+
+    def _check_arguments(self, sparse_update):
+        """Raises ValueError for a hyperparameter that no step could use."""
+        for hyper in self._spec.hyper:
+            hyper.check(getattr(self, hyper.attribute))
+        apply.check_sparse_update(sparse_update)
+        self.sparse_update = sparse_update
+
+    def get_config(self):
+        """The stock class's configuration and `sparse_update`."""
+        return {**super().get_config(), "sparse_update": self.sparse_update}
+
+    def _slots_of(self, variable):
+        index = self._variable_index(variable)
+        lists = (getattr(self, slot.attribute, ()) for slot in self._spec.slots)
+        return tuple(raw(slots[index]) if slots else None for slots in lists)
+
+    def _decay_of(self, variable):
+        if not self.weight_decay or not self._use_weight_decay(variable):
+            return 0.0
+        return float(self.weight_decay)
+
+    def _scales(self, gradients):
+        """Factors for clipping by norm, and the bound for clipping by value."""
+        if self.clipnorm and self.clipnorm > 0:
+            return clipping.scales_for_clipnorm(gradients, self.clipnorm), float("inf")
+        if self.global_clipnorm and self.global_clipnorm > 0:
+            scales = clipping.scales_for_global_clipnorm(
+                gradients, self.global_clipnorm
+            )
+            return scales, float("inf")
+        clip_value = self.clipvalue if self.clipvalue and self.clipvalue > 0 else None
+        return None, float(clip_value or "inf")
+
+    def _fused_step(self, distribution, grads_and_vars, learning_rate, clip=True):
+        """Clips, decays and updates all variables, on every device they are on."""
+        local = distribution.experimental_local_results
+        per_device = []
+        for gradient, variable in grads_and_vars:
+            members = zip(
+                local(variable),
+                zip(*(local(slot) for slot in self._slots_of(variable)), strict=True),
+                local(gradient),
+                strict=True,
+            )
+            decay = self._decay_of(variable)
+            per_device.append([apply.Update(*m, weight_decay=decay) for m in members])
+        step = apply.Step(
+            learning_rate=learning_rate,
+            iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
+            hyper=tuple(getattr(self, h.attribute) for h in self._spec.hyper),
+            sparse_update=self.sparse_update,
+        )
+        for updates in zip(*per_device, strict=True):
+            scales = None
+            if clip:
+                gradients = [update.gradient for update in updates]
+                scales, step.clip_value = self._scales(gradients)
+            apply.apply_step(self._spec, step, updates, scales)

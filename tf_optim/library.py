@@ -1,0 +1,77 @@
+"""Finds and loads what Bazel built: the ops library and the native module."""
+
+import functools
+import importlib
+import pathlib
+
+import tensorflow as tf
+
+OPS_LIBRARY = "_tf_optim_ops.so"
+REBUILD = (
+    "Rebuild tf_optim for it: `pip install --force-reinstall --no-deps .` in its "
+    "source folder (or `./configure.sh && bazel build //...` to use it there)."
+)
+
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+
+
+def search_path():
+    """The folders that may hold the built files, an installed one first."""
+    return [_PACKAGE, _PACKAGE.parent / "bazel-bin"]
+
+
+def find(name):
+    """The path of a built file.
+
+    Raises:
+        ImportError: if there is none.
+    """
+    for folder in search_path():
+        if (folder / name).exists():
+            return folder / name
+    places = " or ".join(str(folder) for folder in search_path())
+    raise ImportError(
+        f"tf_optim is not built: {name} must be in {places}. Received: no such "
+        f"file. {REBUILD}"
+    )
+
+
+@functools.cache
+def native():
+    """The pybind11 module: build facts, and the kernels on NumPy arrays."""
+    find("_native.so")
+    return importlib.import_module("tf_optim._native")
+
+
+def check_tensorflow_version(built_for, running):
+    """Raises ImportError unless both are of one minor version."""
+    if built_for.split(".")[:2] != running.split(".")[:2]:
+        raise ImportError(
+            f"tf_optim was built for TensorFlow {built_for}, whose C++ interface "
+            f"differs from that of other minor versions. Received: TensorFlow "
+            f"{running}. {REBUILD}"
+        )
+
+
+@functools.cache
+def ops():
+    """The module of the package's raw ops, loaded once.
+
+    Raises:
+        ImportError: if it is not built, or built for another TensorFlow.
+    """
+    check_tensorflow_version(native().build_info()["tensorflow"], tf.__version__)
+    return tf.load_op_library(str(find(OPS_LIBRARY)))
+
+
+def build_info():
+    """Facts about this build, as a dict.
+
+    Keys: `tf_optim` (version), `tensorflow` (the version built for), `compiler`,
+    `cuda` (whether GPU kernels are in it), `isa` (the instruction set in use on
+    this machine; the environment variable `TF_OPTIM_ISA` can name another), and
+    `isas` (those it can run).
+    """
+    from tf_optim.version import __version__
+
+    return {"tf_optim": __version__, **native().build_info()}

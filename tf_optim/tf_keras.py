@@ -1,0 +1,58 @@
+"""The adapter to tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
+
+import tensorflow as tf
+
+from tf_optim import fused
+
+
+class _Float32Reference:
+    """A 16-bit variable that asks for slots in float32."""
+
+    def __init__(self, variable):
+        self._variable = variable
+
+    true_dtype = tf.float32
+
+    def __getattr__(self, name):
+        return getattr(self._variable, name)
+
+
+class FusedOptimizer(fused.Fused):
+    """Puts one op call into the place of tf_keras' loop over variables."""
+
+    def __init__(self, *args, jit_compile=False, **kwargs):
+        # Stock's own XLA wrap is per variable and would undo the list op.
+        del jit_compile
+        super().__init__(*args, jit_compile=False, **kwargs)
+
+    def _variable_index(self, variable):
+        return self._index_dict[self._var_key(variable)]
+
+    def add_variable_from_reference(self, model_variable, variable_name, **kwargs):
+        """Adds a slot, in float32 for a 16-bit variable."""
+        dtype = getattr(model_variable, "true_dtype", model_variable.dtype)
+        if fused.is_half(dtype) and variable_name != "average":
+            model_variable = _Float32Reference(model_variable)
+        return super().add_variable_from_reference(
+            model_variable, variable_name, **kwargs
+        )
+
+    def _clip_gradients(self, grads):
+        """The fused step clips, after the duplicates are summed."""
+        return grads
+
+    def _deduplicate_sparse_grad(self, grads):
+        """The kernel sums duplicates."""
+        return grads
+
+    def _apply_weight_decay(self, variables):
+        """The fused step decays the variables."""
+
+    def _update_step(self, gradient, variable):
+        """The fused step has updated the variable."""
+
+    def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
+        self._fused_step(distribution, grads_and_vars, self.learning_rate)
+        return super()._distributed_apply_gradients_fn(
+            distribution, grads_and_vars, **kwargs
+        )
