@@ -28,6 +28,7 @@ class Optimizer:
       errors: constructor arguments that are refused, with what the message
         says is expected.
       elementwise: an element's result depends on that element alone.
+      op_names: what the op calls a hyperparameter, where not as Keras does.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Optimizer:
     variants: dict
     errors: tuple
     elementwise: bool = True
+    op_names: dict = dataclasses.field(default_factory=dict)
 
 
 OPTIMIZERS = (
@@ -61,6 +63,7 @@ OPTIMIZERS = (
             ({"momentum": -0.5}, "[0, 1"),
             ({"epsilon": -1e-7}, ">= 0"),
         ),
+        op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
     ),
     Optimizer(
         name="Adam",
@@ -116,6 +119,12 @@ class Case:
             key: self.arguments.get(key, default)
             for key, default in self.optimizer.defaults.items()
         }
+
+    @property
+    def op_hyper(self):
+        """`hyper` under the names of the op's inputs."""
+        names = self.optimizer.op_names
+        return {names.get(key, key): value for key, value in self.hyper.items()}
 
     @property
     def slots(self):

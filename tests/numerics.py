@@ -73,6 +73,11 @@ def allowed_error(case, var, slots, grad, *step_arguments, grad_error=0.0, **com
         )
         return {"var": new_var, **{f"slot {k}": v for k, v in new_slots.items()}}
 
+    with np.errstate(all="ignore"):  # a bound may be NaN where the result is
+        return _bounds(run, inputs, eps, grad_error, var.dtype)
+
+
+def _bounds(run, inputs, eps, grad_error, storage):
     exact = run(inputs)
     bound = {}
     for key, value in exact.items():
@@ -84,8 +89,8 @@ def allowed_error(case, var, slots, grad, *step_arguments, grad_error=0.0, **com
         for key, value in exact.items():
             bound[key] += np.maximum(abs(above[key] - value), abs(below[key] - value))
     # Storing 16 bits rounds once more, to nearest: half a unit of the result.
-    if unit(var.dtype) > eps:
-        spacing = np.abs(np.spacing(exact["var"].astype(var.dtype)))
+    if unit(storage) > eps:
+        spacing = np.spacing(np.abs(exact["var"]).astype(storage))
         bound["var"] = bound["var"] + 0.5 * spacing.astype(np.float64)
     return exact, bound
 

@@ -1,0 +1,78 @@
+"""Arrays with guards around them, given to the kernels of tf_optim._native."""
+
+import numpy as np
+
+from tests import numerics
+from tf_optim import _native as native
+
+ISAS = native.isas()
+LEARNING_RATE = 0.03
+ITERATIONS = 4
+
+
+class Guarded:
+    """An array at a chosen misalignment, with guard bytes on both sides."""
+
+    MARGIN = 128
+    GUARD = 0xA5
+
+    def __init__(self, values, offset=0):
+        values = np.ascontiguousarray(values)
+        self.raw = np.full(values.nbytes + 2 * self.MARGIN + 256, self.GUARD, np.uint8)
+        self.first = -self.raw.ctypes.data % 64 + self.MARGIN
+        self.first += offset * values.itemsize
+        self.last = self.first + values.nbytes
+        view = self.raw[self.first : self.last].view(values.dtype)
+        self.array = view.reshape(values.shape)
+        self.array[...] = values
+
+    def intact(self):
+        outside = np.concatenate([self.raw[: self.first], self.raw[self.last :]])
+        return bool((outside == self.GUARD).all())
+
+
+class State:
+    """Guarded copies of a variable, its slots and its gradient."""
+
+    def __init__(self, var, slots, grad, indices=None, offset=0):
+        # Every array at a misalignment of its own.
+        offsets = [(offset * (2 * i + 1) + i * (offset > 0)) % 9 for i in range(6)]
+        self.var = Guarded(var, offset)
+        self.grad = Guarded(grad, offsets[1])
+        self.slots = {
+            key: Guarded(value, offsets[2 + i])
+            for i, (key, value) in enumerate(slots.items())
+        }
+        self.indices = None if indices is None else Guarded(indices, offsets[5])
+
+    def guards(self):
+        inputs = [self.var, self.grad, *self.slots.values()]
+        return inputs + ([] if self.indices is None else [self.indices])
+
+    def run(self, case, **options):
+        arguments = {
+            "rule": case.name,
+            "var": [self.var.array],
+            "slots": {key: [value.array] for key, value in self.slots.items()},
+            "grad": [self.grad.array],
+            "hyper": case.op_hyper,
+            "learning_rate": LEARNING_RATE,
+            "iterations": ITERATIONS,
+            **options,
+        }
+        if self.indices is None:
+            native.dense_apply(**arguments)
+        else:
+            native.sparse_apply(indices=[self.indices.array], **arguments)
+        return self
+
+    def result(self):
+        return {"var": self.var.array} | {k: v.array for k, v in self.slots.items()}
+
+    def after(self):
+        return self.var.array, {k: v.array for k, v in self.slots.items()}
+
+
+def assert_same(left, right, what):
+    for key, value in left.items():
+        assert numerics.same_bits(value, right[key]), f"{key} differs: {what}"
