@@ -27,14 +27,32 @@ def _fact(ctx, name):
 
 def _headers(ctx, patterns, exclude = [], defines = [], linkopts = [], deps = [], more = ""):
     """One cc_library; its headers come as system headers, so their warnings do not show."""
-    ctx.file("BUILD", more + _HEADERS.format(
+    ctx.file("BUILD", _HEADERS.format(
         name = ctx.name,
         patterns = repr(patterns),
         exclude = repr(exclude),
         defines = repr(defines),
         linkopts = repr(linkopts),
         deps = repr(deps),
-    ))
+    ) + more)
+
+# What an XLA kernel needs beyond TensorFlow's framework.
+_XLA = """
+cc_library(
+    name = "xla",
+    hdrs = glob([
+        "include/external/farmhash_archive/src/**",
+        "include/external/highwayhash/**",
+    ]),
+    includes = [
+        "include/external/farmhash_archive/src",
+        "include/external/highwayhash",
+    ],
+    linkopts = ["-l:libtensorflow_cc.so.2"],
+    visibility = ["//visibility:public"],
+    deps = [":tensorflow"],
+)
+"""
 
 def _tensorflow_impl(ctx):
     flags = _fact(ctx, "TF_COPTS").split(" ")
@@ -46,6 +64,7 @@ def _tensorflow_impl(ctx):
         exclude = ["include/external/**", "include/**/*.bin"],
         defines = [flag[2:] for flag in flags if flag.startswith("-D")],
         linkopts = _fact(ctx, "TF_LINKOPTS").split(" "),
+        more = _XLA,
     )
 
 def _highway_impl(ctx):
@@ -65,7 +84,7 @@ def _python_impl(ctx):
     _headers(
         ctx,
         patterns = ["include/**/*.h"],
-        more = 'exports_files(["python.sh"])\n\n',
+        more = '\nexports_files(["python.sh"])\n',
     )
 
 def _repository(implementation, facts):
