@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 BAZELRC = ROOT / "build" / "wheel.bazelrc"
+STAGING = ROOT / "build" / "setuptools"
 LIBRARIES = ("_native", "_tf_optim_ops")
 
 
@@ -34,15 +35,6 @@ MAJOR, MINOR = map(int, PINS["tensorflow"][0].split("==")[1].split(".")[:2])
 
 def of_this_minor_version(package):
     return f"{package}>={MAJOR}.{MINOR},<{MAJOR}.{MINOR + 1}"
-
-
-def at_least(*packages):
-    return [
-        line.replace("==", ">=")
-        for package in packages
-        for line in PINS[package]
-        if ";" not in line
-    ]
 
 
 def run(*command, **variables):
@@ -113,17 +105,16 @@ class BazelBuild(build_ext):
         return fullname.replace(".", "/") + ".so"
 
 
+# What an earlier build staged would be packed again, deleted modules too.
+shutil.rmtree(STAGING, ignore_errors=True)
 setup(
+    options={"build": {"build_base": str(STAGING)}},
     cmdclass={"build_ext": BazelBuild},
     ext_modules=[Extension(f"tf_optim.{name}", sources=[]) for name in LIBRARIES],
     install_requires=[of_this_minor_version("tensorflow"), "ml_dtypes", "numpy"],
     extras_require={
-        "tf_keras": [of_this_minor_version("tf_keras")],
-        "demo": at_least("matplotlib", "scikit-learn", "tqdm"),
-        "bench": [
-            *at_least("matplotlib", "tqdm"),
-            "fbgemm-gpu-cpu==1.8.0",
-            "torch==2.13.0",
-        ],
+        "tf-keras": [of_this_minor_version("tf_keras")],
+        "demo": ["matplotlib", "scikit-learn", "tqdm"],
+        "bench": ["fbgemm-gpu-cpu==1.8.0", "matplotlib", "torch==2.13.0", "tqdm"],
     },
 )
