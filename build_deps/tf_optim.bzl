@@ -60,12 +60,29 @@ def tf_optim_headers(name, deps, exclude = []):
 def tf_optim_isa_libraries(name, srcs, deps):
     """Compiles `srcs` once per instruction set; the program picks one when it runs."""
     for isa, copts in _ISA_COPTS.items():
+        library = "%s_%s" % (name, isa.lower())
         tf_optim_library(
-            name = "%s_%s" % (name, isa.lower()),
+            name = library,
             srcs = srcs,
             copts = copts + ["-DTFO_ISA=" + isa],
+            # Not part of //...: only `name` knows which sets the machine's compiler has.
+            tags = ["manual"],
             deps = deps,
         )
+        if copts:
+            native.filegroup(
+                name = library + "_objects",
+                srcs = [":" + library],
+                tags = ["manual"],
+            )
+            native.sh_test(
+                name = library + "_symbols",
+                srcs = ["//build_deps:isa_symbols_test.sh"],
+                size = "small",
+                args = [isa, "$(locations :%s_objects)" % library],
+                data = [":%s_objects" % library],
+                target_compatible_with = ["@platforms//cpu:x86_64"],
+            )
     native.cc_library(
         name = name,
         visibility = ["//visibility:public"],
