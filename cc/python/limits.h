@@ -67,6 +67,8 @@ class Team {
   }
 
  private:
+  static constexpr int kTurnsAwake = 20000;
+
   void Grow(int helpers) {
     while (helpers_ < helpers) {
       const int member = ++helpers_;
@@ -86,16 +88,21 @@ class Team {
         body = body_;
       }
       ready_.fetch_add(1, std::memory_order_acq_rel);
-      while (!go_.load(std::memory_order_acquire)) {
-      }
+      int turns = 0;
+      while (!go_.load(std::memory_order_acquire)) Spin(&turns);
       (*body)(member);
       done_.fetch_add(1, std::memory_order_acq_rel);
     }
   }
 
   static void SpinUntil(const std::atomic<int>& count, int value) {
-    while (count.load(std::memory_order_acquire) != value) {
-    }
+    int turns = 0;
+    while (count.load(std::memory_order_acquire) != value) Spin(&turns);
+  }
+
+  // A machine with other work to do must get the core in the end.
+  static void Spin(int* turns) {
+    if (++*turns > kTurnsAwake) std::this_thread::yield();
   }
 
   std::mutex caller_, mutex_;
@@ -147,8 +154,8 @@ inline float Sum(const float* x, int64_t n) {
 // of `ro`, as a dense step does; blocks of `block` numbers of each stream in
 // turn. The threads share the streams in equal contiguous parts.
 inline double DenseReadModifyWrite(const std::vector<Stream>& rw,
-                                   const std::vector<Stream>& ro,
-                                   int64_t block, int threads) {
+                                   const std::vector<Stream>& ro, int64_t block,
+                                   int threads) {
   int64_t longest = 0;
   for (const Stream& s : rw) longest = std::max(longest, s.size);
   for (const Stream& s : ro) longest = std::max(longest, s.size);
@@ -191,35 +198,46 @@ struct Rows {
   int64_t grad_rows;
 };
 
+// The rows first ... last - 1 of `r.ids`.
+template <int64_t kDim>
+TF_OPTIM_LIMITS_CLONES void SomeRows(const Rows& r, int64_t first, int64_t last,
+                                     int64_t distance, float one) {
+  const int64_t dim = kDim > 0 ? kDim : r.dim;
+  const auto touch = [&](int64_t i) {
+    for (float* table : r.tables) {
+      const float* row = table + r.ids[i] * dim;
+      for (int64_t d = 0; d < dim; d += 16) __builtin_prefetch(row + d, 1);
+    }
+  };
+  for (int64_t i = first; i < std::min(first + distance, last); ++i) touch(i);
+  int64_t k = r.grad_rows * first / r.id_count;
+  for (int64_t i = first; i < last; ++i) {
+    if (distance > 0 && i + distance < last) touch(i + distance);
+    const int64_t row = r.ids[i] * dim;
+    const int64_t end = r.grad_rows * (i + 1) / r.id_count;
+    float* __restrict var = r.tables[0] + row;
+    for (; k < end; ++k) {
+      const float* __restrict grad = r.grad + k * dim;
+      for (int64_t d = 0; d < dim; ++d) var[d] = var[d] * one + grad[d];
+    }
+    for (size_t s = 1; s < r.tables.size(); ++s) {
+      float* __restrict slot = r.tables[s] + row;
+      for (int64_t d = 0; d < dim; ++d) slot[d] *= one;
+    }
+  }
+}
+
 // Reads, changes and writes back the rows `ids` of every table, and reads the
 // gradient, as a sparse step does whose duplicates somebody else has found.
 // `distance`: how many rows ahead memory is told of.
 inline double RandomRows(const Rows& r, int distance, int threads) {
   const float one = One();
-  const int64_t bytes = r.dim * static_cast<int64_t>(sizeof(float));
-  const auto fetch = [&](int64_t i) {
-    for (float* table : r.tables) {
-      const char* row = reinterpret_cast<const char*>(table) + r.ids[i] * bytes;
-      for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, 1);
-    }
-  };
-  const auto grad_at = [&](int64_t i) { return r.grad_rows * i / r.id_count; };
+  auto* some_rows = &SomeRows<0>;
+  if (r.dim == 16) some_rows = &SomeRows<16>;
+  if (r.dim == 64) some_rows = &SomeRows<64>;
   return Team::Shared().Run(threads, [&](int t) {
-    const int64_t first = r.id_count * t / threads;
-    const int64_t last = r.id_count * (t + 1) / threads;
-    for (int64_t i = first; i < std::min<int64_t>(first + distance, last); ++i)
-      fetch(i);
-    for (int64_t i = first; i < last; ++i) {
-      if (distance > 0 && i + distance < last) fetch(i + distance);
-      const int64_t row = r.ids[i] * r.dim;
-      float* var = r.tables[0] + row;
-      int64_t k = grad_at(i);
-      do {
-        Add(var, r.grad + k * r.dim, r.dim, one);
-      } while (++k < grad_at(i + 1));
-      for (size_t s = 1; s < r.tables.size(); ++s)
-        Scale(r.tables[s] + row, r.dim, one);
-    }
+    some_rows(r, r.id_count * t / threads, r.id_count * (t + 1) / threads,
+              distance, one);
   });
 }
 
