@@ -1,0 +1,252 @@
+"""The cases: what is updated, and with which gradients.
+
+A case says shapes, dtype and how ids are drawn. `Inputs` makes the arrays, from
+one seed, so that every worker process gets the same.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+# Initial values and gradients repeat this many random numbers; a prime, so that
+# rows of a table differ.
+_PATTERN = 1_000_003
+# Batches of ids a sparse case cycles through. The rows of all of them together
+# are larger than a CPU's last cache.
+BATCHES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One workload.
+
+    Attributes:
+      name: what `--case` takes.
+      title: what the table prints.
+      kind: "dense", "sparse" (every variable is a table of rows) or "fit".
+      shapes: the shapes of the variables.
+      dtype: of variables and gradients.
+      ids: sparse: rows of the gradient per table.
+      zipf: sparse: exponent of the distribution of ids; None is uniform.
+      variants: whether to run every variant of an optimizer's options.
+      quick: whether `--quick` runs it when no case is named.
+    """
+
+    name: str
+    title: str
+    kind: str
+    shapes: tuple
+    dtype: str = "float32"
+    ids: int = 0
+    zipf: float | None = None
+    variants: bool = False
+    quick: bool = False
+
+    @property
+    def numbers(self):
+        """Parameters of all variables together."""
+        return sum(int(np.prod(shape)) for shape in self.shapes)
+
+
+def _resnet50():
+    """Convolutions, batch norms and the classifier of ResNet-50."""
+    shapes = [(7, 7, 3, 64), (64,), (64,)]
+    fan_in = 64
+    for blocks, width in ((3, 64), (4, 128), (6, 256), (3, 512)):
+        for block in range(blocks):
+            out = 4 * width
+            convolutions = [(1, 1, fan_in, width), (3, 3, width, width)]
+            convolutions.append((1, 1, width, out))
+            if block == 0:
+                convolutions.append((1, 1, fan_in, out))
+            for shape in convolutions:
+                shapes += [shape, shape[-1:], shape[-1:]]
+            fan_in = out
+    return tuple(shapes + [(2048, 1000), (1000,)])
+
+
+def _bert_base():
+    """Embeddings, 12 layers and the pooler of BERT-base."""
+    d = 768
+    shapes = [(30522, d), (512, d), (2, d), (d,), (d,)]
+    for _ in range(12):
+        shapes += [(d, d), (d,)] * 4 + [(d,), (d,)]
+        shapes += [(d, 4 * d), (4 * d,), (4 * d, d), (d,), (d,), (d,)]
+    return tuple(shapes + [(d, d), (d,)])
+
+
+# Cardinalities of the 26 features of Criteo's display advertising challenge,
+# capped so that a table and its slots fit into a small machine.
+_CRITEO = (
+    1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593,
+    3194, 27, 14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105,
+    142572,
+)  # fmt: skip
+_CRITEO_CAP = 1_000_000
+_EMBEDDING = ((1_000_000, 64),)
+
+
+def _growth(name, rows, quick):
+    return Case(
+        name=f"growth-{name}",
+        title=f"8,192 ids into {rows:,} x 16",
+        kind="sparse",
+        shapes=((rows, 16),),
+        ids=8192,
+        quick=quick,
+    )
+
+
+CASES = (
+    Case(
+        name="dense",
+        title="one variable of 16.8M float32",
+        kind="dense",
+        shapes=((4096, 4096),),
+        variants=True,
+        quick=True,
+    ),
+    Case(
+        name="many-small",
+        title="300 variables of 256 float32",
+        kind="dense",
+        shapes=((256,),) * 300,
+        quick=True,
+    ),
+    Case(
+        name="resnet50",
+        title="the shapes of ResNet-50, 25.6M float32",
+        kind="dense",
+        shapes=_resnet50(),
+    ),
+    Case(
+        name="bert-base",
+        title="the shapes of BERT-base, 109M float32",
+        kind="dense",
+        shapes=_bert_base(),
+    ),
+    Case(
+        name="bf16",
+        title="one variable of 16.8M bfloat16",
+        kind="dense",
+        shapes=((4096, 4096),),
+        dtype="bfloat16",
+    ),
+    Case(
+        name="sparse-uniform",
+        title="8,192 uniform ids into 1M x 64",
+        kind="sparse",
+        shapes=_EMBEDDING,
+        ids=8192,
+        variants=True,
+        quick=True,
+    ),
+    Case(
+        name="sparse-zipf",
+        title="8,192 Zipf(1.2) ids into 1M x 64",
+        kind="sparse",
+        shapes=_EMBEDDING,
+        ids=8192,
+        zipf=1.2,
+        quick=True,
+    ),
+    _growth("100k", 100_000, True),
+    _growth("1m", 1_000_000, False),
+    _growth("10m", 10_000_000, False),
+    Case(
+        name="tables-26",
+        title="26 tables of Criteo's sizes x 16, 2,048 ids each",
+        kind="sparse",
+        shapes=tuple((min(rows, _CRITEO_CAP), 16) for rows in _CRITEO),
+        ids=2048,
+    ),
+    Case(
+        name="fit",
+        title="model.fit: 256 x 32 Zipf(1.2) ids into 1M x 64, two dense layers",
+        kind="fit",
+        shapes=_EMBEDDING,
+        ids=256 * 32,
+        zipf=1.2,
+    ),
+)
+
+
+def select(names, quick=False):
+    """The cases that `names` name, exactly or as "growth" names growth-100k.
+
+    Raises:
+      ValueError: for a name that names nothing.
+    """
+    if not names:
+        return [case for case in CASES if case.quick or not quick]
+    chosen = []
+    for name in names:
+        found = [c for c in CASES if c.name == name or c.name.startswith(name + "-")]
+        if not found:
+            known = ", ".join(case.name for case in CASES)
+            raise ValueError(f"case must be one of {known}. Received: {name}.")
+        chosen += [case for case in found if case not in chosen]
+    return chosen
+
+
+class Inputs:
+    """The arrays of a case, the same in every process.
+
+    Args:
+      case: a `Case`.
+      seed: of all random numbers.
+    """
+
+    def __init__(self, case, seed=0):
+        self.case = case
+        self.seed = seed
+
+    @functools.cached_property
+    def _pattern(self):
+        rng = np.random.default_rng(self.seed)
+        return rng.standard_normal(_PATTERN, np.float32)
+
+    def _filled(self, count, start, factor):
+        """`count` numbers of the pattern from `start` on, times `factor`."""
+        start %= _PATTERN
+        rounds = -(-(start + count) // _PATTERN)
+        whole = np.tile(self._pattern * np.float32(factor), rounds)
+        return whole[start : start + count]
+
+    def _cast(self, array):
+        if self.case.dtype == "float32":
+            return array
+        import ml_dtypes
+
+        return array.astype(getattr(ml_dtypes, self.case.dtype))
+
+    def initial(self, i):
+        """The initial value of variable i."""
+        shape = self.case.shapes[i]
+        return self._cast(
+            self._filled(int(np.prod(shape)), 7919 * i, 0.05).reshape(shape)
+        )
+
+    def gradient(self, i):
+        """The gradient of variable i: dense, or the rows at `indices(i)`."""
+        shape = self.case.shapes[i]
+        if self.case.kind != "dense":
+            shape = (self.case.ids,) + shape[1:]
+        return self._cast(
+            self._filled(int(np.prod(shape)), 104729 * (i + 1), 1.0).reshape(shape)
+        )
+
+    @functools.cache  # noqa: B019 - lives as long as its case
+    def ids(self, i):
+        """Batches of ids into table i: int64 [BATCHES, case.ids]."""
+        rows = self.case.shapes[i][0]
+        rng = np.random.default_rng((self.seed, i))
+        shape = (BATCHES, self.case.ids)
+        if self.case.zipf is None:
+            return rng.integers(0, rows, shape)
+        weights = np.arange(1, rows + 1, dtype=np.float64) ** -self.case.zipf
+        cumulative = np.cumsum(weights)
+        ranks = np.searchsorted(cumulative, rng.random(shape) * cumulative[-1])
+        # Popular ids are anywhere in the table, as hashed ids are.
+        return rng.permutation(rows)[np.minimum(ranks, rows - 1)]

@@ -1,0 +1,135 @@
+"""The command line."""
+
+import argparse
+import importlib.util
+import os
+import sys
+
+from tf_optim.benchmark import cases, report, runner, subjects, work
+
+_QUICK = {"rounds": 5, "budget": 0.05}
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m tf_optim.benchmark",
+        description="Times the optimizer steps of tf_optim and of everything that "
+        "could be used instead, on this machine.",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer cases and rounds, no variants: under 90 s",
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this case only (repeatable; 'growth' means all of growth-*)",
+    )
+    parser.add_argument(
+        "--optimizer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this optimizer only (repeatable)",
+    )
+    parser.add_argument(
+        "--subject",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this subject, besides ours and the limit (repeatable)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=_cores(),
+        help="threads of every subject (default: all cores, here %(default)s)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the records to FILE")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the records")
+    parser.add_argument(
+        "--list", action="store_true", help="list cases and subjects, and stop"
+    )
+    return parser
+
+
+def _cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _list():
+    lines = ["Cases (* are part of --quick):"]
+    for case in cases.CASES:
+        star = "*" if case.quick else " "
+        lines.append(f"  {star} {case.name:<16} {case.title}")
+    lines += ["", "Subjects:"]
+    lines += [f"    {name}" for name in subjects.names()]
+    return "\n".join(lines)
+
+
+def _progress(total):
+    """A progress bar's `advance(text)` and `close()`; plain lines without tqdm."""
+    if importlib.util.find_spec("tqdm") is None:
+        last = [""]
+
+        def advance(text):
+            if text != last[0]:
+                print(text, file=sys.stderr)
+            last[0] = text
+
+        return advance, lambda: None
+    import tqdm
+
+    bar = tqdm.tqdm(total=total, file=sys.stderr, leave=False, dynamic_ncols=True)
+
+    def advance(text):
+        bar.set_description(text, refresh=False)
+        bar.update()
+
+    return advance, bar.close
+
+
+def main(arguments=None):
+    """Runs the command; returns its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        print(_list())
+        return 0
+    if options.threads < 1:
+        parser.error(f"--threads must be at least 1. Received: {options.threads}.")
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install tf_optim[bench]")
+    try:
+        chosen = cases.select(options.case, options.quick)
+        subjects.select(options.subject, "dense")
+        planned = work.plan(chosen, options.optimizer, plain_only=options.quick)
+    except ValueError as error:
+        parser.error(str(error))
+    settings = runner.Settings(
+        threads=options.threads, **(_QUICK if options.quick else {})
+    )
+    advance, close = _progress(len(planned) * (settings.rounds + 1))
+    with runner.Runner(settings, options.subject, advance) as run:
+        for now, after in zip(planned, [*planned[1:], None], strict=True):
+            run.measure(now, last_of_case=after is None or after.case != now.case)
+        about = report.machine(run.versions, settings.threads)
+    close()
+    titles = {case.name: case.title for case in chosen}
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    print(report.table(run.rows, titles))
+    notes = report.footnotes(run.not_measured)
+    if notes:
+        print("\n" + notes)
+    if options.json:
+        report.write_json(options.json, run.rows, run.not_measured, about)
+    if options.plot and run.rows:
+        from tf_optim.benchmark.plot import write_plot
+
+        write_plot(options.plot, run.rows, about)
+    return 1 if any(miss["kind"] == "failed" for miss in run.not_measured) else 0

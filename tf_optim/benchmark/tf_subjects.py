@@ -1,0 +1,181 @@
+"""Subjects that are `tf.keras` optimizers, ours and stock, in either flavour."""
+
+import contextlib
+import functools
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from tf_optim.benchmark.cases import BATCHES
+from tf_optim.benchmark.subjects import Subject, Unsupported
+from tf_optim.benchmark.work import LEARNING_RATE
+
+
+def gradients(inputs):
+    """The gradients as tensors, held once for all subjects of the process."""
+    if not hasattr(inputs, "tensors"):
+        count = len(inputs.case.shapes)
+        inputs.tensors = [tf.constant(inputs.gradient(i)) for i in range(count)]
+    return inputs.tensors
+
+
+def optimizer_class(namespace, name):
+    """The optimizer `name` of a namespace.
+
+    Raises:
+      Unsupported: if there is none.
+    """
+    cls = getattr(namespace, name, None)
+    if cls is None:
+        raise Unsupported(f"has no {name}")
+    return cls
+
+
+class TfSubject(Subject):
+    """Variables, captured gradients and one tf.function around the update."""
+
+    jit = None  # tf.function's jit_compile
+
+    def __init__(self, work, inputs):
+        case = inputs.case
+        count = len(case.shapes)
+        self.choose(work, case)
+        self._case = case
+        self._variables = [tf.Variable(inputs.initial(i)) for i in range(count)]
+        self.prepare(work)
+        values = gradients(inputs)
+        if case.kind == "dense":
+
+            def update():
+                self.apply(values)
+
+            batches = [()]
+        else:
+
+            def update(ids):
+                ids = tf.unstack(ids)
+                self.apply(
+                    [
+                        tf.IndexedSlices(values[i], ids[i], tf.constant(case.shapes[i]))
+                        for i in range(count)
+                    ]
+                )
+
+            all_ids = np.stack([inputs.ids(i) for i in range(count)])
+            batches = [(tf.constant(all_ids[:, b]),) for b in range(BATCHES)]
+        self._batches = itertools.cycle(batches)
+        self._update = tf.function(update, jit_compile=self.jit, autograph=False)
+
+    def choose(self, work, case):
+        """Finds the optimizer before any memory is taken; may be Unsupported."""
+        self._cls = optimizer_class(tf.keras.optimizers, work.optimizer)
+
+    def prepare(self, work):
+        """Makes optimizer and slots for `self._variables`."""
+        self._optimizer = self._cls(LEARNING_RATE, **work.options)
+        self._optimizer.build(self._variables)
+
+    def apply(self, grads):
+        """Applies the gradients, inside of the tf.function."""
+        self._optimizer.apply_gradients(zip(grads, self._variables, strict=True))
+
+    def step(self):
+        self._update(*next(self._batches))
+
+    def read(self, i, positions):
+        variable = self._variables[i]
+        if self._case.kind == "dense":
+            variable = tf.reshape(variable, [-1])
+        return tf.gather(variable, positions).numpy().astype(np.float64)
+
+
+class Keras(TfSubject):
+    """The stock optimizer of this process's flavour of tf.keras."""
+
+    def prepare(self, work):
+        self.slot_item = self._variables[0].dtype.size
+        super().prepare(work)
+
+
+class KerasJit(Keras):
+    jit = True
+
+
+class KerasLegacy(TfSubject):
+    """tf_keras' optimizers of before 2.11, mostly on TensorFlow's raw ops."""
+
+    def choose(self, work, case):
+        self._cls = optimizer_class(tf.keras.optimizers.legacy, work.optimizer)
+
+    def prepare(self, work):
+        self.slot_item = self._variables[0].dtype.size
+        self._optimizer = self._cls(LEARNING_RATE, **work.options)
+        self._optimizer._create_all_weights(self._variables)
+
+
+def our_class(work):
+    """The package's own optimizer.
+
+    Raises:
+      Unsupported: if there is none.
+    """
+    import tf_optim
+
+    return optimizer_class(tf_optim, work.optimizer)
+
+
+@contextlib.contextmanager
+def missing_xla_kernels_are_unsupported():
+    """Turns what TensorFlow says about an op that XLA does not know."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        if "unsupported operations" in str(error) or "XLA_CPU_JIT" in str(error):
+            raise Unsupported("has no XLA kernels in this build") from error
+        raise
+
+
+class Ours(TfSubject):
+    ours = True
+    lazy = True
+
+    def choose(self, work, case):
+        self._cls = our_class(work)
+
+
+class OursJit(Ours):
+    jit = True
+
+    def step(self):
+        with missing_xla_kernels_are_unsupported():
+            super().step()
+
+
+class OursDenseUpdate(Ours):
+    """The same mathematics as stock: every row of the table decays."""
+
+    lazy = False
+
+    def choose(self, work, case):
+        self._cls = functools.partial(our_class(work), sparse_update="dense")
+
+
+class OursPerTable(Ours):
+    """What the list op saves: an op, and an optimizer, for every table."""
+
+    def choose(self, work, case):
+        super().choose(work, case)
+        if len(case.shapes) == 1:
+            raise Unsupported("is the same as ours on a single table")
+
+    def prepare(self, work):
+        self._optimizers = []
+        for variable in self._variables:
+            self._optimizers.append(self._cls(LEARNING_RATE, **work.options))
+            self._optimizers[-1].build([variable])
+
+    def apply(self, grads):
+        trio = zip(self._optimizers, grads, self._variables, strict=True)
+        for optimizer, grad, variable in trio:
+            optimizer.apply_gradients([(grad, variable)])

@@ -1,0 +1,174 @@
+"""Subjects on torch: its optimizers, and FBGEMM's table-batched embeddings."""
+
+import itertools
+import time
+
+import numpy as np
+
+from tf_optim.benchmark.cases import BATCHES
+from tf_optim.benchmark.subjects import NotInstalled, Subject, Unsupported
+from tf_optim.benchmark.work import LEARNING_RATE
+
+try:
+    import torch
+except ImportError as error:
+    raise NotInstalled("torch") from error
+
+
+def _tensor(array):
+    """A torch tensor of its own memory, from NumPy; bfloat16 goes by its bits."""
+    if array.dtype == np.float32:
+        return torch.from_numpy(array.copy())
+    return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+
+
+def _adam(h, options):
+    return {
+        "betas": (h["beta_1"], h["beta_2"]),
+        "eps": h["epsilon"],
+        "amsgrad": options.get("amsgrad", False),
+    }
+
+
+def _rmsprop(h, options):
+    return {
+        "alpha": h["rho"],
+        "eps": h["epsilon"],
+        "momentum": h.get("momentum", 0.0),
+        "centered": options.get("centered", False),
+    }
+
+
+# name -> (torch's class, its arguments, the implementation that is fastest)
+_DENSE = {
+    "Adam": ("Adam", _adam, {"fused": True}),
+    "RMSprop": ("RMSprop", _rmsprop, {"foreach": True}),
+}
+
+
+class Torch(Subject):
+    """torch.optim, fused where torch has it and foreach where it has not."""
+
+    recipes = _DENSE
+
+    def __init__(self, work, inputs):
+        if work.optimizer not in self.recipes:
+            raise Unsupported(f"has no {work.optimizer}")
+        self._case = inputs.case
+        self.slot_item = 4 if inputs.case.dtype == "float32" else 2
+        self._parameters = [
+            torch.nn.Parameter(_tensor(inputs.initial(i)))
+            for i in range(len(inputs.case.shapes))
+        ]
+        name, arguments, implementation = self.recipes[work.optimizer]
+        self._optimizer = getattr(torch.optim, name)(
+            self._parameters,
+            lr=LEARNING_RATE,
+            **arguments(work.hyper, work.options),
+            **implementation,
+        )
+        self._batches = itertools.cycle(self._gradients(inputs))
+
+    def _gradients(self, inputs):
+        """One list of gradients per batch."""
+        return [[_tensor(inputs.gradient(i)) for i in range(len(self._parameters))]]
+
+    def step(self):
+        batch = next(self._batches)
+        for parameter, gradient in zip(self._parameters, batch, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+
+    def read(self, i, positions):
+        values = self._parameters[i].detach()
+        if self._case.kind == "dense":
+            values = values.reshape(-1)
+        return values[torch.from_numpy(positions)].double().numpy()
+
+
+class TorchSparse(Torch):
+    """torch.optim on sparse gradients, not coalesced, as autograd makes them."""
+
+    recipes = {
+        "Adam": ("SparseAdam", lambda h, o: _without(_adam(h, o), "amsgrad"), {}),
+    }
+    lazy = True
+
+    def __init__(self, work, inputs):
+        if work.options:
+            raise Unsupported(f"has no sparse {work.label}")
+        super().__init__(work, inputs)
+
+    def _gradients(self, inputs):
+        values = [_tensor(inputs.gradient(i)) for i in range(len(self._parameters))]
+
+        def sparse(i, batch):
+            ids = torch.from_numpy(inputs.ids(i)[batch])[None]
+            return torch.sparse_coo_tensor(ids, values[i], self._parameters[i].shape)
+
+        every = range(len(self._parameters))
+        return [[sparse(i, batch) for i in every] for batch in range(BATCHES)]
+
+
+def _without(arguments, name):
+    return {key: value for key, value in arguments.items() if key != name}
+
+
+class Fbgemm(Subject):
+    """FBGEMM's embeddings, whose backward pass is the update; only it is timed.
+
+    Its CPU kernels know SGD, Adagrad and row-wise Adagrad.
+    """
+
+    _OPTIMIZERS = {
+        "SGD": "EXACT_SGD",
+        "Adagrad": "EXACT_ADAGRAD",
+        "RowWiseAdagrad": "EXACT_ROWWISE_ADAGRAD",
+    }
+    lazy = True
+
+    def __init__(self, work, inputs):
+        if work.optimizer not in self._OPTIMIZERS or work.options:
+            raise Unsupported(f"has no {work.label} on a CPU")
+        try:
+            from fbgemm_gpu import split_table_batched_embeddings_ops_training as tbe
+            from fbgemm_gpu.split_embedding_configs import EmbOptimType
+        except ImportError as error:
+            raise NotInstalled("fbgemm-gpu-cpu") from error
+        shapes = inputs.case.shapes
+        self._tables = tbe.SplitTableBatchedEmbeddingBagsCodegen(
+            [
+                (*shape, tbe.EmbeddingLocation.HOST, tbe.ComputeDevice.CPU)
+                for shape in shapes
+            ],
+            optimizer=getattr(EmbOptimType, self._OPTIMIZERS[work.optimizer]),
+            learning_rate=LEARNING_RATE,
+            eps=work.hyper.get("epsilon", 0.0),
+        )
+        weights = self._tables.split_embedding_weights()
+        for i, weight in enumerate(weights):
+            weight.data.copy_(_tensor(inputs.initial(i)))
+        # One id per bag: the gradient has a row for each id, as elsewhere.
+        every = range(len(shapes))
+        self._gradient = torch.cat([_tensor(inputs.gradient(i)) for i in every], 1)
+        self._offsets = torch.arange(len(shapes) * inputs.case.ids + 1)
+        self._ids = itertools.cycle(
+            torch.from_numpy(np.concatenate([inputs.ids(i)[b] for i in every]))
+            for b in range(BATCHES)
+        )
+
+    def _forward(self):
+        return self._tables(next(self._ids), self._offsets)
+
+    def step(self):
+        self._forward().backward(self._gradient)
+
+    def seconds(self):
+        output = self._forward()
+        start = time.perf_counter()
+        output.backward(self._gradient)
+        return time.perf_counter() - start
+
+    def read(self, i, positions):
+        weight = self._tables.split_embedding_weights()[i]
+        return weight.detach()[torch.from_numpy(positions)].double().numpy()
