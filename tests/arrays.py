@@ -3,7 +3,9 @@
 import numpy as np
 
 from tests import numerics
-from tf_optim import _native as native
+from tf_optim import library
+
+native = library.native()
 
 ISAS = native.isas()
 LEARNING_RATE = 0.03

@@ -1,0 +1,103 @@
+"""Optimizers of both makes, and small models to train with them."""
+
+import numpy as np
+import tensorflow as tf
+
+import tf_optim
+
+KERAS_3_ONLY = "tf_keras has no such argument"
+
+
+def stock(case, learning_rate=0.01, **arguments):
+    make = getattr(tf.keras.optimizers, case.name)
+    return make(learning_rate, **{**case.arguments, **arguments})
+
+
+def ours(case, learning_rate=0.01, **arguments):
+    make = getattr(tf_optim, case.name)
+    return make(learning_rate, **{**case.arguments, **arguments})
+
+
+SHAPES = ((7, 5), (5,), (3, 2, 4), ())
+
+
+def variables(shapes=SHAPES, dtype="float32", seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        tf.Variable(rng.normal(size=shape), dtype=dtype, name=f"v{i}")
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def gradients(steps, shapes=SHAPES, dtype="float32", seed=1):
+    """A list of gradients for each of `steps` steps."""
+    rng = np.random.default_rng(seed)
+    return [
+        [tf.constant(rng.normal(size=shape), dtype) for shape in shapes]
+        for _ in range(steps)
+    ]
+
+
+def train(optimizer, var_list, steps, graph=False):
+    """Applies each list of gradients in turn; returns the traced function."""
+
+    def step(grads):
+        optimizer.apply_gradients(zip(grads, var_list, strict=True))
+
+    if graph:
+        step = tf.function(step)
+    for grads in steps:
+        step(grads)
+    return step
+
+
+def classifier(seed=0, width=6, classes=3):
+    tf.keras.utils.set_random_seed(seed)
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.Input((4,)),
+            tf.keras.layers.Dense(width, activation="tanh"),
+            tf.keras.layers.Dense(classes),
+        ]
+    )
+
+
+def recommender(seed=0, rows=50, width=4):
+    """An embedding and a dense layer: sparse and dense gradients in one step."""
+    tf.keras.utils.set_random_seed(seed)
+    ids = tf.keras.layers.Input((3,), dtype="int32")
+    vectors = tf.keras.layers.Embedding(rows, width, name="table")(ids)
+    score = tf.keras.layers.Dense(1)(tf.keras.layers.Flatten()(vectors))
+    return tf.keras.Model(ids, score)
+
+
+def classifier_data(count=64):
+    rng = np.random.default_rng(5)
+    return rng.normal(size=(count, 4)).astype("float32"), rng.integers(3, size=count)
+
+
+def recommender_data(count=16, rows=50, unique=True):
+    """Ids that are all different within a batch of `count`, or not."""
+    rng = np.random.default_rng(6)
+    if unique:
+        ids = rng.permutation(rows)[: 3 * count]
+    else:
+        ids = rng.integers(rows // 5, size=3 * count)
+    return ids.reshape(count, 3).astype("int32"), rng.normal(size=(count, 1))
+
+
+def compiled(model, optimizer, loss="mse", **arguments):
+    if loss == "classes":
+        loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, **arguments)
+    return model
+
+
+def state(optimizer):
+    """Slot values in checkpoint order; without iterations and learning rate."""
+    skip = ("iteration", "learning_rate")
+    return [
+        variable.numpy()
+        for variable in optimizer.variables
+        if not variable.name.split(":")[0].endswith(skip)
+    ]
