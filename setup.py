@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 BAZELRC = ROOT / "build" / "wheel.bazelrc"
 STAGING = ROOT / "build" / "setuptools"
-LIBRARIES = ("_native", "_tf_optim_ops")
+LIBRARIES = ["_native", "_tf_optim_ops", "_tf_optim_xla"]
 
 
 def read_pins():

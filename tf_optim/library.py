@@ -7,6 +7,7 @@ import pathlib
 import tensorflow as tf
 
 OPS_LIBRARY = "_tf_optim_ops.so"
+XLA_LIBRARY = "_tf_optim_xla.so"
 REBUILD = (
     "Rebuild tf_optim for it: `pip install --force-reinstall --no-deps .` in its "
     "source folder (or `./configure.sh && bazel build //...` to use it there)."
@@ -61,7 +62,22 @@ def ops():
         ImportError: if it is not built, or built for another TensorFlow.
     """
     check_tensorflow_version(native().build_info()["tensorflow"], tf.__version__)
-    return tf.load_op_library(str(find(OPS_LIBRARY)))
+    module = tf.load_op_library(str(find(OPS_LIBRARY)))
+    xla_error()
+    return module
+
+
+@functools.cache
+def xla_error():
+    """Loads what `jit_compile=True` needs; why that failed, or None.
+
+    Everything but `jit_compile=True` works without it.
+    """
+    try:
+        tf.load_library(str(find(XLA_LIBRARY)))
+    except (ImportError, OSError, tf.errors.OpError) as error:
+        return str(error)
+    return None
 
 
 def build_info():

@@ -28,8 +28,8 @@ void SetTail(double gradient_scale, double clip_value, double decay,
   using C = ComputeType<T>;
   variable->tail = {static_cast<C>(gradient_scale), static_cast<C>(clip_value),
                     static_cast<C>(decay)};
-  variable->has_tail = gradient_scale != 1 || !std::isinf(clip_value) ||
-                       decay != 0;
+  variable->has_tail =
+      gradient_scale != 1 || !std::isinf(clip_value) || decay != 0;
 }
 
 template <class Rule, class T>
@@ -45,8 +45,7 @@ struct SortedIds {
     return static_cast<int64_t>(keys[i] >> position_bits);
   }
   int64_t position(int64_t i) const {
-    return static_cast<int64_t>(keys[i] &
-                                ((uint64_t{1} << position_bits) - 1));
+    return static_cast<int64_t>(keys[i] & ((uint64_t{1} << position_bits) - 1));
   }
 };
 

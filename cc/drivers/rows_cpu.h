@@ -23,9 +23,8 @@ inline constexpr int64_t kSumBlock = 256;  // elements, small enough for L1
 
 template <class Isa, class T>
 HWY_INLINE void PrefetchRow(const T* row, int64_t width) {
-  const int64_t bytes =
-      std::min<int64_t>(width * static_cast<int64_t>(sizeof(T)),
-                        kPrefetchBytes);
+  const int64_t bytes = std::min<int64_t>(
+      width * static_cast<int64_t>(sizeof(T)), kPrefetchBytes);
   const char* p = reinterpret_cast<const char*>(row);
   for (int64_t b = 0; b < bytes; b += kCacheLine) __builtin_prefetch(p + b, 1);
   __builtin_prefetch(p + bytes - 1, 1);  // an unaligned row ends one line later
@@ -56,8 +55,8 @@ HWY_INLINE void SumGradients(const T* grad, int64_t width, int64_t column,
     return grad + ids.position(i) * width + column;
   };
   const auto add = [&](const T* a, const T* b, int64_t j, auto... count) {
-    const auto left = a != nullptr ? In::Load(a + j, count...)
-                                   : Out::Load(sum + j, count...);
+    const auto left =
+        a != nullptr ? In::Load(a + j, count...) : Out::Load(sum + j, count...);
     Out::Store(left + In::Load(b + j, count...), sum + j, count...);
   };
   for (int64_t i = begin + 1; i < end; ++i) {

@@ -31,10 +31,9 @@ struct ZeroGradient {
 // of element begin + i. The last, incomplete vector runs through the same rule
 // with masked loads and stores.
 template <class Isa, class Rule, class T, bool has_tail, class Gradient>
-HWY_INLINE void UpdateSpanWithTail(const Variable<Rule, T>& variable_in_memory,
-                                   int64_t begin, int64_t size,
-                                   const Gradient& gradient,
-                                   const CoefficientsOf<Rule, T>& coefficients) {
+HWY_INLINE void UpdateSpanWithTail(
+    const Variable<Rule, T>& variable_in_memory, int64_t begin, int64_t size,
+    const Gradient& gradient, const CoefficientsOf<Rule, T>& coefficients) {
   using VarLanes = Lanes<Isa, T>;
   using SlotLanes = Lanes<Isa, ComputeType<T>>;
   using V = typename VarLanes::V;
@@ -53,7 +52,8 @@ HWY_INLINE void UpdateSpanWithTail(const Variable<Rule, T>& variable_in_memory,
     return variable.slots[field] + begin;
   };
   // `count...` is empty for a whole vector, and its length for a part.
-  const auto update = [&](int64_t i, auto... count) __attribute__((always_inline)) {
+  const auto update = [&](int64_t i,
+                          auto... count) __attribute__((always_inline)) {
     V g = gradient(i, count...);
     V p = VarLanes::Load(var + i, count...);
     typename Rule::template Slots<V> slots;

@@ -80,8 +80,8 @@ void ApplySparse(const std::vector<SparseItem<Rule, T, Index>>& items,
     const ScopedFlushDenormals flush;
     chunks.ForEach(first, last, [&](size_t i, int64_t begin, int64_t end) {
       const auto& item = items[i];
-      const auto& rows = mode == SparseMode::kLazy ? kernels.lazy_rows
-                                                   : kernels.all_rows;
+      const auto& rows =
+          mode == SparseMode::kLazy ? kernels.lazy_rows : kernels.all_rows;
       rows(item.variable, item.grad, item.width, sorters[i].ids(), begin, end,
            coefficients);
     });

@@ -20,23 +20,20 @@ class ApplyOp : public StepOp {
 
   void Compute(tensorflow::OpKernelContext* context) override {
     StepNumbers numbers;
-    OP_REQUIRES_OK(context,
-                   ReadNumbers(context, traits(), layout(), &numbers));
+    OP_REQUIRES_OK(context, ReadNumbers(context, traits(), layout(), &numbers));
     LockedVariables variables;
     OP_REQUIRES_OK(context,
-                   variables.Acquire(
-                       context, traits(), layout(),
-                       tensorflow::DataTypeToEnum<TfType>::value, kSlotType<T>,
-                       Locking::kExclusive));
+                   variables.Acquire(context, traits(), layout(),
+                                     tensorflow::DataTypeToEnum<TfType>::value,
+                                     kSlotType<T>, Locking::kExclusive));
     for (int i = 0; i < layout().count; ++i) {
       OP_REQUIRES_OK(context,
                      CheckDenseGradient(*variables.var(i),
                                         context->input(layout().grad + i), i));
     }
     const bool found = VisitVariant(
-        AllVariants(), layout().slot_mask, [&](auto rule) {
-          Run<decltype(rule)>(context, numbers, &variables);
-        });
+        AllVariants(), layout().slot_mask,
+        [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
 

@@ -25,30 +25,25 @@ class SparseApplyOp : public StepOp {
 
   void Compute(tensorflow::OpKernelContext* context) override {
     StepNumbers numbers;
-    OP_REQUIRES_OK(context,
-                   ReadNumbers(context, traits(), layout(), &numbers));
+    OP_REQUIRES_OK(context, ReadNumbers(context, traits(), layout(), &numbers));
     LockedVariables variables;
-    OP_REQUIRES_OK(
-        context,
-        variables.Acquire(context, traits(), layout(),
-                          tensorflow::DataTypeToEnum<TfType>::value,
-                          kSlotType<T>,
-                          use_locking() ? Locking::kExclusive
-                                        : Locking::kShared));
+    OP_REQUIRES_OK(context,
+                   variables.Acquire(
+                       context, traits(), layout(),
+                       tensorflow::DataTypeToEnum<TfType>::value, kSlotType<T>,
+                       use_locking() ? Locking::kExclusive : Locking::kShared));
     for (int i = 0; i < layout().count; ++i) {
       const tensorflow::Tensor& var = *variables.var(i);
       const tensorflow::Tensor& indices = context->input(layout().indices + i);
-      OP_REQUIRES_OK(context, CheckSparseGradient(
-                                  var, context->input(layout().grad + i),
-                                  indices, i));
-      OP_REQUIRES(context,
-                  KeyFits(var.dim_size(0), indices.dim_size(0)),
+      OP_REQUIRES_OK(context,
+                     CheckSparseGradient(var, context->input(layout().grad + i),
+                                         indices, i));
+      OP_REQUIRES(context, KeyFits(var.dim_size(0), indices.dim_size(0)),
                   TooManyKeysError(i, var.dim_size(0), indices.dim_size(0)));
     }
     const bool found = VisitVariant(
-        AllVariants(), layout().slot_mask, [&](auto rule) {
-          Run<decltype(rule)>(context, numbers, &variables);
-        });
+        AllVariants(), layout().slot_mask,
+        [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
 
@@ -65,7 +60,8 @@ class SparseApplyOp : public StepOp {
       items[i] = {VariableAt<Rule, T>(i, numbers, variables),
                   static_cast<const T*>(grad.data()),
                   static_cast<const Index*>(indices.data()),
-                  indices.NumElements(), rows,
+                  indices.NumElements(),
+                  rows,
                   rows > 0 ? var.NumElements() / rows : 0};
     }
     const ParallelFor parallel_for = DeviceThreads(context);
@@ -73,9 +69,8 @@ class SparseApplyOp : public StepOp {
     const BadIndex bad = SortItems(items, parallel_for, &sorters);
     if (bad.item >= 0) {
       const auto& item = items[bad.item];
-      OP_REQUIRES_OK(context,
-                     BadIndexError(bad.item, bad.position, item.rows,
-                                   item.indices[bad.position]));
+      OP_REQUIRES_OK(context, BadIndexError(bad.item, bad.position, item.rows,
+                                            item.indices[bad.position]));
     }
     ApplySparse(items, sorters, mode_, Prepare<Rule, T>(numbers),
                 FindKernels<AllVariants, Rule, T>(isa()), parallel_for);

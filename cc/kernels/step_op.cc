@@ -15,22 +15,20 @@ ParallelFor DeviceThreads(tensorflow::OpKernelContext* context) {
                 const std::function<void(int64_t, int64_t)>& body) {
     if (total <= 0) return;
     constexpr double kCyclesPerNanosecond = 3;
-    pool->ParallelFor(total,
-                      static_cast<int64_t>(cost * kCyclesPerNanosecond) + 1,
-                      body);
+    pool->ParallelFor(
+        total, static_cast<int64_t>(cost * kCyclesPerNanosecond) + 1, body);
   };
 }
 
 StepOp::StepOp(tensorflow::OpKernelConstruction* context,
                OptimizerTraits traits, bool sparse)
     : OpKernel(context), traits_(std::move(traits)) {
-  OP_REQUIRES_OK(context,
-                 ReadLayout<absl::Status>(
-                     traits_, sparse,
-                     [context](const std::string& attr, int* n) {
-                       return context->GetAttr(attr, n);
-                     },
-                     &layout_));
+  OP_REQUIRES_OK(context, ReadLayout<absl::Status>(
+                              traits_, sparse,
+                              [context](const std::string& attr, int* n) {
+                                return context->GetAttr(attr, n);
+                              },
+                              &layout_));
   for (size_t i = 0; i < traits_.slots.size(); ++i) {
     if (!traits_.IsOptional(i)) continue;
     int count;

@@ -32,7 +32,7 @@ struct StorageTypeOf<Eigen::bfloat16> {
 template <class T>
 inline constexpr tensorflow::DataType kSlotType =
     std::is_same_v<ComputeType<T>, double> ? tensorflow::DT_DOUBLE
-                                       : tensorflow::DT_FLOAT;
+                                           : tensorflow::DT_FLOAT;
 
 // TensorFlow's own thread pool.
 ParallelFor DeviceThreads(tensorflow::OpKernelContext* context);

@@ -27,9 +27,9 @@ std::string At(const std::string& list, int64_t i) {
 
 Status WrongShape(const std::string& what, const std::string& expected,
                   const Tensor& received) {
-  return InvalidArgumentError(StrCat(what, " must have shape ", expected,
-                                     ". Received: ",
-                                     received.shape().DebugString(), "."));
+  return InvalidArgumentError(
+      StrCat(what, " must have shape ", expected,
+             ". Received: ", received.shape().DebugString(), "."));
 }
 
 Status ReadScalar(const std::string& name, const Tensor& tensor,
@@ -75,23 +75,22 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
   if (iterations.dims() != 0) return WrongShape("iterations", "[]", iterations);
   numbers->iterations = iterations.scalar<int64_t>()();
   if (numbers->iterations < 0) {
-    return InvalidArgumentError(StrCat("iterations must be >= 0. Received: ",
-                                       numbers->iterations, "."));
+    return InvalidArgumentError(StrCat(
+        "iterations must be >= 0. Received: ", numbers->iterations, "."));
   }
   for (size_t i = 0; i < traits.hyper.size(); ++i) {
-    TF_RETURN_IF_ERROR(ReadScalar(traits.hyper[i],
-                                  context->input(layout.hyper + i),
-                                  &numbers->hyper[i]));
+    TF_RETURN_IF_ERROR(ReadScalar(
+        traits.hyper[i], context->input(layout.hyper + i), &numbers->hyper[i]));
   }
   TF_RETURN_IF_ERROR(ReadScalar("clip_value", context->input(layout.clip_value),
                                 &numbers->clip_value));
   if (!(numbers->clip_value >= 0)) {
-    return InvalidArgumentError(StrCat("clip_value must be >= 0. Received: ",
-                                       numbers->clip_value, "."));
+    return InvalidArgumentError(StrCat(
+        "clip_value must be >= 0. Received: ", numbers->clip_value, "."));
   }
-  TF_RETURN_IF_ERROR(ReadPerVariable(
-      "gradient_scale", context->input(layout.gradient_scale), layout.count,
-      &numbers->gradient_scale));
+  TF_RETURN_IF_ERROR(ReadPerVariable("gradient_scale",
+                                     context->input(layout.gradient_scale),
+                                     layout.count, &numbers->gradient_scale));
   return ReadPerVariable("weight_decay", context->input(layout.weight_decay),
                          layout.count, &numbers->weight_decay);
 }
@@ -162,14 +161,14 @@ Status LockedVariables::Lock(OpKernelContext* context, Locking locking) {
   std::vector<size_t> order(vars_.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [this](size_t a, size_t b) {
-    return std::make_pair(vars_[a]->mu(), a) < std::make_pair(vars_[b]->mu(), b);
+    return std::make_pair(vars_[a]->mu(), a) <
+           std::make_pair(vars_[b]->mu(), b);
   });
   for (size_t i = 1; i < order.size(); ++i) {
     if (vars_[order[i]] != vars_[order[i - 1]]) continue;
-    return InvalidArgumentError(
-        StrCat("Variables and slots must be different ones. Received: ",
-               NameOf(order[i - 1]), " and ", NameOf(order[i]),
-               " are the same."));
+    return InvalidArgumentError(StrCat(
+        "Variables and slots must be different ones. Received: ",
+        NameOf(order[i - 1]), " and ", NameOf(order[i]), " are the same."));
   }
   if (locking == Locking::kShared) {
     // From now on a read of the whole variable copies it, so that a step can
@@ -210,10 +209,10 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
     }
     const Tensor& var = *vars_[i % count_]->tensor();
     if (tensor.shape() != var.shape()) {
-      return WrongShape(NameOf(i),
-                        StrCat(var.shape().DebugString(), " of ",
-                               NameOf(i % count_)),
-                        tensor);
+      return WrongShape(
+          NameOf(i),
+          StrCat(var.shape().DebugString(), " of ", NameOf(i % count_)),
+          tensor);
     }
   }
   if (locking_ == Locking::kShared) return OkStatus();
@@ -234,8 +233,8 @@ Status CheckSparseGradient(const Tensor& var, const Tensor& grad,
                            const Tensor& indices, int i) {
   if (var.dims() < 1) {
     return InvalidArgumentError(StrCat(
-        At("var", i), " must have rows to have a sparse gradient. Received: ",
-        "a scalar."));
+        At("var", i),
+        " must have rows to have a sparse gradient. Received: ", "a scalar."));
   }
   if (indices.dims() != 1) {
     return WrongShape(At("indices", i), "[number of indices]", indices);
@@ -243,12 +242,11 @@ Status CheckSparseGradient(const Tensor& var, const Tensor& grad,
   tensorflow::TensorShape expected = var.shape();
   expected.set_dim(0, indices.dim_size(0));
   if (grad.shape() == expected) return OkStatus();
-  return WrongShape(
-      At("grad", i),
-      StrCat(expected.DebugString(), " (", At("indices", i), " has ",
-             indices.dim_size(0), " and ", At("var", i), " has shape ",
-             var.shape().DebugString(), ")"),
-      grad);
+  return WrongShape(At("grad", i),
+                    StrCat(expected.DebugString(), " (", At("indices", i),
+                           " has ", indices.dim_size(0), " and ", At("var", i),
+                           " has shape ", var.shape().DebugString(), ")"),
+                    grad);
 }
 
 Status BadIndexError(int64_t variable, int64_t position, int64_t rows,
@@ -259,10 +257,10 @@ Status BadIndexError(int64_t variable, int64_t position, int64_t rows,
 }
 
 Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count) {
-  return InvalidArgumentError(
-      StrCat("rows times indices of ", At("var", variable),
-             " must be below 2^64. Received: ", rows, " rows and ", count,
-             " indices."));
+  return InvalidArgumentError(StrCat("rows times indices of ",
+                                     At("var", variable),
+                                     " must be below 2^64. Received: ", rows,
+                                     " rows and ", count, " indices."));
 }
 
 Status NoSuchVariantError(const OptimizerTraits& traits,

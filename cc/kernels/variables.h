@@ -72,8 +72,8 @@ class LockedVariables {
   size_t count_ = 0;
   // The variables, then each slot's; absent slots are left out.
   std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>> vars_;
-  std::vector<size_t> slot_of_list_;    // slot number of list 1, 2, ...
-  std::vector<size_t> list_of_slot_;    // 0: absent
+  std::vector<size_t> slot_of_list_;  // slot number of list 1, 2, ...
+  std::vector<size_t> list_of_slot_;  // 0: absent
   // TensorFlow deprecates the name of this type, not the type.
   using Mutex = decltype(std::declval<tensorflow::Var>().mu());
   std::vector<Mutex> locks_;  // held

@@ -53,8 +53,7 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
   for (int i = layout.learning_rate; i < c->num_inputs(); ++i) {
     const bool per_variable =
         i == layout.gradient_scale || i == layout.weight_decay;
-    TF_RETURN_IF_ERROR(
-        c->WithRank(c->input(i), per_variable ? 1 : 0, &unused));
+    TF_RETURN_IF_ERROR(c->WithRank(c->input(i), per_variable ? 1 : 0, &unused));
   }
   for (int i = 0; i < layout.count; ++i) {
     const ShapeHandle var = VariableShape(c, layout.var + i);
@@ -73,7 +72,8 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
       sparse ? " with sparse gradients" : "",
       ".\n\nFor every variable, with t = iterations + 1:\n",
       "\n    grad = clip(grad * gradient_scale, -clip_value, clip_value)",
-      "\n    var -= learning_rate * weight_decay * var", traits.formula, "\n\n");
+      "\n    var -= learning_rate * weight_decay * var", traits.formula,
+      "\n\n");
   if (sparse) {
     StrAppend(&doc,
               "Gradients of repeated indices are summed first, in their order "
@@ -87,12 +87,13 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
             "float32 slots. Nothing is written unless every input is right. "
             "The result has the same bits for any number of threads and any "
             "instruction set; denormals are flushed to zero.\n\n");
-  StrAppend(&doc, "var: the variables, of any shapes", sparse ? " [rows, ...]" : "",
-            ", each at most once.\n");
+  StrAppend(&doc, "var: the variables, of any shapes",
+            sparse ? " [rows, ...]" : "", ", each at most once.\n");
   for (size_t i = 0; i < traits.slots.size(); ++i) {
-    StrAppend(&doc, traits.slots[i], ": a slot of each variable, of its shape",
-              traits.IsOptional(i) ? "; an empty list turns the option off" : "",
-              ".\n");
+    StrAppend(
+        &doc, traits.slots[i], ": a slot of each variable, of its shape",
+        traits.IsOptional(i) ? "; an empty list turns the option off" : "",
+        ".\n");
   }
   StrAppend(&doc, "grad: the gradients, ",
             sparse ? "[number of indices, ...]" : "of the variables' shapes",
@@ -154,11 +155,12 @@ bool RegisterAll() {
   ForEachOptimizer([](auto variants) {
     const OptimizerTraits traits = TraitsOf(variants);
     for (bool sparse : {false, true}) {
-      OpRegistry::Global()->Register([traits, sparse](OpRegistrationData* data) {
-        OpDefBuilder op(traits.OpName(sparse));
-        Define(traits, sparse, &op);
-        return op.Finalize(data);
-      });
+      OpRegistry::Global()->Register(
+          [traits, sparse](OpRegistrationData* data) {
+            OpDefBuilder op(traits.OpName(sparse));
+            Define(traits, sparse, &op);
+            return op.Finalize(data);
+          });
     }
   });
   return true;

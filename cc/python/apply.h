@@ -71,9 +71,9 @@ inline void* Memory(const py::handle& object, const std::string& what,
   Require(DtypeName(array) == dtype, what + " must have dtype " + dtype +
                                          ". Received: " + DtypeName(array) +
                                          ".");
-  Require(array.size() == size, what + " must have " + std::to_string(size) +
-                                    " elements. Received: " +
-                                    std::to_string(array.size()) + ".");
+  Require(array.size() == size,
+          what + " must have " + std::to_string(size) +
+              " elements. Received: " + std::to_string(array.size()) + ".");
   Require(array.size() == 0 || (array.flags() & py::array::c_style),
           what + " must be C-contiguous.");
   return const_cast<void*>(array.data());
@@ -130,11 +130,11 @@ class ArrayStep {
       const int64_t rows = var.shape(0);
       const int64_t width = rows > 0 ? var.size() / rows : 0;
       const int64_t count = Size(indices[i]);
-      items.push_back({At(i, var.size()), Grad(i, count * width),
-                       static_cast<const Index*>(
-                           Memory(indices[i], tf_optim::At("indices", i),
-                                  index_dtype, count)),
-                       count, rows, width});
+      items.push_back(
+          {At(i, var.size()), Grad(i, count * width),
+           static_cast<const Index*>(Memory(
+               indices[i], tf_optim::At("indices", i), index_dtype, count)),
+           count, rows, width});
     }
     py::gil_scoped_release release;
     const ParallelFor parallel_for = ThreadsFor(a_.threads);
@@ -171,9 +171,8 @@ class ArrayStep {
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       const char* name = Rule::kSlotNames[s];
       if (!(SlotMask<Rule>() >> s & 1)) continue;
-      variable.slots[s] = static_cast<C*>(
-          Memory(py::list(a_.slots[name])[i], tf_optim::At(name, i), compute_,
-                 size));
+      variable.slots[s] = static_cast<C*>(Memory(
+          py::list(a_.slots[name])[i], tf_optim::At(name, i), compute_, size));
     }
     SetTail(ListValue(a_.gradient_scale, i, 1), a_.clip_value,
             a_.learning_rate * ListValue(a_.weight_decay, i, 0), &variable);
@@ -188,8 +187,8 @@ class ArrayStep {
 
 template <class AllVariants, class Rule, class T>
 void ApplyAs(const StepArguments& a, const std::string& dtype) {
-  ArrayStep<Rule, T> step(
-      a, FindKernels<AllVariants, Rule, T>(IsaNamed(a.isa)), dtype);
+  ArrayStep<Rule, T> step(a, FindKernels<AllVariants, Rule, T>(IsaNamed(a.isa)),
+                          dtype);
   if (a.indices.is_none()) {
     step.ApplyDense();
     return;

@@ -9,6 +9,7 @@
 
 #include "cc/cpu/isa.h"
 #include "cc/python/apply.h"
+#include "cc/python/limits_module.h"
 #include "cc/rules/all_rules.h"
 
 namespace py = pybind11;
@@ -87,8 +88,8 @@ void Apply(const std::string& rule, const py::list& var, const py::dict& slots,
       var,        slots,          grad,       hyper,        learning_rate,
       iterations, gradient_scale, clip_value, weight_decay, threads,
       isa,        indices,        mode};
-  VisitOptimizer(
-      rule, [&](auto variants) { ApplyToArrays(variants, arguments); });
+  VisitOptimizer(rule,
+                 [&](auto variants) { ApplyToArrays(variants, arguments); });
 }
 
 }  // namespace
@@ -97,11 +98,16 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Build facts and the CPU kernels on NumPy arrays.";
   m.def("build_info", &BuildInfo, "What this build was made of and for.");
   m.def("rules", &Rules, "Hyperparameters and slots of each optimizer.");
-  m.def("isas", [] {
-    std::vector<std::string> names;
-    for (Isa isa : UsableIsas()) names.push_back(IsaName(isa));
-    return names;
-  }, "The instruction sets that this machine can run.");
+  m.def(
+      "isas",
+      [] {
+        std::vector<std::string> names;
+        for (Isa isa : UsableIsas()) names.push_back(IsaName(isa));
+        return names;
+      },
+      "The instruction sets that this machine can run.");
+
+  limits::DefineLimits(m);
 
   const double inf = std::numeric_limits<double>::infinity();
   using py::arg;

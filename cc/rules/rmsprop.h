@@ -21,7 +21,8 @@ struct RMSprop {
   struct Hyper {
     V rho, momentum_rate, epsilon;
   };
-  static constexpr const char* kHyperNames[] = {"rho", "momentum_rate", "epsilon"};
+  static constexpr const char* kHyperNames[] = {"rho", "momentum_rate",
+                                                "epsilon"};
 
   template <class V>
   struct Slots {

@@ -1,0 +1,145 @@
+// The ops of cc/ops as XLA computations, for any rule: the same formulas, with
+// an XLA op as the value.
+#ifndef TF_OPTIM_CC_XLA_XLA_APPLY_OP_H_
+#define TF_OPTIM_CC_XLA_XLA_APPLY_OP_H_
+
+#include <string>
+
+#include "cc/ops/layout.h"
+#include "cc/rules/rule.h"
+#include "cc/values/xla.h"
+#include "cc/xla/sparse_rows.h"
+#include "tensorflow/compiler/tf2xla/type_util.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+
+namespace tf_optim {
+
+// What both kinds of step need: attributes, numbers, variables.
+class XlaStepOp : public tensorflow::XlaOpKernel {
+ public:
+  XlaStepOp(tensorflow::OpKernelConstruction* context, OptimizerTraits traits,
+            bool sparse);
+
+ protected:
+  const OptimizerTraits& traits() const { return traits_; }
+  const OpLayout& layout() const { return layout_; }
+  tensorflow::DataType dtype() const { return dtype_; }
+  tensorflow::DataType slot_dtype() const { return slot_dtype_; }
+
+  // A scalar input in float64, in which coefficients are made.
+  XlaValue Number(tensorflow::XlaOpKernelContext* context, int input) const;
+  XlaValue ToComputeType(xla::XlaOp op) const;
+  xla::XlaOp ToStorageType(XlaValue value) const;
+  Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
+  // The gradient of a variable, whole tensor or rows, in computation type.
+  XlaValue Gradient(tensorflow::XlaOpKernelContext* context, int i) const;
+  absl::Status ReadVariable(tensorflow::XlaOpKernelContext* context, int input,
+                            tensorflow::DataType dtype,
+                            tensorflow::TensorShape* shape,
+                            xla::XlaOp* value) const;
+
+  template <class Rule>
+  typename Rule::template Coefficients<XlaValue> Prepare(
+      tensorflow::XlaOpKernelContext* context) const {
+    typename Rule::template Hyper<XlaValue> hyper;
+    ForEachField(hyper, [&](auto i, XlaValue& value) {
+      value = Number(context, layout_.hyper + i);
+    });
+    const Step<XlaValue> step = {
+        Number(context, layout_.learning_rate),
+        Number(context, layout_.iterations) + XlaValue(1)};
+    typename Rule::template Coefficients<XlaValue> coefficients;
+    MapFields(Rule::Prepare(hyper, step), coefficients,
+              [this](const XlaValue& x) { return ToComputeType(x.op()); });
+    return coefficients;
+  }
+
+ private:
+  OptimizerTraits traits_;
+  OpLayout layout_;
+  tensorflow::DataType dtype_, slot_dtype_;
+};
+
+// A dense step, and a sparse one in either mode.
+template <class AllVariants, bool sparse>
+class XlaApplyOp : public XlaStepOp {
+ public:
+  explicit XlaApplyOp(tensorflow::OpKernelConstruction* context)
+      : XlaStepOp(context, TraitsOf(AllVariants()), sparse) {
+    std::string mode;
+    if constexpr (sparse) {
+      OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
+    }
+    lazy_ = mode == "lazy";
+  }
+
+  void Compile(tensorflow::XlaOpKernelContext* context) override {
+    VisitVariant(AllVariants(), layout().slot_mask, [&](auto rule) {
+      using Rule = decltype(rule);
+      const auto coefficients = Prepare<Rule>(context);
+      for (int i = 0; i < layout().count; ++i) {
+        OP_REQUIRES_OK(context, Update<Rule>(context, i, coefficients));
+      }
+    });
+  }
+
+ private:
+  template <class Rule>
+  absl::Status Update(
+      tensorflow::XlaOpKernelContext* context, int i,
+      const typename Rule::template Coefficients<XlaValue>& coefficients) {
+    // Reads every stream, through `rows` if only some rows change.
+    tensorflow::TensorShape shape;
+    xla::XlaOp var;
+    TF_RETURN_IF_ERROR(
+        ReadVariable(context, layout().var + i, dtype(), &shape, &var));
+    XlaValue g = Gradient(context, i);
+    SparseRows rows;
+    if constexpr (sparse) {
+      rows = SparseRows(context->Input(layout().indices + i), shape);
+      g = XlaValue(lazy_ ? rows.SumDuplicates(g.op()) : rows.Densify(g.op()));
+    }
+    const bool by_row = sparse && lazy_;
+    const auto read = [&](xla::XlaOp stream) {
+      return by_row ? rows.Gather(stream) : stream;
+    };
+    const auto written = [&](xla::XlaOp stream, xla::XlaOp value) {
+      return by_row ? rows.Scatter(stream, value) : value;
+    };
+
+    typename Rule::template Slots<XlaValue> slots;
+    xla::XlaOp slot_streams[kSlotFields<Rule>];
+    absl::Status status;
+    ForEachField(slots, [&](auto s, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)>) {
+        tensorflow::TensorShape unused;
+        status.Update(ReadVariable(context, layout().slots[s] + i, slot_dtype(),
+                                   &unused, &slot_streams[s]));
+        slot = XlaValue(read(slot_streams[s]));
+      }
+    });
+    TF_RETURN_IF_ERROR(status);
+
+    const Tail<XlaValue> tail = TailAt(context, i);
+    XlaValue p = TailVariable(ToComputeType(read(var)), tail);
+    p = Rule::Update(p, TailGradient(g, tail), slots, coefficients);
+    TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
+
+    ForEachField(slots, [&](auto s, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)>) {
+        status.Update(
+            context->AssignVariable(layout().slots[s] + i, slot_dtype(),
+                                    written(slot_streams[s], slot.op())));
+      }
+    });
+    TF_RETURN_IF_ERROR(status);
+    return context->AssignVariable(layout().var + i, dtype(),
+                                   written(var, ToStorageType(p)));
+  }
+
+  bool lazy_;
+};
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_XLA_XLA_APPLY_OP_H_
