@@ -89,27 +89,36 @@ def run(progress_bar, stock_name, mnist=None, epochs=_EPOCHS) -> report.Part:
         (report.OURS, "tf_optim.RMSprop", tf_optim.RMSprop),
     ]
     tf.keras.utils.set_random_seed(_SEED)
-    initial = _model(x.shape[1]).get_weights()
-    curves, scores = [], []
-    for owner, label, optimizer in contenders:
-        # An equal seed shuffles each epoch in the same way for both. All batches have
-        # equal size, so that the loss of each follows from the means Keras reports.
-        data = tf.data.Dataset.from_tensor_slices((x, y))
-        data = data.shuffle(len(x), seed=_SEED).batch(_BATCH, drop_remainder=True)
-        model = _model(x.shape[1])
-        model.set_weights(initial)
+    models = [_model(x.shape[1]) for _ in contenders]
+    curves = [report.Curve(owner, label) for owner, label, _ in contenders]
+    # An equal seed shuffles each epoch in the same way for both. All batches have equal
+    # size, so that the loss of each follows from the means Keras reports.
+    data = [
+        tf.data.Dataset.from_tensor_slices((x, y))
+        .shuffle(len(x), seed=_SEED)
+        .batch(_BATCH, drop_remainder=True)
+        for _ in contenders
+    ]
+    for model, (_, _, optimizer) in zip(models, contenders, strict=True):
+        model.set_weights(models[0].get_weights())
         model.compile(
             optimizer(learning_rate=0.001, rho=0.9),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        curves.append(report.Curve(owner, label))
-        with progress_bar(total=steps, desc=f"digits, {label}", unit="step") as bar:
-            recorder = _Recorder(curves[-1], bar)
-            model.fit(
-                data, epochs=epochs, shuffle=False, callbacks=[recorder], verbose=0
-            )
-        scores.append(model.evaluate(*test, batch_size=_BATCH, verbose=0))
+    with progress_bar(total=steps * len(models), desc="digits", unit="step") as bar:
+        recorders = [_Recorder(curve, bar) for curve in curves]
+        for epoch in range(epochs):  # in turns, so that both meet the same noise
+            for model, batches, recorder in zip(models, data, recorders, strict=True):
+                model.fit(
+                    batches,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    shuffle=False,
+                    callbacks=[recorder],
+                    verbose=0,
+                )
+    scores = [model.evaluate(*test, batch_size=_BATCH, verbose=0) for model in models]
     rows = [
         [
             curve.name,
@@ -133,8 +142,9 @@ def run(progress_bar, stock_name, mnist=None, epochs=_EPOCHS) -> report.Part:
             f"{x.shape[1]}-{_UNITS}-10 units, batch {_BATCH}, {epochs} epochs = "
             f"{steps:,} steps",
             "through compile, fit and evaluate; same initial weights, same order of "
-            "data. Times are without tracing;",
-            "most of such a small step is not the optimizer's.",
+            "data. Times are medians",
+            "(quartiles) without tracing, epochs in turns; most of such a small step "
+            "is not the optimizer's.",
         ],
         curves=curves,
         loss="training loss (cross-entropy)",

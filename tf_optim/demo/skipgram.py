@@ -287,10 +287,10 @@ def _compared(stock, ours, steps):
     lines = []
     if behind.size:
         lines = [
-            f"At equal steps stock has the lower loss up to step {behind[-1] + 1:,}: it "
-            "goes on moving a row after its gradient,",
-            "which helps early on, and for longer at a lower learning rate (see "
-            '--learning-rate), as "dense" does.',
+            f"At equal steps stock has the lower loss up to step {behind[-1] + 1:,}: "
+            'like "dense", it goes on moving a row after its',
+            "gradient, which helps early on, and for longer at a lower learning rate "
+            "(see --learning-rate).",
         ]
     reached, stock_loss = (
         f"loss {curve.loss_at(step, _MEAN_OF):.3f} in {curve.seconds[-1]:.0f} s"
