@@ -44,7 +44,7 @@ find_base_python() {
     fi
   done
   die "expected Python 3.10 to 3.13 (TensorFlow has no wheels for others). Received:" \
-    "$("${PYTHON:-python3}" --version 2>&1 || true)"
+    "${PYTHON:-python3} ($("${PYTHON:-python3}" --version 2>&1 | head -n 1))."
 }
 
 # Sets python: the interpreter that builds, tests and runs the package.
@@ -57,7 +57,8 @@ find_python() {
     python=$PWD/.venv/bin/python
     "$python" -m pip --version >/dev/null 2>&1 || make_venv
   fi
-  "$python" -c "$SUPPORTED" || die "expected Python 3.10 to 3.13 at $python."
+  "$python" -c "$SUPPORTED" 2>/dev/null || die "expected Python 3.10 to 3.13 at $python. Received:" \
+    "$("$python" --version 2>&1 | head -n 1)."
 }
 
 make_venv() {

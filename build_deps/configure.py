@@ -45,9 +45,14 @@ def pybind11_include():
 
 def machine_facts():
     """What the repository rules in tf_configure.bzl read, by environment variable."""
-    import tensorflow as tf
-
     expected = pinned_minor_version()
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        sys.exit(
+            f"configure: error: expected tensorflow {expected} in {sys.prefix}. "
+            f"Received: {error}."
+        )
     if tf.__version__.rsplit(".", 1)[0] != expected:
         sys.exit(
             f"configure: error: expected tensorflow {expected} in {sys.prefix}. "
