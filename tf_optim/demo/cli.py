@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         default=600,
         metavar="N",
         help="skipgram: steps that all optimizers take side by side; afterwards ours "
-        "goes on for as long as stock took, 45 s at most (default: %(default)s)",
+        "goes on for as long as stock took, 30 s at most (default: %(default)s)",
     )
     result.add_argument(
         "--learning-rate",

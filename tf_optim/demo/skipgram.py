@@ -16,7 +16,7 @@ from tf_optim.demo import identifiers, report
 
 _DIM = 128
 _WARM_UP = 3  # steps before anything is timed
-_GO_ON = 45.0  # seconds
+_GO_ON = 30.0  # seconds
 _MEAN_OF = 50  # losses in a reported one
 _SHOWN = ("self", "os", "path", "int", "dict")
 _NEIGHBOURS, _FREQUENT = 6, 100
