@@ -1,0 +1,230 @@
+"""Every mistake is one clear error, and nothing is written before it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from tests import cases, models
+from tf_optim import library
+
+both_flavours = pytest.mark.both_flavours
+richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+both_ways = pytest.mark.parametrize("graph", [False, True], ids=["eager", "function"])
+modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
+
+# What TensorFlow raises for an op's complaint, and for a shape seen while tracing.
+OP_ERRORS = (tf.errors.OpError, ValueError)
+
+
+# --- arguments of the classes
+
+BAD_ARGUMENTS = [
+    pytest.param(row, arguments, expected, id=f"{row.name}-{arguments}")
+    for row in cases.OPTIMIZERS
+    for arguments, expected in (*row.errors, *cases.COMMON_ERRORS)
+]
+
+
+@both_flavours
+@pytest.mark.parametrize(("row", "arguments", "expected"), BAD_ARGUMENTS)
+def test_wrong_argument(row, arguments, expected):
+    make = getattr(models.tf_optim, row.name)
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"Received: {name}=") as error:
+        make(**arguments)
+    message = str(error.value)
+    assert f"`{name}` must be" in message
+    assert expected in message
+    assert repr(value) in message.split("Received")[1]
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        make.from_config({**make().get_config(), **arguments})
+
+
+@both_flavours
+@richest
+def test_unknown_argument_is_stocks_error(case):
+    errors = []
+    for make in (models.stock, models.ours):
+        with pytest.raises((TypeError, ValueError)) as error:
+            make(case, speed=3)
+        errors.append((error.type, str(error.value)))
+    assert errors[0] == errors[1]
+
+
+@both_flavours
+@richest
+def test_contradicting_clips_are_stocks_error(case):
+    for make in (models.stock, models.ours):
+        with pytest.raises(ValueError, match="can be set"):
+            make(case, clipnorm=1.0, global_clipnorm=1.0)
+
+
+# --- steps of the optimizers
+
+
+class Training:
+    """Tables of several types and a dense variable under one optimizer."""
+
+    def __init__(self, case, mode="lazy"):
+        self.variables = [
+            models.variables(((10, 3),), dtype, seed=i)[0]
+            for i, dtype in enumerate(["float32", "float64", "float16", "float32"])
+        ]
+        self.optimizer = models.ours(case, sparse_update=mode)
+        self.optimizer.build(self.variables)
+
+    def gradients(self, bad_table=None, bad_id=0, index_dtypes=("int32",) * 3):
+        grads = []
+        for i, variable in enumerate(self.variables[:3]):
+            ids = [1, 4, 1, bad_id if i == bad_table else 0]
+            values = tf.ones([4, 3], variable.dtype)
+            grads.append(tf.IndexedSlices(values, tf.constant(ids, index_dtypes[i])))
+        return [*grads, tf.ones([10, 3])]
+
+    def step(self, grads, graph):
+        def step():
+            self.optimizer.apply_gradients(zip(grads, self.variables, strict=True))
+
+        (tf.function(step) if graph else step)()
+
+    def values(self):
+        """What steps write, `iterations` included, by a name for messages."""
+        everything = [*self.variables, *self.optimizer.variables]
+        return {f"{i} {v.name}": v.numpy().tobytes() for i, v in enumerate(everything)}
+
+    def changed_since(self, before):
+        after = self.values()
+        return [name for name, value in before.items() if after[name] != value]
+
+
+@both_flavours
+@both_ways
+@modes
+@pytest.mark.parametrize("bad_table", [0, 1, 2])
+@richest
+def test_wrong_id_changes_no_variable_of_the_step(case, mode, graph, bad_table):
+    training = Training(case, mode)
+    training.step(training.gradients(), graph)
+    before = training.values()
+    for bad_id in (10, -1):
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            training.step(training.gradients(bad_table, bad_id), graph)
+        assert re.search(
+            rf"indices\[3\] of var\[0\] must be in \[0, 10\). Received: {bad_id}\.",
+            str(error.value),
+        )
+        assert training.changed_since(before) == []
+    training.step(training.gradients(), graph)
+    assert set(training.changed_since(before)) >= set(list(before)[:4])
+
+
+@both_flavours
+@both_ways
+@richest
+def test_wrong_id_among_int64_ids_changes_no_table_with_int32_ids(case, graph):
+    training = Training(case)
+    for dtypes in (("int64", "int32", "int32"), ("int32", "int64", "int64")):
+        before = training.values()
+        for bad_table in range(3):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="must be in"):
+                training.step(training.gradients(bad_table, 77, dtypes), graph)
+            assert training.changed_since(before) == []
+
+
+@both_flavours
+@both_ways
+@richest
+def test_wrong_gradient_shape_changes_no_variable_of_the_step(case, graph):
+    training = Training(case)
+    before = training.values()
+    good_grads = training.gradients()
+    for i, wrong in (
+        (3, tf.ones([10, 4])),
+        (1, tf.IndexedSlices(tf.ones([2, 4], "float64"), tf.constant([1, 2]))),
+        (2, tf.IndexedSlices(tf.ones([3, 3], "float16"), tf.constant([1, 2]))),
+    ):
+        grads = [wrong if i == j else grad for j, grad in enumerate(good_grads)]
+        with pytest.raises(OP_ERRORS):
+            training.step(grads, graph)
+        assert training.changed_since(before) == []
+
+
+@both_flavours
+@richest
+def test_variable_dtype_without_a_kernel(case):
+    variables = [models.variables(((3,),))[0], tf.Variable([1 + 1j], dtype="complex64")]
+    before = [v.numpy().tobytes() for v in variables]
+    grads = [tf.ones([3]), tf.constant([1 + 1j], tf.complex64)]
+    with pytest.raises(ValueError, match="Received: .*complex64"):
+        models.ours(case).apply_gradients(zip(grads, variables, strict=True))
+    assert [v.numpy().tobytes() for v in variables] == before
+
+
+@both_flavours
+@richest
+def test_variable_that_the_optimizer_was_not_built_for(case):
+    variables = models.variables(((3,), (3,)))
+    optimizer = models.ours(case)
+    optimizer.build(variables[:1])
+    before = [v.numpy().tobytes() for v in variables]
+    with pytest.raises((ValueError, KeyError)):
+        optimizer.apply_gradients(
+            [(tf.ones([3]), variables[0]), (tf.ones([3]), variables[1])]
+        )
+    assert [v.numpy().tobytes() for v in variables] == before
+
+
+# --- the built library
+
+
+def test_library_built_for_another_tensorflow(monkeypatch):
+    """Refused before anything of it is loaded into the process."""
+    monkeypatch.setattr(tf, "__version__", "2.99.1")
+    monkeypatch.setattr(tf, "load_op_library", lambda path: pytest.fail("loaded"))
+    with pytest.raises(ImportError) as error:
+        library.ops.__wrapped__()
+    built_for = library.build_info()["tensorflow"]
+    assert f"built for TensorFlow {built_for}" in str(error.value)
+    assert "Received: TensorFlow 2.99.1" in str(error.value)
+    assert "pip install" in str(error.value)
+
+
+def test_library_built_for_this_minor_version_is_accepted():
+    library.check_tensorflow_version("2.21.0", "2.21.3")
+    for other in ("2.2.0", "2.20.0", "2.22.0", "3.21.0"):
+        with pytest.raises(ImportError, match=re.escape(f"TensorFlow {other}")):
+            library.check_tensorflow_version("2.21.0", other)
+
+
+def test_package_that_is_not_built(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "search_path", lambda: [tmp_path / "nowhere"])
+    with pytest.raises(ImportError, match="nowhere.*Received: no such file.*bazel"):
+        library.find(library.OPS_LIBRARY)
+
+
+def test_instruction_set_named_by_the_environment():
+    program = (
+        "import importlib.util, sys\n"
+        "spec = importlib.util.spec_from_file_location('_native', sys.argv[1])\n"
+        "native = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(native)\n"
+        "try: print(native.build_info()['isa'])\n"
+        "except Exception as error: print(error)\n"
+    )
+    expected = {isa: isa for isa in library.build_info()["isas"]}
+    expected["sse9"] = (
+        f"The instruction set must be one of {', '.join(expected)}. Received: sse9."
+    )
+    for name, said in expected.items():
+        run = subprocess.run(
+            [sys.executable, "-c", program, library.find("_native.so")],
+            env={**os.environ, "TF_OPTIM_ISA": name},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.strip() == said
