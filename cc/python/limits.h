@@ -41,25 +41,27 @@ class Team {
     return *team;
   }
 
-  // Calls body(0) ... body(threads - 1) at the same time. Returns the seconds
-  // from the start of the first to the end of the last.
-  double Run(int threads, const std::function<void(int)>& body) {
+  // Calls body(0) ... body(parts - 1), each by the next thread that is free.
+  // Returns the seconds from the start of the first to the end of the last.
+  double Run(int threads, int parts, const std::function<void(int)>& body) {
     std::lock_guard<std::mutex> one_caller(caller_);
     Grow(threads - 1);
     ready_ = 0;
     done_ = 0;
     go_ = false;
+    next_part_ = 0;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = &body;
       members_ = threads;
+      parts_ = parts;
       ++round_;
     }
     wake_.notify_all();
     SpinUntil(ready_, threads - 1);
     const auto start = std::chrono::steady_clock::now();
     go_.store(true, std::memory_order_release);
-    body(0);
+    Work(body);
     SpinUntil(done_, threads - 1);
     const std::chrono::duration<double> taken =
         std::chrono::steady_clock::now() - start;
@@ -76,6 +78,10 @@ class Team {
     }
   }
 
+  void Work(const std::function<void(int)>& body) {
+    for (int part; (part = next_part_.fetch_add(1)) < parts_;) body(part);
+  }
+
   void Serve(int member) {
     int64_t seen = 0;
     for (;;) {
@@ -90,7 +96,7 @@ class Team {
       ready_.fetch_add(1, std::memory_order_acq_rel);
       int turns = 0;
       while (!go_.load(std::memory_order_acquire)) Spin(&turns);
-      (*body)(member);
+      Work(*body);
       done_.fetch_add(1, std::memory_order_acq_rel);
     }
   }
@@ -109,7 +115,8 @@ class Team {
   std::condition_variable wake_;
   const std::function<void(int)>* body_ = nullptr;
   int64_t round_ = 0;
-  int members_ = 0, helpers_ = 0;
+  int members_ = 0, helpers_ = 0, parts_ = 0;
+  std::atomic<int> next_part_{0};
   std::atomic<int> ready_{0}, done_{0};
   std::atomic<bool> go_{false};
 };
@@ -119,6 +126,10 @@ struct Stream {
   float* data;
   int64_t size;
 };
+
+// Parts per thread: so many that a thread which is held up does not hold up the
+// others for long.
+constexpr int kParts = 16;
 
 // A factor that the compiler does not know to be one.
 inline float One() {
@@ -152,7 +163,7 @@ inline float Sum(const float* x, int64_t n) {
 
 // Reads, changes and writes back every number of `rw`, and reads every number
 // of `ro`, as a dense step does; blocks of `block` numbers of each stream in
-// turn. The threads share the streams in equal contiguous parts.
+// turn. The threads take contiguous parts of the streams.
 inline double DenseReadModifyWrite(const std::vector<Stream>& rw,
                                    const std::vector<Stream>& ro, int64_t block,
                                    int threads) {
@@ -166,9 +177,10 @@ inline double DenseReadModifyWrite(const std::vector<Stream>& rw,
     const int64_t first = s.size * b / blocks;
     return Stream{s.data + first, s.size * (b + 1) / blocks - first};
   };
-  return Team::Shared().Run(threads, [&](int t) {
-    const int64_t last = blocks * (t + 1) / threads;
-    for (int64_t b = blocks * t / threads; b < last; ++b) {
+  const int parts = threads * kParts;
+  return Team::Shared().Run(threads, parts, [&](int p) {
+    const int64_t last = blocks * (p + 1) / parts;
+    for (int64_t b = blocks * p / parts; b < last; ++b) {
       for (size_t i = 0; i < rw.size(); ++i) {
         const Stream x = part(rw[i], b);
         if (i < ro.size() && ro[i].size == rw[i].size) {
@@ -235,9 +247,10 @@ inline double RandomRows(const Rows& r, int distance, int threads) {
   auto* some_rows = &SomeRows<0>;
   if (r.dim == 16) some_rows = &SomeRows<16>;
   if (r.dim == 64) some_rows = &SomeRows<64>;
-  return Team::Shared().Run(threads, [&](int t) {
-    some_rows(r, r.id_count * t / threads, r.id_count * (t + 1) / threads,
-              distance, one);
+  const int parts = threads * kParts;
+  return Team::Shared().Run(threads, parts, [&](int p) {
+    some_rows(r, r.id_count * p / parts, r.id_count * (p + 1) / parts, distance,
+              one);
   });
 }
 

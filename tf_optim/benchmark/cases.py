@@ -87,14 +87,13 @@ _CRITEO_CAP = 1_000_000
 _EMBEDDING = ((1_000_000, 64),)
 
 
-def _growth(name, rows, quick):
+def _growth(name, rows):
     return Case(
         name=f"growth-{name}",
         title=f"8,192 ids into {rows:,} x 16",
         kind="sparse",
         shapes=((rows, 16),),
         ids=8192,
-        quick=quick,
     )
 
 
@@ -112,7 +111,6 @@ CASES = (
         title="300 variables of 256 float32",
         kind="dense",
         shapes=((256,),) * 300,
-        quick=True,
     ),
     Case(
         name="resnet50",
@@ -149,11 +147,10 @@ CASES = (
         shapes=_EMBEDDING,
         ids=8192,
         zipf=1.2,
-        quick=True,
     ),
-    _growth("100k", 100_000, True),
-    _growth("1m", 1_000_000, False),
-    _growth("10m", 10_000_000, False),
+    _growth("100k", 100_000),
+    _growth("1m", 1_000_000),
+    _growth("10m", 10_000_000),
     Case(
         name="tables-26",
         title="26 tables of Criteo's sizes x 16, 2,048 ids each",

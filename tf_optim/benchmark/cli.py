@@ -7,7 +7,7 @@ import sys
 
 from tf_optim.benchmark import cases, report, runner, subjects, work
 
-_QUICK = {"rounds": 5, "budget": 0.05}
+_QUICK = {"rounds": 5, "budget": 0.05, "patience": 1.0}
 
 
 def _parser():

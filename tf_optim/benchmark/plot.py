@@ -1,6 +1,6 @@
 """A picture of the rows: one panel per case and optimizer, one bar per subject."""
 
-from tf_optim.benchmark import subjects
+from tf_optim.benchmark import report, subjects
 
 _OURS_COLOR, _PEER_COLOR, _LIMIT_COLOR = "#1a73e8", "#b8bec7", "#202124"
 _COLUMNS = 2
@@ -31,9 +31,9 @@ def _draw(axes, title, rows):
     axes.errorbar(times, names, xerr=errors, fmt="none", ecolor="#5f6368", lw=1)
     for row in bars:
         ratio = row["ratio_to_ours"]
-        text = f" {row['ms']:.3g} ms"
+        text = f" {report.number(row['ms'])} ms"
         if ratio is not None and row["subject"] != subjects.OURS:
-            text += f"  ({ratio:.3g} x ours)"
+            text += f"  ({report.number(ratio)} x ours)"
         axes.text(
             max(row["ms"], row["spread"][1]), row["subject"], text, va="center", size=8
         )

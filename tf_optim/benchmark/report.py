@@ -17,7 +17,7 @@ _COLUMNS = (
 _WIDTH = 120
 
 
-def _number(value, digits=3):
+def number(value, digits=3):
     """`digits` significant digits, but all of those before the point."""
     if value is None:
         return "-"
@@ -37,12 +37,12 @@ def _row(row):
     low, high = row["spread"]
     cells = (
         row["subject"],
-        _number(row["ms"]),
+        number(row["ms"]),
         "±" + _percent((high - low) / 2 / row["ms"]),
-        _number(row["gbps"]),
+        number(row["gbps"]),
         _percent(row["limit_fraction"]),
-        _number(row["ratio_to_ours"]),
-        _number(row["extra_mb"]),
+        number(row["ratio_to_ours"]),
+        number(row["extra_mb"]),
     )
     (_, first), *others = _COLUMNS
     line = cells[0].ljust(first)

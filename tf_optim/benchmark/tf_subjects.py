@@ -40,8 +40,8 @@ class TfSubject(Subject):
     def __init__(self, work, inputs):
         case = inputs.case
         count = len(case.shapes)
-        self.choose(work, case)
         self._case = case
+        self.choose(work, case)
         self._variables = [tf.Variable(inputs.initial(i)) for i in range(count)]
         self.prepare(work)
         values = gradients(inputs)

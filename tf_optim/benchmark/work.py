@@ -107,7 +107,7 @@ def plan(chosen_cases, optimizers=(), plain_only=False):
     for case in chosen_cases:
         every = case.variants and not plain_only
         planned += [Work(case, **v) for v in variants if every or not v["options"]]
-        if case.kind == "sparse":
+        if case.kind == "sparse" and not plain_only:
             planned += [
                 Work(case, name, options={}, **_PEERS_ALONE[name])
                 for name in kept

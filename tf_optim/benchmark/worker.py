@@ -36,8 +36,8 @@ class Worker:
       threads: that every subject may use.
     """
 
-    # Steps of warm-up beyond those of the check, and seconds they may take.
-    _WARM_UP = (10, 0.3)
+    # Seconds of warm-up after the check's steps.
+    _WARM_UP = 0.2
     # Steps that one figure is the median of.
     _MOST_STEPS = 15
 
@@ -95,13 +95,15 @@ class Worker:
                     return {"reason": f"error: {verdict}", "failed": True}
                 else:
                     note = verdict.note
+            end = time.perf_counter() + self._WARM_UP
             extra = memory.extra_mb(made.step)
+            while time.perf_counter() < end:
+                made.step()
             made.tune()
         except subjects.Unsupported as reason:
             return {"reason": str(reason)}
         except subjects.NotInstalled as missing:
             return {"reason": f"{missing} is not installed", "missing": True}
-        self._warm_up(made)
         self._subjects[subject] = made
         return {
             "bytes": traffic.case_bytes(
@@ -110,14 +112,6 @@ class Worker:
             "extra_mb": extra,
             "note": note,
         }
-
-    def _warm_up(self, made):
-        most, seconds = self._WARM_UP
-        end = time.perf_counter() + seconds
-        for _ in range(most):
-            if time.perf_counter() > end:
-                break
-            made.step()
 
     def time(self, subject, budget):
         """Median seconds of the steps that go into `budget` seconds."""
