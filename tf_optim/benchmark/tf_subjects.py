@@ -13,10 +13,16 @@ from tf_optim.benchmark.work import LEARNING_RATE
 
 
 def gradients(inputs):
-    """The gradients as tensors, held once for all subjects of the process."""
+    """The gradients as tensors, held once for all subjects of the process.
+
+    Every captured tensor is one more argument of a tf.function. Hundreds of the
+    same shape are therefore one tensor here, to be taken apart inside.
+    """
     if not hasattr(inputs, "tensors"):
         count = len(inputs.case.shapes)
-        inputs.tensors = [tf.constant(inputs.gradient(i)) for i in range(count)]
+        tensors = [tf.constant(inputs.gradient(i)) for i in range(count)]
+        alike = count > 1 and len(set(inputs.case.shapes)) == 1
+        inputs.tensors = tf.stack(tensors) if alike else tensors
     return inputs.tensors
 
 
@@ -48,7 +54,7 @@ class TfSubject(Subject):
         if case.kind == "dense":
 
             def update():
-                self.apply(values)
+                self.apply(tf.unstack(values) if tf.is_tensor(values) else values)
 
             batches = [()]
         else:
