@@ -114,7 +114,7 @@ def test_wrong_id_changes_no_variable_of_the_step(case, mode, graph, bad_table):
         with pytest.raises(tf.errors.InvalidArgumentError) as error:
             training.step(training.gradients(bad_table, bad_id), graph)
         assert re.search(
-            rf"indices\[3\] of var\[0\] must be in \[0, 10\). Received: {bad_id}\.",
+            rf"indices\[3\] of var\[{bad_table}\] must be in \[0, 10\). Received: {bad_id}\.",
             str(error.value),
         )
         assert training.changed_since(before) == []

@@ -13,4 +13,7 @@ from tf_optim.library import build_info  # noqa: E402
 from tf_optim.optimizers import Adam, RMSprop  # noqa: E402
 from tf_optim.version import __version__  # noqa: E402
 
+# At import, so that a server or a loaded SavedModel finds the ops.
+library.ops()
+
 __all__ = ["Adam", "RMSprop", "__version__", "build_info"]

@@ -6,10 +6,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import library
-
-SPARSE_UPDATES = ("lazy", "dense")
-DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+from tf_optim import checks, library
 
 _ALL_ONE = np.zeros([0], np.float32)
 _NO_DECAY = np.zeros([0], np.float64)
@@ -61,24 +58,10 @@ class Step:
     sparse_update: str = "lazy"
 
 
-def check_sparse_update(value):
-    """Raises ValueError unless `value` is a mode of sparse updates."""
-    if value not in SPARSE_UPDATES:
-        allowed = " or ".join(f"'{mode}'" for mode in SPARSE_UPDATES)
-        raise ValueError(
-            f"`sparse_update` must be {allowed}. Received: sparse_update={value!r}"
-        )
-
-
 def _with_right_types(update):
     """The update, its gradient cast to the variable's dtype as Keras does."""
     variable, gradient = update.variable, update.gradient
-    if variable.dtype not in DTYPES:
-        raise ValueError(
-            "A fused optimizer updates variables of dtype "
-            f"{', '.join(dtype.name for dtype in DTYPES)}. Received: "
-            f"'{variable.name}' of dtype {variable.dtype.name}."
-        )
+    checks.check_dtype(variable)
     if not update.is_sparse:
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
     else:
@@ -86,6 +69,7 @@ def _with_right_types(update):
         if indices.dtype not in (tf.int32, tf.int64):
             indices = tf.cast(indices, tf.int64)
         gradient = tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)
+    checks.check_gradient(variable, gradient)
     return dataclasses.replace(update, gradient=gradient)
 
 
@@ -138,17 +122,31 @@ def apply_step(spec, step, updates, scales=None):
         updates: a list of `Update`.
         scales: for each update a float32 scalar tensor that its gradient is
             multiplied by, or None for 1. Default: None for all.
+
+    Returns:
+        The list of ops; empty in eager mode, where they have run.
     """
+    checks.check_can_compile()
     groups = collections.defaultdict(list)
     for update, scale in zip(updates, scales or [None] * len(updates), strict=True):
         update = _with_right_types(update)
         groups[update.group()].append((update, scale))
-    # Ids are the one input that only a kernel can check. Their ops go first, and
-    # the others wait for them, so that a wrong id leaves nothing half done.
-    done = []
-    for members in sorted(
-        groups.values(), key=lambda members: not members[0][0].is_sparse
-    ):
-        with tf.control_dependencies(done):
-            op = _apply_group(spec, step, *zip(*members, strict=True))
-        done += [op] if op is not None else []  # eager ops have run
+    ops = _checks_across(list(groups.values()))
+    with tf.control_dependencies(ops):
+        ops += [
+            _apply_group(spec, step, *zip(*members, strict=True))
+            for members in groups.values()
+        ]
+    return [op for op in ops if op is not None]
+
+
+def _checks_across(groups):
+    """Each op checks its own ids; one of several must know of all."""
+    sparse = [u for members in groups for u, _ in members if u.is_sparse]
+    if len(groups) < 2 or not sparse:
+        return []
+    check = checks.check_indices(
+        [update.variable for update in sparse],
+        [update.gradient.indices for update in sparse],
+    )
+    return [] if check is None else [check]

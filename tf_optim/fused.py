@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import apply, clipping
+from tf_optim import apply, checks, clipping
 
 _HALF_TYPES = ("float16", "bfloat16")
 
@@ -33,7 +33,7 @@ class Fused:
         """Raises ValueError for a hyperparameter that no step could use."""
         for hyper in self._spec.hyper:
             hyper.check(getattr(self, hyper.attribute))
-        apply.check_sparse_update(sparse_update)
+        checks.check_sparse_update(sparse_update)
         self.sparse_update = sparse_update
 
     def get_config(self):
@@ -63,7 +63,10 @@ class Fused:
         return None, float(clip_value or "inf")
 
     def _fused_step(self, distribution, grads_and_vars, learning_rate, clip=True):
-        """Clips, decays and updates all variables, on every device they are on."""
+        """Clips, decays and updates all variables, on every device they are on.
+
+        Returns the ops that do it; none in eager mode.
+        """
         local = distribution.experimental_local_results
         per_device = []
         for gradient, variable in grads_and_vars:
@@ -81,9 +84,11 @@ class Fused:
             hyper=tuple(getattr(self, h.attribute) for h in self._spec.hyper),
             sparse_update=self.sparse_update,
         )
+        ops = []
         for updates in zip(*per_device, strict=True):
             scales = None
             if clip:
                 gradients = [update.gradient for update in updates]
                 scales, step.clip_value = self._scales(gradients)
-            apply.apply_step(self._spec, step, updates, scales)
+            ops += apply.apply_step(self._spec, step, updates, scales)
+        return ops

@@ -67,9 +67,14 @@ class FusedOptimizer(fused.Fused):
         """The fused step decays the variables."""
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        self._fused_step(
+        ops = self._fused_step(
             distribution,
             grads_and_vars,
             learning_rate,
             clip=not self._clips_each_replica(),
         )
+        if ops and not self._clips_each_replica():
+            # Stock adds 1 next. Writes of one variable keep their order, so this
+            # one lets a failed step go uncounted.
+            with tf.control_dependencies(ops):
+                self._iterations.value.assign_add(0)

@@ -52,7 +52,8 @@ class FusedOptimizer(fused.Fused):
         """The fused step has updated the variable."""
 
     def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
-        self._fused_step(distribution, grads_and_vars, self.learning_rate)
-        return super()._distributed_apply_gradients_fn(
-            distribution, grads_and_vars, **kwargs
-        )
+        ops = self._fused_step(distribution, grads_and_vars, self.learning_rate)
+        with tf.control_dependencies(ops):  # a failed step is not counted
+            return super()._distributed_apply_gradients_fn(
+                distribution, grads_and_vars, **kwargs
+            )

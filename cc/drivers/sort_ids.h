@@ -29,6 +29,15 @@ inline bool KeyFits(int64_t rows, int64_t count) {
   return BitsFor(rows) + BitsFor(count) <= kKeyBits;
 }
 
+// The first position whose id is not in [0, rows), or -1.
+template <class Index>
+int64_t FirstBadIndex(const Index* indices, int64_t count, int64_t rows) {
+  const Index* end = indices + count;
+  const Index* bad = std::find_if(
+      indices, end, [rows](Index id) { return id < 0 || id >= rows; });
+  return bad == end ? -1 : bad - indices;
+}
+
 // The keys of one table's gradient, and the room to sort them.
 class IdSorter {
  public:
@@ -53,11 +62,7 @@ class IdSorter {
       all_and &= bits;
       keys_[i] = bits << position_bits_ | static_cast<uint64_t>(i);
     }
-    if (!in_range) {
-      return std::find_if(indices, indices + count,
-                          [rows](Index id) { return id < 0 || id >= rows; }) -
-             indices;
-    }
+    if (!in_range) return FirstBadIndex(indices, count, rows);
     // Bits that are the same in every id need no sorting.
     if (!sorted) SortBits(BitsFor(static_cast<int64_t>(all_or ^ all_and) + 1));
     return -1;

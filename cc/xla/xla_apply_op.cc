@@ -78,20 +78,40 @@ absl::Status XlaStepOp::ReadVariable(XlaOpKernelContext* context, int input,
 
 namespace {
 
+constexpr const char* kJitDevices[] = {"XLA_CPU_JIT", "XLA_GPU_JIT"};
+
+// TensorFlow makes kernels of all XLA ops once, at the first function it
+// optimizes; what is registered later has to make its own.
+bool KernelsAreMade() {
+  const auto kernels = ::tensorflow::GetRegisteredKernelsForOp("AddV2");
+  for (const auto& kernel : kernels.kernel()) {
+    if (kernel.device_type() == kJitDevices[0]) return true;
+  }
+  return false;
+}
+
 template <class AllVariants, bool sparse>
 void Register(const OptimizerTraits& traits) {
   using ::tensorflow::DT_BFLOAT16;
   using ::tensorflow::DT_DOUBLE;
   using ::tensorflow::DT_FLOAT;
   using ::tensorflow::DT_HALF;
-  auto builder =
-      ::tensorflow::XlaOpRegistrationBuilder::Name(traits.OpName(sparse));
-  builder.TypeConstraint("T", {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16});
+  using ::tensorflow::XlaOpRegistrationBuilder;
+  using ::tensorflow::register_kernel::Name;
+  const auto make = [](::tensorflow::OpKernelConstruction* context)
+      -> ::tensorflow::OpKernel* {
+    return new XlaApplyOp<AllVariants, sparse>(context);
+  };
+  const std::string name = traits.OpName(sparse);
   ::tensorflow::XlaOpRegistrar registrar(
-      builder.Build([](::tensorflow::OpKernelConstruction* context)
-                        -> ::tensorflow::OpKernel* {
-        return new XlaApplyOp<AllVariants, sparse>(context);
-      }));
+      XlaOpRegistrationBuilder::Name(name)
+          .TypeConstraint("T", {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16})
+          .Build(make));
+  if (!KernelsAreMade()) return;
+  for (const char* device : kJitDevices) {
+    ::tensorflow::kernel_factory::OpKernelRegistrar(
+        Name(name.c_str()).Device(device).Build(), "tf_optim", make);
+  }
 }
 
 bool RegisterAll() {
