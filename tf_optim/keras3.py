@@ -63,6 +63,12 @@ class FusedOptimizer(fused.Fused):
             ]
         )
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # With one replica stock puts an identity op around every gradient.
+        if self._distribution_strategy.num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def _apply_weight_decay(self, variables):
         """The fused step decays the variables."""
 

@@ -7,6 +7,7 @@
 
 #include "cc/drivers/dense_cpu.h"
 #include "cc/kernels/step_op.h"
+#include "cc/kernels/threads.h"
 
 namespace tf_optim {
 

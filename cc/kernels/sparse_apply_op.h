@@ -8,6 +8,7 @@
 
 #include "cc/drivers/sparse_cpu.h"
 #include "cc/kernels/step_op.h"
+#include "cc/kernels/threads.h"
 
 namespace tf_optim {
 

@@ -4,21 +4,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "tensorflow/core/framework/device_base.h"
-#include "tensorflow/core/lib/core/threadpool.h"
 
 namespace tf_optim {
-
-ParallelFor DeviceThreads(tensorflow::OpKernelContext* context) {
-  auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
-  return [pool](int64_t total, double cost,
-                const std::function<void(int64_t, int64_t)>& body) {
-    if (total <= 0) return;
-    constexpr double kCyclesPerNanosecond = 3;
-    pool->ParallelFor(
-        total, static_cast<int64_t>(cost * kCyclesPerNanosecond) + 1, body);
-  };
-}
 
 StepOp::StepOp(tensorflow::OpKernelConstruction* context,
                OptimizerTraits traits, bool sparse)

@@ -6,7 +6,6 @@
 #include <type_traits>
 
 #include "cc/cpu/kernels.h"
-#include "cc/drivers/chunks.h"
 #include "cc/kernels/variables.h"
 #include "cc/ops/layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -33,9 +32,6 @@ template <class T>
 inline constexpr tensorflow::DataType kSlotType =
     std::is_same_v<ComputeType<T>, double> ? tensorflow::DT_DOUBLE
                                            : tensorflow::DT_FLOAT;
-
-// TensorFlow's own thread pool.
-ParallelFor DeviceThreads(tensorflow::OpKernelContext* context);
 
 // Reads the node's attributes and, at each step, its numbers.
 class StepOp : public tensorflow::OpKernel {

@@ -1,5 +1,6 @@
 #include "cc/xla/xla_apply_op.h"
 
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,15 @@ XlaValue XlaStepOp::ToComputeType(xla::XlaOp op) const {
 
 xla::XlaOp XlaStepOp::ToStorageType(XlaValue value) const {
   return xla::ConvertElementType(value.op(), XlaType(dtype_));
+}
+
+bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
+  double clip_value;
+  return context->InputShape(layout_.gradient_scale).num_elements() > 0 ||
+         context->InputShape(layout_.weight_decay).num_elements() > 0 ||
+         !context->ConstantInputAsFloatScalar(layout_.clip_value, &clip_value)
+              .ok() ||
+         !std::isinf(clip_value);
 }
 
 Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {

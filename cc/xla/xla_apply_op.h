@@ -30,6 +30,8 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   XlaValue Number(tensorflow::XlaOpKernelContext* context, int input) const;
   XlaValue ToComputeType(xla::XlaOp op) const;
   xla::XlaOp ToStorageType(XlaValue value) const;
+  // False if the graph shows that the tail would change nothing.
+  bool HasTail(tensorflow::XlaOpKernelContext* context) const;
   Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
   // The gradient of a variable, whole tensor or rows, in computation type.
   XlaValue Gradient(tensorflow::XlaOpKernelContext* context, int i) const;
@@ -120,9 +122,13 @@ class XlaApplyOp : public XlaStepOp {
     });
     TF_RETURN_IF_ERROR(status);
 
-    const Tail<XlaValue> tail = TailAt(context, i);
-    XlaValue p = TailVariable(ToComputeType(read(var)), tail);
-    p = Rule::Update(p, TailGradient(g, tail), slots, coefficients);
+    XlaValue p = ToComputeType(read(var));
+    if (HasTail(context)) {
+      const Tail<XlaValue> tail = TailAt(context, i);
+      p = TailVariable(p, tail);
+      g = TailGradient(g, tail);
+    }
+    p = Rule::Update(p, g, slots, coefficients);
     TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
 
     ForEachField(slots, [&](auto s, auto& slot) {

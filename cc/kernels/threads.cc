@@ -1,0 +1,72 @@
+#include "cc/kernels/threads.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+
+#include "absl/synchronization/notification.h"
+#include "tensorflow/core/framework/device_base.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+
+namespace tf_optim {
+namespace {
+
+using Body = std::function<void(int64_t, int64_t)>;
+
+// Blocks that any thread may take. A helper that the pool starts too late finds
+// none left, and may outlive the step.
+class SharedWork {
+ public:
+  SharedWork(int64_t total, int64_t block, const Body* body)
+      : total_(total), block_(block), body_(body) {}
+
+  void TakeBlocks() {
+    for (int64_t begin; (begin = next_.fetch_add(block_)) < total_;) {
+      const int64_t end = std::min(total_, begin + block_);
+      (*body_)(begin, end);  // its owner waits for this block
+      if (done_.fetch_add(end - begin) + end - begin == total_) {
+        all_done_.Notify();
+      }
+    }
+  }
+
+  void Wait() { all_done_.WaitForNotification(); }
+
+ private:
+  const int64_t total_, block_;
+  const Body* const body_;
+  std::atomic<int64_t> next_{0}, done_{0};
+  absl::Notification all_done_;
+};
+
+}  // namespace
+
+// The calling thread starts at once and the pool's threads join it. The pool's
+// own ParallelFor hands everything over and sleeps: a step of a few hundred
+// microseconds then loses a good part of them to waking up.
+ParallelFor DeviceThreads(tensorflow::OpKernelContext* context) {
+  auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
+  return [pool](int64_t total, double cost, const Body& body) {
+    if (total <= 0) return;
+    constexpr double kWorthAThread = 10000;  // nanoseconds
+    const double cost_of_all = cost * static_cast<double>(total);
+    const int64_t threads =
+        std::clamp<int64_t>(static_cast<int64_t>(cost_of_all / kWorthAThread),
+                            1, std::min<int64_t>(pool->NumThreads(), total));
+    if (threads == 1) {
+      body(0, total);
+      return;
+    }
+    constexpr int64_t kBlocksPerThread = 16;
+    const int64_t block =
+        std::max<int64_t>(1, total / (threads * kBlocksPerThread));
+    const auto work = std::make_shared<SharedWork>(total, block, &body);
+    for (int64_t i = 1; i < threads; ++i) {
+      pool->Schedule([work] { work->TakeBlocks(); });
+    }
+    work->TakeBlocks();
+    work->Wait();
+  };
+}
+
+}  // namespace tf_optim
