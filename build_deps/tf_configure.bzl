@@ -16,6 +16,8 @@ _PYTHON_SH = """\
 #!/bin/bash
 # The configured Python with this checkout's package, in the folder the user called Bazel from.
 cd "${{BUILD_WORKING_DIRECTORY:-{workspace}}}" || exit
+# TensorFlow's start-up chatter; errors still show.
+export TF_CPP_MIN_LOG_LEVEL="${{TF_CPP_MIN_LOG_LEVEL:-2}}"
 PYTHONPATH="{workspace}${{PYTHONPATH:+:$PYTHONPATH}}" exec "{python}" "$@"
 """
 

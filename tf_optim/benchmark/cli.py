@@ -2,10 +2,11 @@
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
 
-from tf_optim.benchmark import cases, report, runner, subjects, work
+from tf_optim.benchmark import cases, markdown, report, runner, subjects, work
 
 _QUICK = {"rounds": 5, "budget": 0.05, "patience": 1.0}
 
@@ -50,6 +51,11 @@ def _parser():
     )
     parser.add_argument("--json", metavar="FILE", help="write the records to FILE")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the records")
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE",
+        help="print README.md's table of the records in FILE, and stop",
+    )
     parser.add_argument(
         "--list", action="store_true", help="list cases and subjects, and stop"
     )
@@ -101,6 +107,10 @@ def main(arguments=None):
     if options.list:
         print(_list())
         return 0
+    if options.markdown:
+        with open(options.markdown, encoding="utf-8") as file:
+            print(markdown.table(json.load(file)))
+        return 0
     if options.threads < 1:
         parser.error(f"--threads must be at least 1. Received: {options.threads}.")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
@@ -132,4 +142,5 @@ def main(arguments=None):
         from tf_optim.benchmark.plot import write_plot
 
         write_plot(options.plot, run.rows, about)
-    return 1 if any(miss["kind"] == "failed" for miss in run.not_measured) else 0
+    ours = [miss for miss in run.not_measured if miss["subject"].startswith("ours")]
+    return 1 if any(miss["kind"] == "failed" for miss in ours) else 0
