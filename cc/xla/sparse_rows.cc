@@ -75,9 +75,10 @@ XlaOp ScatterRows(XlaOp table, XlaOp rows, XlaOp updates, Combine combine,
 }  // namespace
 
 SparseRows::SparseRows(XlaOp indices, const tensorflow::TensorShape& table)
-    : table_(table) {
+    : table_(table), count_(ShapeOf(indices).dimensions(0)) {
+  if (empty()) return;
   XlaBuilder* builder = indices.builder();
-  const int64_t n = ShapeOf(indices).dimensions(0);
+  const int64_t n = count_;
   const xla::PrimitiveType type = xla::S64;
   const XlaOp all = xla::ConvertElementType(indices, type);
   const XlaOp end = xla::ScalarLike(all, table.dim_size(0));
@@ -123,7 +124,7 @@ XlaOp SparseRows::Densify(XlaOp gradients) const {
   const XlaOp zeros = xla::Broadcast(
       xla::Zero(gradients.builder(), ShapeOf(gradients).element_type()),
       std::vector<int64_t>(sizes.begin(), sizes.end()));
-  return Scatter(zeros, SumDuplicates(gradients));
+  return empty() ? zeros : Scatter(zeros, SumDuplicates(gradients));
 }
 
 }  // namespace tf_optim

@@ -7,6 +7,8 @@
 #ifndef TF_OPTIM_CC_XLA_SPARSE_ROWS_H_
 #define TF_OPTIM_CC_XLA_SPARSE_ROWS_H_
 
+#include <cstdint>
+
 #include "tensorflow/core/framework/tensor_shape.h"
 #include "xla/hlo/builder/xla_builder.h"
 
@@ -17,6 +19,9 @@ class SparseRows {
   SparseRows() = default;
   // `table` is the shape of the variable.
   SparseRows(xla::XlaOp indices, const tensorflow::TensorShape& table);
+
+  // Whether there are no indices at all: then only Densify may be called.
+  bool empty() const { return count_ == 0; }
 
   // [count, ...] gradients to [count, ...] sums, one place per distinct index,
   // added in the order of `indices`.
@@ -30,9 +35,10 @@ class SparseRows {
 
  private:
   tensorflow::TensorShape table_;
-  xla::XlaOp order_;  // the place in `indices` of each sorted index
-  xla::XlaOp run_;    // the place of each sorted index's sum
-  xla::XlaOp row_;    // the row of each place; out of range if it is empty
+  int64_t count_ = 0;  // of indices
+  xla::XlaOp order_;   // the place in `indices` of each sorted index
+  xla::XlaOp run_;     // the place of each sorted index's sum
+  xla::XlaOp row_;     // the row of each place; out of range if it is empty
 };
 
 }  // namespace tf_optim

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "cc/rules/all_rules.h"
+#include "tensorflow/compiler/tf2xla/shape_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
+#include "tensorflow/core/platform/errors.h"
 #include "xla/hlo/builder/lib/slicing.h"
 
 namespace tf_optim {
@@ -50,10 +52,62 @@ xla::XlaOp XlaStepOp::ToStorageType(XlaValue value) const {
   return xla::ConvertElementType(value.op(), XlaType(dtype_));
 }
 
+absl::Status XlaStepOp::InputShape(XlaOpKernelContext* context, int input,
+                                   TensorShape* shape) const {
+  TF_ASSIGN_OR_RETURN(const xla::Shape xla_shape,
+                      context->InputXlaShape(input));
+  return tensorflow::XLAShapeToTensorShape(xla_shape, shape);
+}
+
+bool XlaStepOp::IsEmpty(XlaOpKernelContext* context, int input) const {
+  TensorShape shape;
+  return InputShape(context, input, &shape).ok() && shape.num_elements() == 0;
+}
+
+absl::Status XlaStepOp::CheckShapes(XlaOpKernelContext* context, int i,
+                                    const TensorShape& variable) const {
+  TensorShape gradient, expected = variable;
+  TF_RETURN_IF_ERROR(InputShape(context, layout_.grad + i, &gradient));
+  if (layout_.indices != OpLayout::kAbsent) {
+    TensorShape indices;
+    TF_RETURN_IF_ERROR(InputShape(context, layout_.indices + i, &indices));
+    if (variable.dims() < 1 || indices.dims() != 1) {
+      return tensorflow::errors::InvalidArgument(
+          "indices[", i, "] must be a vector, and var[", i,
+          "] must have rows. Received: shapes ", indices.DebugString(), " and ",
+          variable.DebugString(), ".");
+    }
+    expected.set_dim(0, indices.dim_size(0));
+  }
+  if (gradient != expected) {
+    return tensorflow::errors::InvalidArgument(
+        "grad[", i, "] must have shape ", expected.DebugString(),
+        ". Received: ", gradient.DebugString(), ".");
+  }
+  for (int input : {layout_.gradient_scale, layout_.weight_decay}) {
+    TensorShape shape;
+    TF_RETURN_IF_ERROR(InputShape(context, input, &shape));
+    if (shape.num_elements() != 0 && shape != TensorShape({layout_.count})) {
+      return tensorflow::errors::InvalidArgument(
+          "gradient_scale and weight_decay must be empty or have shape [",
+          layout_.count, "]. Received: ", shape.DebugString(), ".");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status XlaStepOp::CheckSlot(int slot, int i, const TensorShape& shape,
+                                  const TensorShape& variable) const {
+  if (shape == variable) return absl::OkStatus();
+  return tensorflow::errors::InvalidArgument(
+      traits_.slots[slot], "[", i, "] must have var[", i, "]'s shape ",
+      variable.DebugString(), ". Received: ", shape.DebugString(), ".");
+}
+
 bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
   double clip_value;
-  return context->InputShape(layout_.gradient_scale).num_elements() > 0 ||
-         context->InputShape(layout_.weight_decay).num_elements() > 0 ||
+  return !IsEmpty(context, layout_.gradient_scale) ||
+         !IsEmpty(context, layout_.weight_decay) ||
          !context->ConstantInputAsFloatScalar(layout_.clip_value, &clip_value)
               .ok() ||
          !std::isinf(clip_value);
@@ -62,14 +116,12 @@ bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
 Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {
   // A vector that is empty stands for one value for all variables.
   const auto element = [&](int input, double otherwise) {
-    if (context->InputShape(input).num_elements() == 0) {
-      return XlaValue(otherwise);
-    }
+    if (IsEmpty(context, input)) return XlaValue(otherwise);
     return ToComputeType(xla::Reshape(
         xla::SliceInDim(context->Input(input), i, i + 1, 1, 0), {}));
   };
   XlaValue decay = element(layout_.weight_decay, 0);
-  if (context->InputShape(layout_.weight_decay).num_elements() > 0) {
+  if (!IsEmpty(context, layout_.weight_decay)) {
     decay = decay * ToComputeType(context->Input(layout_.learning_rate));
   }
   return {element(layout_.gradient_scale, 1),

@@ -30,6 +30,12 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   XlaValue Number(tensorflow::XlaOpKernelContext* context, int input) const;
   XlaValue ToComputeType(xla::XlaOp op) const;
   xla::XlaOp ToStorageType(XlaValue value) const;
+  // InvalidArgument unless the shapes of a variable's inputs fit: XLA would
+  // stretch a dimension of 1 to any size.
+  absl::Status CheckShapes(tensorflow::XlaOpKernelContext* context, int i,
+                           const tensorflow::TensorShape& variable) const;
+  absl::Status CheckSlot(int slot, int i, const tensorflow::TensorShape& shape,
+                         const tensorflow::TensorShape& variable) const;
   // False if the graph shows that the tail would change nothing.
   bool HasTail(tensorflow::XlaOpKernelContext* context) const;
   Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
@@ -39,6 +45,10 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
                             tensorflow::DataType dtype,
                             tensorflow::TensorShape* shape,
                             xla::XlaOp* value) const;
+
+  absl::Status InputShape(tensorflow::XlaOpKernelContext* context, int input,
+                          tensorflow::TensorShape* shape) const;
+  bool IsEmpty(tensorflow::XlaOpKernelContext* context, int input) const;
 
   template <class Rule>
   typename Rule::template Coefficients<XlaValue> Prepare(
@@ -95,10 +105,13 @@ class XlaApplyOp : public XlaStepOp {
     xla::XlaOp var;
     TF_RETURN_IF_ERROR(
         ReadVariable(context, layout().var + i, dtype(), &shape, &var));
+    TF_RETURN_IF_ERROR(CheckShapes(context, i, shape));
+    if (shape.num_elements() == 0) return absl::OkStatus();
     XlaValue g = Gradient(context, i);
     SparseRows rows;
     if constexpr (sparse) {
       rows = SparseRows(context->Input(layout().indices + i), shape);
+      if (lazy_ && rows.empty()) return absl::OkStatus();
       g = XlaValue(lazy_ ? rows.SumDuplicates(g.op()) : rows.Densify(g.op()));
     }
     const bool by_row = sparse && lazy_;
@@ -114,9 +127,11 @@ class XlaApplyOp : public XlaStepOp {
     absl::Status status;
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
-        tensorflow::TensorShape unused;
+        tensorflow::TensorShape slot_shape;
         status.Update(ReadVariable(context, layout().slots[s] + i, slot_dtype(),
-                                   &unused, &slot_streams[s]));
+                                   &slot_shape, &slot_streams[s]));
+        if (status.ok()) status = CheckSlot(s, i, slot_shape, shape);
+        if (!status.ok()) return;
         slot = XlaValue(read(slot_streams[s]));
       }
     });
