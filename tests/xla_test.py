@@ -1,0 +1,324 @@
+"""Steps under tf.function(jit_compile=True) are the steps outside of XLA."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import cases, models, numerics
+from tests.raw_ops import Variables
+from tf_optim import library
+
+every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
+richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
+modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
+
+SHAPES = ((), (1,), (17,), (4, 3, 5), (0, 3))
+
+# (shape of the variable, ids of its gradient).
+# XLA takes its time to compile a sort, so there are few.
+TABLES = (
+    ((10, 5), [3, 3, 8, 3, 0, 8, 3]),  # repeated, unsorted
+    ((5, 4), []),  # none
+)
+MORE_TABLES = (
+    ((6,), [5, 1, 5]),  # rows of one number
+    ((7, 2, 3), [6, 0, 6, 6, 2]),  # rows that are matrices
+    ((4, 1), [2]),  # one
+    ((1, 5), [0, 0, 0]),  # a table of one row
+    ((33, 2), list(range(32, -1, -1))),  # all of them
+    ((8, 0), [1, 2]),  # rows of nothing
+    ((0, 3), []),  # no rows
+    ((10, 4), [7, 2, 9, 0]),  # unique
+)
+
+
+def assert_close(jit, plain):
+    """Equal but for the order of a few roundings.
+
+    XLA contracts to FMA and may divide by multiplying, which moves a result by a
+    few units in the last place of its largest term. Terms are of about 1 in these
+    tests: hence atol, for results near zero. A result stored in 16 bits may then
+    be rounded to the neighbour: one unit of these.
+    """
+    for left, right in zip(jit, plain, strict=True):
+        assert left.dtype == right.dtype
+        tolerance = 1e-6 if left.dtype != np.float64 else 1e-14
+        if left.dtype.itemsize == 2:
+            tolerance = numerics.unit(left.dtype)
+        np.testing.assert_allclose(
+            left.astype("float64"),
+            right.astype("float64"),
+            rtol=tolerance,
+            atol=tolerance / 2,
+        )
+
+
+def values(variables):
+    lists = [variables.var, *variables.slots.values()]
+    return [v.numpy() for list_ in lists for v in list_]
+
+
+def both(case, arrays, step):
+    """The variables after `step(variables)` under jit, and outside of it."""
+    results = []
+    for jit in (True, False):
+        variables = Variables(case, arrays)
+        tf.function(lambda v=variables: step(v), jit_compile=jit)()
+        results.append(values(variables))
+    return results
+
+
+def draw(case, dtype, shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [numerics.draw(rng, case, shape, dtype) for shape in shapes]
+
+
+def draw_tables(case, dtype, tables, seed=0):
+    """Arrays, gradients and ids."""
+    drawn = draw(case, dtype, [shape for shape, _ in tables], seed)
+    rng = np.random.default_rng(seed + 1)
+    ids = [ids for _, ids in tables]
+    grads = [
+        rng.normal(size=(len(i), *shape[1:])).astype(numerics.numpy_dtype(dtype))
+        for shape, i in tables
+    ]
+    return [d[:2] for d in drawn], grads, ids
+
+
+def arrays_of(drawn):
+    return [(np.asarray(var), slots) for var, slots, _ in drawn]
+
+
+@every_dtype
+@every_case
+def test_dense(case, dtype):
+    drawn = draw(case, dtype, SHAPES)
+    grads = [tf.constant(grad) for _, _, grad in drawn]
+    assert_close(*both(case, arrays_of(drawn), lambda v: v.apply(grads)))
+
+
+def tail(count):
+    return {
+        "gradient_scale": np.linspace(0.3, 2.0, count).astype("float32"),
+        "clip_value": 0.4,
+        "weight_decay": np.linspace(0.0, 0.2, count),
+    }
+
+
+@every_dtype
+@richest
+def test_dense_tail(case, dtype):
+    drawn = draw(case, dtype, SHAPES)
+    grads = [tf.constant(grad) for _, _, grad in drawn]
+    changed = tail(len(SHAPES))
+    results = both(case, arrays_of(drawn), lambda v: v.apply(grads, **changed))
+    assert_close(*results)
+    without = Variables(case, arrays_of(drawn))
+    without.apply(grads)
+    assert not np.allclose(
+        values(without)[2].astype("float64"), results[0][2].astype("float64")
+    )
+
+
+def assert_sparse(case, dtype, tables, mode, index_dtype, **changed):
+    arrays, grads, ids = draw_tables(case, dtype, tables)
+    grads = [tf.constant(grad) for grad in grads]
+    ids = [tf.constant(i, index_dtype) for i in ids]
+
+    def step(variables):
+        variables.sparse_apply(grads, ids, mode=mode, **changed)
+
+    assert_close(*both(case, arrays, step))
+
+
+@every_dtype
+@every_case
+def test_sparse_lazy(case, dtype):
+    assert_sparse(case, dtype, TABLES, "lazy", "int64")
+
+
+@every_case
+def test_sparse_dense_mode(case):
+    assert_sparse(case, "float32", TABLES, "dense", "int32")
+
+
+@pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
+@modes
+@richest
+def test_sparse_more_shapes(case, mode, index_dtype):
+    assert_sparse(case, "float32", MORE_TABLES, mode, index_dtype)
+
+
+@modes
+@every_dtype
+@richest
+def test_sparse_tail(case, dtype, mode):
+    """Scale and clip see the sum of a row's gradients."""
+    assert_sparse(case, dtype, TABLES, mode, "int32", **tail(len(TABLES)))
+
+
+@pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
+@modes
+@richest
+def test_ids_out_of_range_are_dropped(case, mode, index_dtype):
+    """The others are applied, and nothing else is written."""
+    tables = [((10, 4), [3, 3, 8]), ((10, 4), [9, 0]), ((1, 2), [0])]
+    arrays, grads, ids = draw_tables(case, "float32", tables)
+    wrong = [-1, 10, np.iinfo(index_dtype).max, -9, np.iinfo(index_dtype).min]
+    extended, extended_grads = [], []
+    for i, grad in zip(ids, grads, strict=True):  # wrong ids around every right one
+        mixed, mixed_grads = list(wrong), [np.ones_like(grad[:1])] * len(wrong)
+        for id_, row in zip(i, grad, strict=True):
+            mixed += [id_, -1, 10]
+            mixed_grads += [row[None], row[None], row[None]]
+        extended.append(tf.constant(np.array(mixed, index_dtype)))
+        extended_grads.append(tf.constant(np.concatenate(mixed_grads)))
+    jit, plain = Variables(case, arrays), Variables(case, arrays)
+
+    @tf.function(jit_compile=True)
+    def step():
+        jit.sparse_apply(extended_grads, extended, mode=mode)
+
+    step()
+    plain.sparse_apply(
+        [tf.constant(g) for g in grads],
+        [tf.constant(i, index_dtype) for i in ids],
+        mode=mode,
+    )
+    assert_close(values(jit), values(plain))
+    if mode == "lazy":
+        for i, (var, slots) in enumerate(arrays):
+            untouched = np.setdiff1d(np.arange(len(var)), ids[i])
+            after, slots_after = jit.after(i)
+            assert numerics.same_bits(after[untouched], var[untouched])
+            for key, value in slots.items():
+                assert numerics.same_bits(slots_after[key][untouched], value[untouched])
+
+
+@richest
+def test_only_ids_out_of_range_change_nothing(case):
+    arrays, grads, _ = draw_tables(case, "float32", [((3, 2), [0] * 4)])
+    variables = Variables(case, arrays)
+    before = variables.bytes()
+
+    @tf.function(jit_compile=True)
+    def step():
+        variables.sparse_apply([tf.constant(grads[0])], [tf.constant([-1, 3, 3, 7])])
+
+    step()
+    assert variables.bytes() == before
+
+
+@richest
+def test_number_of_ids_changes_from_step_to_step(case):
+    """Shapes are static in XLA: each count is compiled when it comes."""
+    arrays, _, _ = draw_tables(case, "float32", [((9, 2), [])])
+    jit, plain = Variables(case, arrays), Variables(case, arrays)
+    signature = [tf.TensorSpec([None, 2]), tf.TensorSpec([None], tf.int64)]
+
+    @tf.function(input_signature=signature, jit_compile=True)
+    def step(grad, ids):
+        jit.sparse_apply([grad], [ids])
+
+    for ids in ([4, 1, 4], [], [8]):
+        grad = tf.ones([len(ids), 2])
+        step(grad, tf.constant(ids, tf.int64))
+        plain.sparse_apply([grad], [tf.constant(ids, tf.int64)])
+        assert_close(values(jit), values(plain))
+
+
+@richest
+@pytest.mark.parametrize(
+    ("shape", "ids"),
+    [((1, 2), 5), ((5, 1), 5), ((3, 2), 5)],
+    ids=["one row", "narrow", "fewer"],
+)
+def test_wrong_gradient_shape_that_only_xla_sees(case, shape, ids):
+    """XLA would stretch a dimension of 1."""
+    arrays, _, _ = draw_tables(case, "float32", [((9, 2), [])])
+    variables = Variables(case, arrays)
+    before = variables.bytes()
+    unknown = tf.TensorSpec(None, tf.float32)
+
+    @tf.function(
+        input_signature=[unknown, tf.TensorSpec([None], tf.int32)], jit_compile=True
+    )
+    def sparse(grad, ids):
+        variables.sparse_apply([grad], [ids])
+
+    @tf.function(input_signature=[unknown], jit_compile=True)
+    def dense(grad):
+        variables.apply([grad])
+
+    message = r"grad\[0\] must have shape \[{}\]. Received: \[{}\]"
+    received = ",".join(map(str, shape))
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        sparse(tf.ones(shape), tf.range(ids))
+    error.match(message.format("5,2", received))
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        dense(tf.ones(shape))
+    error.match(message.format("9,2", received))
+    assert variables.bytes() == before
+
+
+def test_repeated_ids_are_summed_in_their_order():
+    """So the bits do not depend on how XLA sorts, on a CPU."""
+    case = cases.RICHEST[0]
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 4, size=50)
+    grad = rng.normal(size=(50, 3)).astype("float32")
+    arrays = [(np.zeros((4, 3), "float32"), {})]
+    summed = np.zeros((4, 3), "float32")
+    for id_, row in zip(ids, grad, strict=True):
+        summed[id_] += row
+    drawn = draw(case, "float32", ((4, 3),))
+    arrays = arrays_of(drawn)
+    repeated, once = Variables(case, arrays), Variables(case, arrays)
+
+    @tf.function(jit_compile=True)
+    def step():
+        repeated.sparse_apply([tf.constant(grad)], [tf.constant(ids)])
+        once.sparse_apply([tf.constant(summed)], [tf.range(4)])
+
+    step()
+    assert_close(values(repeated), values(once))
+
+
+# --- without the library
+
+
+@pytest.fixture
+def no_xla_library(monkeypatch):
+    library.ops()
+    monkeypatch.setattr(library, "xla_error", lambda: "no such file")
+
+
+@richest
+def test_library_that_cannot_be_loaded(case, no_xla_library):
+    var_list = models.variables(((3, 2),))
+    optimizer = models.ours(case)
+    optimizer.build(var_list)
+    before = var_list[0].numpy()
+
+    def step():
+        optimizer.apply_gradients([(tf.ones([3, 2]), var_list[0])])
+
+    inner = tf.function(step)
+    for function in (step, inner, lambda: tf.cond(tf.constant(True), inner, inner)):
+        message = "needs tf_optim's XLA kernels.*jit_compile=False.*no such file"
+        with pytest.raises(RuntimeError, match=message):
+            tf.function(function, jit_compile=True)()
+        assert np.array_equal(var_list[0], before)
+    step()
+    tf.function(step)()
+    assert int(optimizer.iterations) == 2
+    assert not np.array_equal(var_list[0], before)
+
+
+def test_library_that_is_not_built(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "search_path", lambda: [tmp_path])
+    assert "_tf_optim_xla.so" in library.xla_error.__wrapped__()
+    broken = tmp_path / library.XLA_LIBRARY
+    broken.write_text("no library")
+    assert "_tf_optim_xla.so" in library.xla_error.__wrapped__()
