@@ -8,6 +8,7 @@ import sys
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from tests import cases, models
 from tf_optim import library
 
@@ -151,6 +152,12 @@ def test_wrong_gradient_shape_changes_no_variable_of_the_step(case, graph):
         with pytest.raises(OP_ERRORS):
             training.step(grads, graph)
         assert training.changed_since(before) == []
+
+
+@both_flavours
+def test_adaptive_epsilon_is_refused():
+    with pytest.raises(ValueError, match="adaptive_epsilon"):
+        tf_optim.Adam(adaptive_epsilon=True)
 
 
 @both_flavours

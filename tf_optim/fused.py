@@ -14,11 +14,7 @@ def is_half(dtype):
 
 def raw(variable):
     """The `tf.Variable` of a Keras variable."""
-    return getattr(variable, "value", variable) if _is_keras(variable) else variable
-
-
-def _is_keras(variable):
-    return not isinstance(variable, tf.Variable) and hasattr(variable, "value")
+    return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 class Fused:
@@ -62,22 +58,26 @@ class Fused:
         clip_value = self.clipvalue if self.clipvalue and self.clipvalue > 0 else None
         return None, float(clip_value or "inf")
 
+    def _updates(self, local, gradient, variable):
+        """The variable's update on each of its devices; `local` takes it apart."""
+        variables, gradients = local(variable), local(gradient)
+        slots = [
+            (None,) * len(variables) if slot is None else local(slot)
+            for slot in self._slots_of(variable)
+        ]
+        decay = self._decay_of(variable)
+        return [
+            apply.Update(v, tuple(slot[i] for slot in slots), g, decay)
+            for i, (v, g) in enumerate(zip(variables, gradients, strict=True))
+        ]
+
     def _fused_step(self, distribution, grads_and_vars, learning_rate, clip=True):
         """Clips, decays and updates all variables, on every device they are on.
 
         Returns the ops that do it; none in eager mode.
         """
         local = distribution.experimental_local_results
-        per_device = []
-        for gradient, variable in grads_and_vars:
-            members = zip(
-                local(variable),
-                zip(*(local(slot) for slot in self._slots_of(variable)), strict=True),
-                local(gradient),
-                strict=True,
-            )
-            decay = self._decay_of(variable)
-            per_device.append([apply.Update(*m, weight_decay=decay) for m in members])
+        per_variable = [self._updates(local, g, v) for g, v in grads_and_vars]
         step = apply.Step(
             learning_rate=learning_rate,
             iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
@@ -85,7 +85,7 @@ class Fused:
             sparse_update=self.sparse_update,
         )
         ops = []
-        for updates in zip(*per_device, strict=True):
+        for updates in zip(*per_variable, strict=True):
             scales = None
             if clip:
                 gradients = [update.gradient for update in updates]

@@ -56,6 +56,7 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
     Differences from Keras:
         - Repeated indices of a sparse gradient are summed before anything
           else; stock squares them one by one.
+        - tf_keras' `adaptive_epsilon=True` is refused.
         - Rows that a sparse gradient does not name stay as they are
           (`sparse_update="lazy"`); stock decays their slots and moves them.
         - Slots of 16-bit variables are float32, so `beta_2` near 1 works.
@@ -98,3 +99,8 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
             **kwargs,
         )
         self._check_arguments(sparse_update)
+        if getattr(self, "adaptive_epsilon", False):  # only tf_keras has it
+            raise ValueError(
+                "`adaptive_epsilon` must be False: the fused step has one epsilon "
+                "for all steps. Received: adaptive_epsilon=True"
+            )
