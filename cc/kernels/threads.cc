@@ -57,9 +57,15 @@ ParallelFor DeviceThreads(tensorflow::OpKernelContext* context) {
       body(0, total);
       return;
     }
-    constexpr int64_t kBlocksPerThread = 16;
-    const int64_t block =
-        std::max<int64_t>(1, total / (threads * kBlocksPerThread));
+    // Enough blocks to share evenly, and none so long that the threads work in
+    // far apart places of memory: that costs bandwidth.
+    constexpr double kBlocksPerThread = 16;
+    constexpr double kLongestBlock = 50000;  // nanoseconds
+    const int64_t block = std::max<int64_t>(
+        1, static_cast<int64_t>(
+               std::min(static_cast<double>(total) /
+                            (static_cast<double>(threads) * kBlocksPerThread),
+                        kLongestBlock / cost)));
     const auto work = std::make_shared<SharedWork>(total, block, &body);
     for (int64_t i = 1; i < threads; ++i) {
       pool->Schedule([work] { work->TakeBlocks(); });

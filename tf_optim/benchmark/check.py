@@ -19,7 +19,8 @@ _EPSILON = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
 # Of the learning rate. The update itself is of the learning rate's size, so an
 # error in the formula shows up far above it.
 _TOLERANCE = 1e-3
-
+# How many learning rates a step can move a number: RMSprop's first, 1/sqrt(1 - rho).
+_FARTHEST = 4
 
 # What a peer is granted, and in how many numbers it may take more: several add
 # epsilon in another place, which shows where a gradient is near zero.
@@ -114,7 +115,9 @@ def compare(actual, wanted, dtype, steps=STEPS):
     """The `Verdict` on `actual` where the reference says `wanted`."""
     actual = np.asarray(actual, np.float64).reshape(wanted.shape)
     error = np.abs(actual - wanted)
-    rounding = 2 * steps * _EPSILON[dtype] * np.abs(wanted)
+    # On its way a number may have been larger than where it ended.
+    largest = np.abs(wanted) + _FARTHEST * steps * LEARNING_RATE
+    rounding = 2 * steps * _EPSILON[dtype] * largest
 
     def outside(tolerance):
         # `not <=` so that a NaN counts.
