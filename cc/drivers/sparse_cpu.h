@@ -62,7 +62,6 @@ void ApplySparse(const std::vector<SparseItem<Rule, T, Index>>& items,
                  const CoefficientsOf<Rule, T>& coefficients,
                  const CpuKernels<Rule, T>& kernels,
                  const ParallelFor& parallel_for) {
-  // Tables may differ in width: a chunk is about equally many elements in each.
   constexpr int64_t kRowsPerChunk = 8;
   Chunks chunks(kRowsPerChunk);
   double elements = 0;

@@ -11,14 +11,14 @@
 //     static constexpr const char* kFormula = "in words for the op's doc";
 //     template <class V> struct Hyper { V beta, epsilon; };
 //     static constexpr const char* kHyperNames[] = {"beta", "epsilon"};
-//     template <class V> struct Slots { V momentum; Optional<V, option> extra;
-//     }; static constexpr const char* kSlotNames[] = {"momentum", "extra"};
+//     template <class V>
+//     struct Slots { V momentum; Optional<V, option> extra; };
+//     static constexpr const char* kSlotNames[] = {"momentum", "extra"};
 //     template <class V> struct Coefficients { V rate, epsilon; };
 //
 //     // Once per step, in float64.
-//     template <class V>
-//     static constexpr Coefficients<V> Prepare(const Hyper<V>&, const
-//     Step<V>&);
+//     template <class V> static constexpr Coefficients<V>
+//     Prepare(const Hyper<V>&, const Step<V>&);
 //
 //     // Per element: from the variable p, its slots and the gradient g to the
 //     // new variable (returned) and the new slots.
