@@ -169,7 +169,7 @@ def test_name_in_compile(case):
 def test_16_bit_variables_keep_float32_slots(case, dtype, tmp_path):
     """The one difference in state: ours holds float32 where stock holds 16 bits.
 
-    So nothing is lost from ours to ours, and what stock saved is taken over.
+    Nothing is lost from ours to ours.
     """
     shapes = ((4, 3),)
     var_list = models.variables(shapes, dtype)
