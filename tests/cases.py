@@ -6,6 +6,8 @@ tf_optim/reference.py); no test changes.
 
 import dataclasses
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
@@ -14,6 +16,11 @@ class Slot:
     name: str
     option: str | None = None
     initial: float = 0.0
+    per_row: bool = False
+
+    def shape(self, variable):
+        """The slot's shape for a variable of this one."""
+        return variable[:1] if self.per_row else variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +34,20 @@ class Optimizer:
       variants: name -> constructor arguments that differ from the defaults.
       errors: constructor arguments that are refused, with what the message
         says is expected.
-      elementwise: an element's result depends on that element alone.
+      scope: what an element's result depends on: "element", its "row", or the
+        "variable".
+      cancelling: a function of (hyper, learning rate, inputs, results) to the size
+        of what cancels within the formula, for each result: it is rounded too.
       op_names: what the op calls a hyperparameter, where not as Keras does.
+      rule: the op's and the kernels' name, where not the class's.
+      flags: hyperparameters that are bool attributes of the op.
+      per_step: a function of (hyper, iterations) to the op's inputs that depend on
+        the step.
+      learning_rate: one at which it gets somewhere in 200 steps.
+      stock_rtol: how near to the reference stock is in float64.
+      parity: how many times as far as others it may be from stock in float32.
+      wrong_in_graph: whether tf_keras' own is wrong inside a tf.function.
+      in_stock: whether each flavour has it: (Keras 3, tf_keras).
     """
 
     name: str
@@ -36,9 +55,44 @@ class Optimizer:
     slots: tuple
     variants: dict
     errors: tuple
-    elementwise: bool = True
+    scope: str = "element"
+    cancelling: object = None
     op_names: dict = dataclasses.field(default_factory=dict)
+    rule: str = ""
+    flags: tuple = ()
+    per_step: object = None
+    learning_rate: float = 0.01
+    stock_rtol: float = 1e-11
+    parity: float = 1
+    wrong_in_graph: bool = False
+    in_stock: tuple = (True, True)
 
+
+def _nadam_per_step(hyper, iterations):
+    """Dozat's mu of the step and the next, and their product so far."""
+    mu = [hyper["beta_1"] * (1 - 0.5 * 0.96**t) for t in range(1, iterations + 3)]
+    product = 1.0
+    for each in mu[:-1]:
+        product *= each
+    return {"mu": mu[-2], "mu_next": mu[-1], "mu_product": product}
+
+
+def _ftrl_cancelling(hyper, learning_rate, inputs, results):
+    """Two powers are subtracted, the accumulator's before and after."""
+    power = -hyper["learning_rate_power"]
+    root = results["slot accumulator"] ** power / learning_rate
+    size = root * np.abs(inputs["var"])
+    return {"slot linear": size, "var": size / root}
+
+
+BETA_ERRORS = (
+    ({"beta_1": 1.0}, "[0, 1)"),
+    ({"beta_1": -0.1}, "[0, 1)"),
+    ({"beta_2": 1.5}, "[0, 1)"),
+    ({"beta_2": float("nan")}, "[0, 1)"),
+    ({"epsilon": -1.0}, ">= 0"),
+)
+BETAS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 OPTIMIZERS = (
     Optimizer(
@@ -67,7 +121,7 @@ OPTIMIZERS = (
     ),
     Optimizer(
         name="Adam",
-        defaults={"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+        defaults=BETAS,
         slots=(
             Slot("momentum"),
             Slot("velocity"),
@@ -79,13 +133,150 @@ OPTIMIZERS = (
             "amsgrad": {"amsgrad": True},
             "amsgrad-tuned": {"amsgrad": True, "beta_1": 0.0, "beta_2": 0.6},
         },
+        errors=BETA_ERRORS,
+    ),
+    Optimizer(
+        name="SGD",
+        defaults={"momentum": 0.0, "nesterov": False},
+        slots=(Slot("momentum", option="momentum"),),
+        variants={
+            "plain": {},
+            "momentum": {"momentum": 0.9},
+            "nesterov": {"momentum": 0.7, "nesterov": True},
+        },
         errors=(
-            ({"beta_1": 1.0}, "[0, 1)"),
-            ({"beta_1": -0.1}, "[0, 1)"),
-            ({"beta_2": 1.5}, "[0, 1)"),
-            ({"beta_2": float("nan")}, "[0, 1)"),
-            ({"epsilon": -1.0}, ">= 0"),
+            ({"momentum": -0.1}, "[0, 1]"),
+            ({"momentum": 1.5}, "[0, 1]"),
+            ({"momentum": float("nan")}, "[0, 1]"),
         ),
+        op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
+        flags=("nesterov",),
+    ),
+    Optimizer(
+        name="Adagrad",
+        defaults={"epsilon": 1e-7},
+        slots=(Slot("accumulator", initial=0.1),),
+        variants={"plain": {}, "tuned": {"epsilon": 1e-3}},
+        errors=(
+            ({"epsilon": -1e-7}, ">= 0"),
+            ({"initial_accumulator_value": -0.1}, ">= 0"),
+        ),
+        learning_rate=0.1,
+    ),
+    Optimizer(
+        name="RowWiseAdagrad",
+        defaults={"epsilon": 1e-7},
+        slots=(Slot("accumulator", initial=0.1, per_row=True),),
+        variants={"plain": {}, "tuned": {"epsilon": 1e-3}},
+        errors=(
+            ({"epsilon": -1e-7}, ">= 0"),
+            ({"initial_accumulator_value": -0.1}, ">= 0"),
+        ),
+        learning_rate=0.1,
+        scope="row",
+        in_stock=(False, False),
+    ),
+    Optimizer(
+        name="Adadelta",
+        defaults={"rho": 0.95, "epsilon": 1e-7},
+        slots=(Slot("accumulated_grad"), Slot("accumulated_delta_var")),
+        variants={"plain": {}, "tuned": {"rho": 0.6, "epsilon": 1e-3}},
+        errors=(
+            ({"rho": 1.0}, "[0, 1)"),
+            ({"rho": -0.1}, "[0, 1)"),
+            ({"epsilon": -1e-7}, ">= 0"),
+        ),
+        learning_rate=3.0,  # a step is at first the root of epsilon times this
+    ),
+    Optimizer(
+        name="AdamW",
+        defaults=BETAS,
+        slots=(
+            Slot("momentum"),
+            Slot("velocity"),
+            Slot("velocity_hat", option="amsgrad"),
+        ),
+        variants={  # with its default it would need weight decay everywhere
+            "plain": {"weight_decay": 0.0},
+            "amsgrad": {"weight_decay": 0.0, "amsgrad": True},
+        },
+        errors=BETA_ERRORS,
+        rule="Adam",
+    ),
+    Optimizer(
+        name="Adamax",
+        defaults=BETAS,
+        slots=(Slot("momentum"), Slot("norm")),
+        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
+        errors=BETA_ERRORS,
+    ),
+    Optimizer(
+        name="Nadam",
+        defaults=BETAS,
+        slots=(Slot("momentum"), Slot("velocity")),
+        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
+        errors=(*BETA_ERRORS, ({"schedule_decay": 0.0}, "> 0")),
+        per_step=_nadam_per_step,
+        stock_rtol=1e-6,  # 0.96 goes through float32 there
+        wrong_in_graph=True,
+    ),
+    Optimizer(
+        name="Ftrl",
+        defaults={
+            "learning_rate_power": -0.5,
+            "l1_regularization_strength": 0.0,
+            "l2_regularization_strength": 0.0,
+            "l2_shrinkage_regularization_strength": 0.0,
+            "beta": 0.0,
+        },
+        slots=(Slot("accumulator", initial=0.1), Slot("linear")),
+        variants={
+            "plain": {},
+            "tuned": {
+                "learning_rate_power": -0.7,
+                "l1_regularization_strength": 0.02,
+                "l2_regularization_strength": 0.1,
+                "l2_shrinkage_regularization_strength": 0.05,
+                "beta": 0.3,
+            },
+        },
+        errors=(
+            ({"learning_rate_power": 0.5}, "negative or zero"),
+            ({"initial_accumulator_value": -0.1}, "positive or zero"),
+            ({"l1_regularization_strength": -1.0}, "positive or zero"),
+            ({"l2_regularization_strength": float("nan")}, ">= 0"),
+            ({"beta": -1.0}, ">= 0"),
+        ),
+        op_names={
+            "l1_regularization_strength": "l1",
+            "l2_regularization_strength": "l2",
+            "l2_shrinkage_regularization_strength": "l2_shrinkage",
+        },
+        cancelling=_ftrl_cancelling,
+        learning_rate=0.5,
+        parity=10,  # `linear` sums up what rounding leaves of large differences
+    ),
+    Optimizer(
+        name="Lion",
+        defaults={"beta_1": 0.9, "beta_2": 0.99},
+        slots=(Slot("momentum"),),
+        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.8}},
+        errors=(
+            ({"beta_1": 0.0}, "0, 1]"),
+            ({"beta_1": 1.5}, "0, 1]"),
+            ({"beta_2": 1.5}, "[0, 1]"),
+            ({"beta_2": -0.1}, "[0, 1]"),
+        ),
+    ),
+    Optimizer(
+        name="Lamb",
+        defaults=BETAS,
+        slots=(Slot("momentum"), Slot("velocity")),
+        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
+        errors=BETA_ERRORS,
+        scope="variable",
+        learning_rate=0.05,
+        in_stock=(True, False),
     ),
 )
 
@@ -121,10 +312,25 @@ class Case:
         }
 
     @property
-    def op_hyper(self):
-        """`hyper` under the names of the op's inputs."""
+    def rule(self):
+        """The name of the op's and the kernels' optimizer."""
+        return self.optimizer.rule or self.name
+
+    def op_hyper(self, iterations):
+        """`hyper` under the names of the op's inputs, after `iterations` steps."""
         names = self.optimizer.op_names
-        return {names.get(key, key): value for key, value in self.hyper.items()}
+        inputs = {
+            names.get(key, key): value
+            for key, value in self.hyper.items()
+            if key not in self.optimizer.flags
+        }
+        per_step = self.optimizer.per_step
+        return inputs | (per_step(self.hyper, iterations) if per_step else {})
+
+    @property
+    def flags(self):
+        """The op's bool attributes."""
+        return {flag: self.hyper[flag] for flag in self.optimizer.flags}
 
     @property
     def slots(self):
@@ -153,6 +359,10 @@ RICHEST = tuple(
     )
     for optimizer in OPTIMIZERS
 )
+
+# Those that stock has in one of the flavours; `models.stock` skips the other.
+STOCK_CASES = tuple(case for case in CASES if any(case.optimizer.in_stock))
+STOCK_RICHEST = tuple(case for case in RICHEST if any(case.optimizer.in_stock))
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 INDEX_DTYPES = ("int32", "int64")

@@ -12,6 +12,7 @@ from tests.raw_ops import ITERATIONS, LEARNING_RATE, Variables
 from tf_optim import library
 
 every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
+stock_richest = pytest.mark.parametrize("case", cases.STOCK_RICHEST, ids=str)
 richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
 both_ways = pytest.mark.parametrize("graph", [False, True], ids=["eager", "function"])
@@ -87,11 +88,12 @@ def test_op_and_native_module_give_the_same_bits(case, dtype):
     var = [np.array(v) for v, _, _ in drawn]
     slots = {s.name: [d[1][s.name].copy() for d in drawn] for s in case.slots}
     library.native().dense_apply(
-        rule=case.name,
+        rule=case.rule,
         var=var,
         slots=slots,
         grad=[grad for _, _, grad in drawn],
-        hyper=case.op_hyper,
+        hyper=case.op_hyper(ITERATIONS),
+        flags=case.flags,
         learning_rate=LEARNING_RATE,
         iterations=ITERATIONS,
     )
@@ -149,7 +151,7 @@ def test_a_step_is_one_op(case):
     for function in definition.library.function:
         nodes += function.node_def
     types = [node.op for node in nodes]
-    assert types.count(f"TfOptim>ResourceApply{case.name}") == 1
+    assert types.count(f"TfOptim>ResourceApply{case.rule}") == 1
     assert not {"Sqrt", "Rsqrt", "AssignSubVariableOp"} & set(types)
 
 
@@ -167,7 +169,7 @@ def test_mixed_dtypes_in_one_step(case):
         assert numerics.same_bits(variable.numpy(), together.numpy())
 
 
-@richest
+@stock_richest
 def test_gradient_of_another_float_type_is_cast_as_in_stock(case):
     results = []
     for make in (models.stock, models.ours):
@@ -218,7 +220,7 @@ def test_steps_in_parallel_do_not_mix(case):
 def test_bfloat16_training_converges(case):
     """Slots in 16 bits would stand still: 0.999 is 1 there."""
     variable = tf.Variable([1.0, -1.0], dtype=tf.bfloat16)
-    optimizer = models.ours(case, 0.01)
+    optimizer = models.ours(case, case.optimizer.learning_rate)
     for _ in range(200):
         optimizer.apply_gradients([(tf.cast(variable, tf.float32) * 1.0, variable)])
     assert np.all(np.abs(variable.numpy().astype("float32")) < 0.5)

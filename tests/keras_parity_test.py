@@ -18,19 +18,26 @@ from tests import cases, flavours, models
 pytestmark = pytest.mark.both_flavours
 
 STEPS = 100
+DIGITS = "0123456789"
 LEARNING_RATE = 0.01
 RTOL = 1e-5
 ATOL = 1e-5 * STEPS * LEARNING_RATE
 
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+every_case = pytest.mark.parametrize("case", cases.STOCK_CASES, ids=str)
+richest = pytest.mark.parametrize("case", cases.STOCK_RICHEST, ids=str)
 both_ways = pytest.mark.parametrize("graph", [False, True], ids=["eager", "function"])
 keras_3_only = pytest.mark.skipif(flavours.LEGACY, reason=models.KERAS_3_ONLY)
 
 
-def assert_close(left, right):
+def assert_close(left, right, times=1):
     for a, b in zip(left, right, strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=RTOL, atol=ATOL)
+        np.testing.assert_allclose(
+            np.asarray(a), np.asarray(b), rtol=times * RTOL, atol=times * ATOL
+        )
+
+
+def oracle_in_graph(case):
+    return not (flavours.LEGACY and case.optimizer.wrong_in_graph)
 
 
 def assert_parity(case, steps=10, graph=True, learning_rate=LEARNING_RATE, **arguments):
@@ -40,12 +47,13 @@ def assert_parity(case, steps=10, graph=True, learning_rate=LEARNING_RATE, **arg
         var_list = models.variables()
         optimizer = make(case, learning_rate, **arguments)
         # Stock is the oracle, in the quicker of its two ways.
-        in_graph = graph or make is models.stock
+        in_graph = oracle_in_graph(case) if make is models.stock else graph
         models.train(optimizer, var_list, models.gradients(steps), in_graph)
         results.append((var_list, optimizer))
     (theirs, their_optimizer), (mine, my_optimizer) = results
-    assert_close(mine, theirs)
-    assert_close(models.state(my_optimizer), models.state(their_optimizer))
+    times = case.optimizer.parity
+    assert_close(mine, theirs, times)
+    assert_close(models.state(my_optimizer), models.state(their_optimizer), times)
     assert int(my_optimizer.iterations) == int(their_optimizer.iterations)
     return my_optimizer
 
@@ -125,7 +133,7 @@ def test_learning_rate_callable(case):
         before = var.numpy()
         rate.assign(0.0)
         optimizer.apply_gradients([(tf.constant([1.0]), var)])
-        if not case.arguments.get("momentum"):
+        if not case.arguments.get("momentum") and case.name != "Ftrl":
             np.testing.assert_array_equal(var, before)
 
 
@@ -136,7 +144,8 @@ def test_setting_the_learning_rate(case, graph):
     for make in (models.stock, models.ours):
         var_list, optimizer = models.variables(), make(case)
         grads = models.gradients(10)
-        step = models.train(optimizer, var_list, grads[:5], graph)
+        in_graph = graph and (make is models.ours or oracle_in_graph(case))
+        step = models.train(optimizer, var_list, grads[:5], in_graph)
         optimizer.learning_rate = 0.003
         for each in grads[5:]:
             step(each)
@@ -191,7 +200,8 @@ def test_fit_with_repeated_ids_lowers_the_loss(case):
     x, y = models.recommender_data(unique=False)
     for mode in ("lazy", "dense"):
         model = models.compiled(
-            models.recommender(), models.ours(case, 0.01, sparse_update=mode)
+            models.recommender(),
+            models.ours(case, case.optimizer.learning_rate, sparse_update=mode),
         )
         loss = model.fit(x, y, batch_size=16, epochs=20, verbose=0).history["loss"]
         assert loss[-1] < 0.9 * loss[0]
@@ -266,7 +276,7 @@ def test_variable_constraint(case):
     results = []
     for make in (models.stock, models.ours):
         var = tf.Variable([0.01, 2.0], constraint=lambda v: tf.maximum(v, 0.0))
-        optimizer = make(case, 0.1)
+        optimizer = make(case, max(0.1, case.optimizer.learning_rate))
         for _ in range(3):
             optimizer.apply_gradients([(tf.constant([1.0, 1.0]), var)])
         results.append(var.numpy())
@@ -284,7 +294,8 @@ def test_slots_are_stock_slots(case):
         prefix = optimizer.name
         seen.append(
             [
-                (v.name.removeprefix(prefix), tuple(v.shape), v.dtype)
+                # Some are numbered through the whole process.
+                (v.name.removeprefix(prefix).rstrip(DIGITS), tuple(v.shape), v.dtype)
                 for v in optimizer.variables
             ]
         )
@@ -292,8 +303,12 @@ def test_slots_are_stock_slots(case):
 
 
 def test_arguments_and_defaults_are_stock_and_sparse_update():
-    for row in cases.OPTIMIZERS:
-        theirs = inspect.signature(getattr(tf.keras.optimizers, row.name)).parameters
+    for row in {case.name: case.optimizer for case in cases.STOCK_CASES}.values():
+        stock = getattr(tf.keras.optimizers, row.name, None)
+        if stock is None:
+            assert flavours.LEGACY and not row.in_stock[1]
+            continue
+        theirs = inspect.signature(stock).parameters
         mine = inspect.signature(getattr(models.tf_optim, row.name)).parameters
         assert mine["sparse_update"].default == "lazy"
         for name, parameter in theirs.items():

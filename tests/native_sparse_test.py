@@ -15,6 +15,7 @@ from tests.arrays import (
     LEARNING_RATE,
     State,
     assert_same,
+    assert_same_step,
     native,
 )
 
@@ -125,7 +126,7 @@ def test_repeated_rows_are_one_row_with_their_sum(case, dtype):
     for mode in ("lazy", "dense"):
         repeated = State(var, slots, grad, ids).run(case, mode=mode).result()
         unique = State(var, slots, summed, rows).run(case, mode=mode).result()
-        assert_same(repeated, unique, mode)
+        assert_same_step(case, repeated, unique, mode)
 
 
 @every_dtype
@@ -142,7 +143,8 @@ def test_dense_mode_is_the_dense_gradient(case, dtype):
             sparse = State(var, slots, grad, np.array(ids, np.int32))
             sparse.run(case, mode="dense", **tail)
             dense = State(var, slots, whole).run(case, **tail)
-            assert_same(sparse.result(), dense.result(), f"{ids} {tail}")
+            what = f"{ids} {tail}"
+            assert_same_step(case, sparse.result(), dense.result(), what)
 
 
 @every_case
@@ -200,7 +202,7 @@ def test_sparse_list_is_its_variables_one_by_one(case):
     for mode in ("lazy", "dense"):
         states = [State(*a) for a in arrays]
         native.sparse_apply(
-            rule=case.name,
+            rule=case.rule,
             var=[s.var.array for s in states],
             slots={
                 slot.name: [s.slots[slot.name].array for s in states]
@@ -208,7 +210,8 @@ def test_sparse_list_is_its_variables_one_by_one(case):
             },
             grad=[s.grad.array for s in states],
             indices=[s.indices.array for s in states],
-            hyper=case.op_hyper,
+            hyper=case.op_hyper(ITERATIONS),
+            flags=case.flags,
             learning_rate=LEARNING_RATE,
             iterations=ITERATIONS,
             mode=mode,

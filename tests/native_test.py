@@ -22,13 +22,15 @@ every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
 
 def test_the_table_is_the_library():
     rules = native.rules()
-    assert set(rules) == {row.name for row in cases.OPTIMIZERS}
-    for row in cases.OPTIMIZERS:
-        names = {row.op_names.get(key, key) for key in row.defaults}
-        assert set(rules[row.name]["hyper"]) == names
-        assert [
-            (slot["name"], slot["optional"]) for slot in rules[row.name]["slots"]
-        ] == [(slot.name, slot.option is not None) for slot in row.slots]
+    rows = {row.rule or row.name: row for row in reversed(cases.OPTIMIZERS)}
+    assert set(rules) == set(rows)
+    for name, row in rows.items():
+        inputs = set(cases.Case(row, next(iter(row.variants))).op_hyper(0))
+        assert set(rules[name]["hyper"]) == inputs
+        assert rules[name]["flags"] == list(row.flags)
+        assert [tuple(slot.values()) for slot in rules[name]["slots"]] == [
+            (slot.name, slot.option is not None, slot.per_row) for slot in row.slots
+        ]
 
 
 def test_isas():
@@ -66,7 +68,9 @@ def test_dense_first_steps(case):
     slots = {s.name: np.full(200, s.initial, "float32") for s in case.slots}
     for iterations in (*range(4), 10**6):
         grad = rng.normal(size=200).astype("float32")
-        state = State(var, slots, grad).run(case, iterations=iterations)
+        state = State(var, slots, grad).run(
+            case, iterations=iterations, hyper=case.op_hyper(iterations)
+        )
         numerics.assert_step(
             case, (var, slots), state.after(), grad, LEARNING_RATE, iterations
         )
@@ -82,7 +86,7 @@ def test_dense_sweep(case, dtype):
     var, slots, grad = numerics.draw(np.random.default_rng(3), case, most, dtype)
     expected = State(var, slots, grad).run(case, isa="scalar").result()
     for count in range(most + 1):
-        if not case.optimizer.elementwise:
+        if case.optimizer.scope != "element":
             part = State(
                 var[:count], {k: v[:count] for k, v in slots.items()}, grad[:count]
             )
@@ -154,14 +158,15 @@ def test_any_number_of_threads_gives_the_same_bits(case, dtype):
     for threads in (1, 2, 3, 8):
         states = [State(*a) for a in arrays]
         native.dense_apply(
-            rule=case.name,
+            rule=case.rule,
             var=[s.var.array for s in states],
             slots={
                 slot.name: [s.slots[slot.name].array for s in states]
                 for slot in case.slots
             },
             grad=[s.grad.array for s in states],
-            hyper=case.op_hyper,
+            hyper=case.op_hyper(ITERATIONS),
+            flags=case.flags,
             learning_rate=LEARNING_RATE,
             iterations=ITERATIONS,
             threads=threads,
@@ -256,13 +261,14 @@ def test_native_errors_write_nothing(change, message):
     ]
     before = [{k: v.copy() for k, v in state.result().items()} for state in states]
     arguments = {
-        "rule": case.name,
+        "rule": case.rule,
         "var": [s.var.array for s in states],
         "slots": {
             slot.name: [s.slots[slot.name].array for s in states] for slot in case.slots
         },
         "grad": [s.grad.array for s in states],
-        "hyper": case.op_hyper,
+        "hyper": case.op_hyper(ITERATIONS),
+        "flags": case.flags,
         "learning_rate": 0.1,
         "iterations": 0,
     }

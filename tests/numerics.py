@@ -26,6 +26,7 @@ def unit(dtype):
 
 def draw(rng, case, shape, dtype):
     """A state as in the middle of training: `(var, slots, grad)`."""
+    shape = (shape,) if isinstance(shape, int) else shape
     var = rng.normal(size=shape).astype(numpy_dtype(dtype))
     grad = rng.normal(size=shape).astype(numpy_dtype(dtype))
     slots = {}
@@ -39,6 +40,8 @@ def draw(rng, case, shape, dtype):
         }.get(slot.name)
         if value is None:  # averages of squares and norms are never negative
             value = mean**2 + rng.uniform(0.1, 1.0, size=shape)
+        if slot.per_row and len(shape) > 1:
+            value = rng.uniform(0.1, 1.0, size=slot.shape(shape))
         slots[slot.name] = value.astype(slot_dtype(dtype))
     return var, slots, grad
 
@@ -74,7 +77,14 @@ def allowed_error(case, var, slots, grad, *step_arguments, grad_error=0.0, **com
         return {"var": new_var, **{f"slot {k}": v for k, v in new_slots.items()}}
 
     with np.errstate(all="ignore"):  # a bound may be NaN where the result is
-        return _bounds(run, inputs, eps, grad_error, var.dtype)
+        exact, bound = _bounds(run, inputs, eps, grad_error, var.dtype)
+        if case.optimizer.cancelling:
+            lost = case.optimizer.cancelling(
+                case.hyper, step_arguments[0], inputs, exact
+            )
+            for key, size in lost.items():
+                bound[key] = bound[key] + eps * size
+        return exact, bound
 
 
 def _bounds(run, inputs, eps, grad_error, storage):

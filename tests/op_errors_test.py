@@ -98,7 +98,7 @@ def bad_inputs(variables, grads):
             "learning_rate must have shape []. Received: [1].",
         ),
         "hyperparameter": (
-            {next(iter(variables.case.op_hyper)): np.zeros([2])},
+            {next(iter(variables.case.op_hyper(0))): np.zeros([2])},
             "must have shape []. Received: [2].",
         ),
     }

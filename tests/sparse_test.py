@@ -221,6 +221,8 @@ def test_repeated_ids_are_the_same_as_their_sum(case, mode):
 @richest
 def test_norms_see_the_summed_rows(case, mode, clip):
     """Stock takes the norm of the rows before they are summed."""
+    if case.optimizer.scope == "variable" and mode == "lazy":
+        pytest.skip("its own norms are over other rows than with a dense gradient")
     results = []
     ids, values = [3, 1, 3], np.array([[1.0, 2.0], [0.5, -1.0], [4.0, 0.25]])
     whole = np.zeros((5, 2), "float32")
@@ -279,8 +281,8 @@ def test_a_step_is_one_op_for_each_kind(case):
     definition = graph.as_graph_def()
     types = [node.op for node in definition.node]
     types += [n.op for f in definition.library.function for n in f.node_def]
-    assert types.count(f"TfOptim>ResourceSparseApply{case.name}") == 1
-    assert types.count(f"TfOptim>ResourceApply{case.name}") == 1
+    assert types.count(f"TfOptim>ResourceSparseApply{case.rule}") == 1
+    assert types.count(f"TfOptim>ResourceApply{case.rule}") == 1
 
 
 @modes
@@ -307,8 +309,12 @@ def test_nan_stays_in_its_row(case, mode):
     slices = tf.IndexedSlices(tf.constant(values), tf.constant([4, 2, 4]))
     optimizer.apply_gradients([(slices, table)])
     for value in [table.numpy(), *models.state(optimizer)]:
-        assert np.isnan(value[2, 2])
-        assert np.isnan(value).sum() == 1
+        if value.ndim == 0:
+            continue
+        assert not np.isnan(np.delete(value, 2, axis=0)).any()
+        assert np.isnan(value[2, 2] if value.ndim == 2 else value[2])
+        if case.optimizer.scope != "row":  # there it is in the row's mean
+            assert np.isnan(value).sum() == 1
 
 
 @modes

@@ -46,7 +46,8 @@ class Step:
     Attributes:
         learning_rate: a scalar tensor or number.
         iterations: an int64 scalar tensor, the steps done before.
-        hyper: the spec's hyperparameters, in its order.
+        hyper: the spec's hyperparameters, in its order, `per_step` last.
+        flags: the spec's flags, in its order.
         clip_value: the bound of each element of a gradient; inf for none.
         sparse_update: "lazy" or "dense".
     """
@@ -54,6 +55,7 @@ class Step:
     learning_rate: object
     iterations: object
     hyper: tuple
+    flags: tuple = ()
     clip_value: float = float("inf")
     sparse_update: str = "lazy"
 
@@ -94,7 +96,8 @@ def _apply_group(spec, step, updates, scales):
         **slots,
         "learning_rate": _learning_rate(step.learning_rate),
         "iterations": step.iterations,
-        **{h.name: v for h, v in zip(spec.hyper, step.hyper, strict=True)},
+        **dict(zip(spec.hyper_names, step.hyper, strict=True)),
+        **dict(zip(spec.flags, step.flags, strict=True)),
         "gradient_scale": scale,
         "clip_value": step.clip_value,
         "weight_decay": decay if decay.any() else _NO_DECAY,

@@ -36,6 +36,13 @@ class Fused:
         """The stock class's configuration and `sparse_update`."""
         return {**super().get_config(), "sparse_update": self.sparse_update}
 
+    def _per_step_hyper(self):
+        """The values of the spec's `per_step`."""
+        return ()
+
+    def _after_step(self, per_step):
+        """What a class keeps of `per_step` once the step is done."""
+
     def _slots_of(self, variable):
         index = self._variable_index(variable)
         lists = (getattr(self, slot.attribute, ()) for slot in self._spec.slots)
@@ -78,10 +85,13 @@ class Fused:
         """
         local = distribution.experimental_local_results
         per_variable = [self._updates(local, g, v) for g, v in grads_and_vars]
+        per_step = self._per_step_hyper()
+        hyper = tuple(getattr(self, h.attribute) for h in self._spec.hyper)
         step = apply.Step(
             learning_rate=learning_rate,
             iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
-            hyper=tuple(getattr(self, h.attribute) for h in self._spec.hyper),
+            hyper=hyper + per_step,
+            flags=tuple(bool(getattr(self, flag)) for flag in self._spec.flags),
             sparse_update=self.sparse_update,
         )
         ops = []
@@ -91,4 +101,6 @@ class Fused:
                 gradients = [update.gradient for update in updates]
                 scales, step.clip_value = self._scales(gradients)
             ops += apply.apply_step(self._spec, step, updates, scales)
+        with tf.control_dependencies(ops):  # a failed step leaves no trace
+            self._after_step(per_step)
         return ops

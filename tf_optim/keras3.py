@@ -16,6 +16,7 @@ class FusedOptimizer(fused.Fused):
     """Puts one op call into the place of Keras 3's loop over variables."""
 
     _slot_dtype = None
+    _slot_shape = None
 
     def _variable_index(self, variable):
         return self._get_variable_index(variable)
@@ -32,8 +33,28 @@ class FusedOptimizer(fused.Fused):
         finally:
             self._slot_dtype = None
 
+    def _add_row_slot(self, variable, name, value):
+        """A slot of one number per row of the variable."""
+        self._slot_shape = variable.shape[:1]
+        try:
+            return self.add_variable_from_reference(
+                variable, name, initializer=tf.keras.initializers.Constant(value)
+            )
+        finally:
+            self._slot_shape = None
+
+    def _add_scalar(self, value, name):
+        """A float32 variable of the optimizer."""
+        return self.add_variable(
+            (), tf.keras.initializers.Constant(value), "float32", name=name
+        )
+
+    def _is_built(self):
+        """Keras 3's base class has said so."""
+
     def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):
         """Adds a variable of the optimizer."""
+        shape = shape if self._slot_shape is None else self._slot_shape
         return super().add_variable(
             shape, initializer, self._slot_dtype or dtype, **kwargs
         )

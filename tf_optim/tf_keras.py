@@ -37,6 +37,24 @@ class FusedOptimizer(fused.Fused):
             model_variable, variable_name, **kwargs
         )
 
+    @property
+    def built(self):
+        """Whether the slots exist."""
+        return getattr(self, "_built", False)
+
+    def _is_built(self):
+        self._built = True
+
+    def _add_row_slot(self, variable, name, value):
+        """A slot of one number per row of the variable."""
+        dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
+        initial = tf.fill(variable.shape[:1], tf.cast(value, dtype))
+        return self.add_variable_from_reference(variable, name, initial_value=initial)
+
+    def _add_scalar(self, value, name):
+        """A float32 variable of the optimizer."""
+        return tf.Variable(value, name=name, dtype=tf.float32)
+
     def _clip_gradients(self, grads):
         """The fused step clips, after the duplicates are summed."""
         return grads

@@ -8,9 +8,9 @@
 namespace tf_optim {
 
 template <class IsaTag, class Rule, class T>
-inline constexpr CpuKernels<Rule, T> kKernels = {
-    &UpdateDense<IsaTag, Rule, T>, &UpdateLazyRows<IsaTag, Rule, T>,
-    &UpdateAllRows<IsaTag, Rule, T>};
+inline constexpr CpuKernels<Rule, T> kKernels = {&PassDense<IsaTag, Rule, T>,
+                                                 &PassLazyRows<IsaTag, Rule, T>,
+                                                 &PassAllRows<IsaTag, Rule, T>};
 
 template <class IsaTag, class Rule>
 const void* KernelsForStorage(Storage storage) {
@@ -28,10 +28,10 @@ const void* KernelsForStorage(Storage storage) {
 }
 
 template <class IsaTag, class... Rules>
-const void* KernelTable<IsaTag, Variants<Rules...>>::Find(uint32_t slot_mask,
+const void* KernelTable<IsaTag, Variants<Rules...>>::Find(uint32_t variant,
                                                           Storage storage) {
   const void* found = nullptr;
-  ((slot_mask == SlotMask<Rules>() &&
+  ((variant == VariantKey<Rules>() &&
     (found = KernelsForStorage<IsaTag, Rules>(storage))) ||
    ...);
   return found;

@@ -20,7 +20,7 @@ struct KernelTable;
 
 template <class IsaTag, class... Rules>
 struct KernelTable<IsaTag, Variants<Rules...>> {
-  static const void* Find(uint32_t slot_mask, Storage storage);
+  static const void* Find(uint32_t variant, Storage storage);
 };
 
 template <class AllVariants, class Rule, class T>
@@ -40,7 +40,7 @@ const CpuKernels<Rule, T>& FindKernels(Isa isa) {
     }
   }();
   return *static_cast<const CpuKernels<Rule, T>*>(
-      find(SlotMask<Rule>(), kStorageOf<T>));
+      find(VariantKey<Rule>(), kStorageOf<T>));
 }
 
 }  // namespace tf_optim

@@ -18,37 +18,45 @@ using ParallelFor = std::function<void(
     int64_t total, double cost,
     const std::function<void(int64_t begin, int64_t end)>& body)>;
 
-// Lengths laid end to end and cut into chunks of `chunk` (the last one of each
-// length may be shorter). No chunk crosses from one length into the next.
+// Lengths laid end to end and cut into chunks (the last one of each length may
+// be shorter). No chunk crosses from one length into the next.
 class Chunks {
  public:
-  explicit Chunks(int64_t chunk) : chunk_(chunk), first_{0} {}
-
-  void Add(int64_t length) {
-    lengths_.push_back(length);
-    first_.push_back(first_.back() + (length + chunk_ - 1) / chunk_);
+  void Add(int64_t length, int64_t chunk) {
+    items_.push_back({length, chunk, count_});
+    count_ += (length + chunk - 1) / chunk;
   }
 
-  int64_t count() const { return first_.back(); }
+  int64_t count() const { return count_; }
+
+  // The number of an item's first chunk.
+  int64_t first(size_t item) const {
+    return item < items_.size() ? items_[item].first : count_;
+  }
 
   // Calls visit(item, begin, end) for the pieces in chunks [begin, end).
   template <class Visit>
   void ForEach(int64_t begin, int64_t end, Visit&& visit) const {
-    auto next = std::upper_bound(first_.begin(), first_.end(), begin);
-    for (size_t item = static_cast<size_t>(next - first_.begin()) - 1;
-         begin < end; ++item) {
-      const int64_t stop = std::min(end, first_[item + 1]);
+    auto next = std::upper_bound(
+        items_.begin(), items_.end(), begin,
+        [](int64_t chunk, const Item& item) { return chunk < item.first; });
+    for (size_t i = static_cast<size_t>(next - items_.begin()) - 1; begin < end;
+         ++i) {
+      const Item& item = items_[i];
+      const int64_t stop = std::min(end, first(i + 1));
       if (stop <= begin) continue;  // an empty item
-      visit(item, (begin - first_[item]) * chunk_,
-            std::min((stop - first_[item]) * chunk_, lengths_[item]));
+      visit(i, (begin - item.first) * item.chunk,
+            std::min((stop - item.first) * item.chunk, item.length));
       begin = stop;
     }
   }
 
  private:
-  int64_t chunk_;
-  std::vector<int64_t> lengths_;
-  std::vector<int64_t> first_;
+  struct Item {
+    int64_t length, chunk, first;
+  };
+  std::vector<Item> items_;
+  int64_t count_ = 0;
 };
 
 }  // namespace tf_optim

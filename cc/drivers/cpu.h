@@ -11,14 +11,48 @@
 
 namespace tf_optim {
 
+template <class Rule, class T>
+using CoefficientsOf = typename Rule::template Coefficients<ComputeType<T>>;
+
+template <class Rule, class T>
+using MeansOf = typename Rule::template Means<ComputeType<T>>;
+
 // A variable with its slots, in memory, and what is special to it in this
 // step. Slots that the rule leaves out stay null.
 template <class Rule, class T>
 struct Variable {
   T* var = nullptr;
+  int64_t width = 1;  // elements of a row
   ComputeType<T>* slots[kSlotFields<Rule>] = {};
   bool has_tail = false;
   Tail<ComputeType<T>> tail = {};
+  MeansOf<Rule, T> means = {};  // over the variable, if the rule has such
+};
+
+// What Measure returned, summed over some elements, in an order that depends on
+// nothing but their number.
+template <class Rule>
+struct Measured {
+  double sums[CountMeans<Rule>() + 1] = {};  // not empty for rules without
+  int64_t count = 0;
+
+  Measured& operator+=(const Measured& other) {
+    for (size_t i = 0; i < CountMeans<Rule>(); ++i) sums[i] += other.sums[i];
+    count += other.count;
+    return *this;
+  }
+
+  template <class T>
+  MeansOf<Rule, T> Means() const {
+    MeansOf<Rule, T> means = {};
+    if constexpr (CountMeans<Rule>() > 0) {
+      ForEachField(means, [&](auto i, auto& mean) {
+        mean =
+            static_cast<ComputeType<T>>(sums[i] / static_cast<double>(count));
+      });
+    }
+    return means;
+  }
 };
 
 // Fills the tail; one that would change nothing is left off.
@@ -31,9 +65,6 @@ void SetTail(double gradient_scale, double clip_value, double decay,
   variable->has_tail =
       gradient_scale != 1 || !std::isinf(clip_value) || decay != 0;
 }
-
-template <class Rule, class T>
-using CoefficientsOf = typename Rule::template Coefficients<ComputeType<T>>;
 
 // Sorted ids: each key is id << position_bits | position in `indices`.
 struct SortedIds {
@@ -49,19 +80,26 @@ struct SortedIds {
   }
 };
 
+// Each kernel is one pass over a part of a variable: the update or, if
+// `measured` is not null, the measuring that a rule with means over the
+// variable needs before it.
 template <class Rule, class T>
 struct CpuKernels {
-  // Elements [begin, end) of a variable; grad[i] belongs to element i.
+  // Elements [begin, end) of a variable, whole rows if the rule looks at rows;
+  // grad[i] belongs to element i.
   void (*dense)(const Variable<Rule, T>& variable, const T* grad, int64_t begin,
-                int64_t end, const CoefficientsOf<Rule, T>& coefficients);
+                int64_t end, const CoefficientsOf<Rule, T>& coefficients,
+                Measured<Rule>* measured);
   // The rows whose ids begin at sorted positions [begin, end).
   void (*lazy_rows)(const Variable<Rule, T>& variable, const T* grad,
-                    int64_t width, const SortedIds& ids, int64_t begin,
-                    int64_t end, const CoefficientsOf<Rule, T>& coefficients);
+                    const SortedIds& ids, int64_t begin, int64_t end,
+                    const CoefficientsOf<Rule, T>& coefficients,
+                    Measured<Rule>* measured);
   // Rows [begin, end) of the table, those without an id with a zero gradient.
   void (*all_rows)(const Variable<Rule, T>& variable, const T* grad,
-                   int64_t width, const SortedIds& ids, int64_t begin,
-                   int64_t end, const CoefficientsOf<Rule, T>& coefficients);
+                   const SortedIds& ids, int64_t begin, int64_t end,
+                   const CoefficientsOf<Rule, T>& coefficients,
+                   Measured<Rule>* measured);
 };
 
 }  // namespace tf_optim

@@ -2,11 +2,10 @@
 #ifndef TF_OPTIM_CC_DRIVERS_DENSE_CPU_H_
 #define TF_OPTIM_CC_DRIVERS_DENSE_CPU_H_
 
+#include <algorithm>
 #include <vector>
 
-#include "cc/drivers/chunks.h"
-#include "cc/drivers/cpu.h"
-#include "cc/drivers/denormals.h"
+#include "cc/drivers/passes_cpu.h"
 
 namespace tf_optim {
 
@@ -27,24 +26,33 @@ inline double MemoryCost(double bytes) { return bytes / 20; }
 template <class Rule, class T>
 constexpr double BytesPerElement() {
   int slots = 0;
-  for (uint32_t mask = SlotMask<Rule>(); mask != 0; mask &= mask - 1) ++slots;
+  uint32_t mask = SlotMask<Rule>() & ~Rule::kRowSlots;
+  for (; mask != 0; mask &= mask - 1) ++slots;
   return 3 * sizeof(T) + 2 * slots * sizeof(ComputeType<T>);
 }
 
+// Sets the variables' means, if the rule has such.
 template <class Rule, class T>
-void ApplyDense(const std::vector<DenseItem<Rule, T>>& items,
+void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
                 const CoefficientsOf<Rule, T>& coefficients,
                 const CpuKernels<Rule, T>& kernels,
                 const ParallelFor& parallel_for) {
-  Chunks chunks(kDenseChunk);
-  for (const auto& item : items) chunks.Add(item.size);
-  const double cost = MemoryCost(kDenseChunk * BytesPerElement<Rule, T>());
-  parallel_for(chunks.count(), cost, [&](int64_t first, int64_t last) {
-    const ScopedFlushDenormals flush;
-    chunks.ForEach(first, last, [&](size_t i, int64_t begin, int64_t end) {
-      kernels.dense(items[i].variable, items[i].grad, begin, end, coefficients);
-    });
-  });
+  constexpr bool by_row = Rule::kMeansOver == Over::kRow;
+  constexpr int64_t chunk =
+      Rule::kMeansOver == Over::kVariable ? kMeasuredChunk : kDenseChunk;
+  Chunks chunks;
+  for (const auto& item : *items) {
+    const int64_t width =
+        by_row ? std::max<int64_t>(1, item.variable.width) : 1;
+    chunks.Add(item.size, (chunk + width - 1) / width * width);
+  }
+  const double cost = MemoryCost(chunk * BytesPerElement<Rule, T>());
+  RunPasses<Rule, T>(chunks, cost, items, parallel_for,
+                     [&](const auto& item, size_t, int64_t begin, int64_t end,
+                         Measured<Rule>* measured) {
+                       kernels.dense(item.variable, item.grad, begin, end,
+                                     coefficients, measured);
+                     });
 }
 
 }  // namespace tf_optim

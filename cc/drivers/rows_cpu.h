@@ -32,13 +32,19 @@ HWY_INLINE void PrefetchRow(const T* row, int64_t width) {
 
 template <class Isa, class Rule, class T>
 HWY_INLINE void PrefetchId(const Variable<Rule, T>& variable, const T* grad,
-                           int64_t width, const SortedIds& ids, int64_t i) {
+                           const SortedIds& ids, int64_t i) {
+  const int64_t width = variable.width;
   const int64_t element = ids.id(i) * width;
   PrefetchRow<Isa>(grad + ids.position(i) * width, width);
   if (i > 0 && ids.id(i - 1) == ids.id(i)) return;
   PrefetchRow<Isa>(variable.var + element, width);
-  for (ComputeType<T>* slot : variable.slots) {
-    if (slot != nullptr) PrefetchRow<Isa>(slot + element, width);
+  for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+    if (variable.slots[s] == nullptr) continue;
+    if (IsRowSlot<Rule>(s)) {
+      PrefetchRow<Isa>(variable.slots[s] + ids.id(i), 1);
+    } else {
+      PrefetchRow<Isa>(variable.slots[s] + element, width);
+    }
   }
 }
 
@@ -68,27 +74,30 @@ HWY_INLINE void SumGradients(const T* grad, int64_t width, int64_t column,
   }
 }
 
-// Updates the row of sorted positions [begin, end), which share one id.
+// A pass over the row of sorted positions [begin, end), which share one id.
 template <class Isa, class Rule, class T>
-HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable, const T* grad,
-                          int64_t width, const SortedIds& ids, int64_t begin,
-                          int64_t end,
-                          const CoefficientsOf<Rule, T>& coefficients) {
+HWY_INLINE void RunRow(const Variable<Rule, T>& variable, const T* grad,
+                       const SortedIds& ids, int64_t begin, int64_t end,
+                       const CoefficientsOf<Rule, T>& coefficients,
+                       Measured<Rule>* measured) {
+  const int64_t width = variable.width;
   const int64_t element = ids.id(begin) * width;
   if (end - begin == 1) {
-    const T* row = grad + ids.position(begin) * width;
-    UpdateSpan<Isa, Rule, T>(variable, element, width,
-                             GradientInMemory<Isa, T>{row}, coefficients);
+    RunRows<Isa>(variable, element, element + width, coefficients, measured,
+                 [&](int64_t) {
+                   const T* row = grad + ids.position(begin) * width;
+                   return GradientInMemory<Isa, T>{row};
+                 });
     return;
   }
   ComputeType<T> sum[kSumBlock];
-  for (int64_t column = 0; column < width; column += kSumBlock) {
-    const int64_t size = std::min(kSumBlock, width - column);
-    SumGradients<Isa>(grad, width, column, size, ids, begin, end, sum);
-    UpdateSpan<Isa, Rule, T>(variable, element + column, size,
-                             GradientInMemory<Isa, ComputeType<T>>{sum},
-                             coefficients);
-  }
+  RunParts<Isa>(variable, coefficients, measured, [&](const auto& f) {
+    for (int64_t column = 0; column < width; column += kSumBlock) {
+      const int64_t size = std::min(kSumBlock, width - column);
+      SumGradients<Isa>(grad, width, column, size, ids, begin, end, sum);
+      f(element + column, size, GradientInMemory<Isa, ComputeType<T>>{sum});
+    }
+  });
 }
 
 // The end of the run of equal ids that begins at sorted position i.
@@ -100,9 +109,10 @@ HWY_INLINE int64_t RunEnd(const SortedIds& ids, int64_t i) {
 }
 
 template <class Isa, class Rule, class T>
-void UpdateLazyRows(const Variable<Rule, T>& variable, const T* grad,
-                    int64_t width, const SortedIds& ids, int64_t begin,
-                    int64_t end, const CoefficientsOf<Rule, T>& coefficients) {
+void PassLazyRows(const Variable<Rule, T>& variable, const T* grad,
+                  const SortedIds& ids, int64_t begin, int64_t end,
+                  const CoefficientsOf<Rule, T>& coefficients,
+                  Measured<Rule>* measured) {
   // A run belongs to the range in which it begins.
   while (begin > 0 && begin < end && ids.id(begin) == ids.id(begin - 1)) {
     ++begin;
@@ -112,18 +122,19 @@ void UpdateLazyRows(const Variable<Rule, T>& variable, const T* grad,
     const int64_t run_end = RunEnd<Isa>(ids, i);
     const int64_t ahead = std::min(ids.count, run_end + kPrefetchRows);
     for (; prefetched < ahead; ++prefetched) {
-      PrefetchId<Isa, Rule, T>(variable, grad, width, ids, prefetched);
+      PrefetchId<Isa, Rule, T>(variable, grad, ids, prefetched);
     }
-    UpdateRow<Isa, Rule, T>(variable, grad, width, ids, i, run_end,
-                            coefficients);
+    RunRow<Isa, Rule, T>(variable, grad, ids, i, run_end, coefficients,
+                         measured);
     i = run_end;
   }
 }
 
 template <class Isa, class Rule, class T>
-void UpdateAllRows(const Variable<Rule, T>& variable, const T* grad,
-                   int64_t width, const SortedIds& ids, int64_t begin,
-                   int64_t end, const CoefficientsOf<Rule, T>& coefficients) {
+void PassAllRows(const Variable<Rule, T>& variable, const T* grad,
+                 const SortedIds& ids, int64_t begin, int64_t end,
+                 const CoefficientsOf<Rule, T>& coefficients,
+                 Measured<Rule>* measured) {
   int64_t low = 0, high = ids.count;  // the first sorted id >= begin
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
@@ -134,19 +145,20 @@ void UpdateAllRows(const Variable<Rule, T>& variable, const T* grad,
     }
   }
   int64_t row = begin;
-  const auto update_idle_rows = [&](int64_t until) {
-    UpdateSpan<Isa, Rule, T>(variable, row * width, (until - row) * width,
-                             ZeroGradient<Isa, T>{}, coefficients);
+  const auto run_idle_rows = [&](int64_t until) {
+    RunRows<Isa>(variable, row * variable.width, until * variable.width,
+                 coefficients, measured,
+                 [](int64_t) { return ZeroGradient<Isa, T>{}; });
   };
   for (int64_t i = low; i < ids.count && ids.id(i) < end;) {
     const int64_t run_end = RunEnd<Isa>(ids, i);
-    update_idle_rows(ids.id(i));
-    UpdateRow<Isa, Rule, T>(variable, grad, width, ids, i, run_end,
-                            coefficients);
+    run_idle_rows(ids.id(i));
+    RunRow<Isa, Rule, T>(variable, grad, ids, i, run_end, coefficients,
+                         measured);
     row = ids.id(i) + 1;
     i = run_end;
   }
-  update_idle_rows(end);
+  run_idle_rows(end);
 }
 
 }  // namespace tf_optim

@@ -3,6 +3,8 @@
 #ifndef TF_OPTIM_CC_DRIVERS_SPANS_CPU_H_
 #define TF_OPTIM_CC_DRIVERS_SPANS_CPU_H_
 
+#include <algorithm>
+
 #include "cc/drivers/cpu.h"
 #include "cc/values/simd.h"
 
@@ -27,79 +29,238 @@ struct ZeroGradient {
   HWY_INLINE V operator()(int64_t, int64_t) const { return V(0); }
 };
 
-// Updates elements [begin, begin + size) of the variable; gradient(i) is that
-// of element begin + i. The last, incomplete vector runs through the same rule
-// with masked loads and stores.
-template <class Isa, class Rule, class T, bool has_tail, class Gradient>
-HWY_INLINE void UpdateSpanWithTail(
-    const Variable<Rule, T>& variable_in_memory, int64_t begin, int64_t size,
-    const Gradient& gradient, const CoefficientsOf<Rule, T>& coefficients) {
-  using VarLanes = Lanes<Isa, T>;
-  using SlotLanes = Lanes<Isa, ComputeType<T>>;
-  using V = typename VarLanes::V;
-  constexpr int64_t kLanes = VarLanes::kLanes;
+// What a pass over a span is for.
+enum class Pass {
+  kUpdate,
+  kMeasure,     // sums up what Measure returns
+  kUpdateEach,  // rows of one element: each is its own mean and row slot
+};
 
-  // A copy that no store can alias keeps the pointers in registers.
-  const Variable<Rule, T> variable = variable_in_memory;
-  const auto broadcast = [](auto x) { return V(x); };
-  typename Rule::template Coefficients<V> c;
-  MapFields(coefficients, c, broadcast);
-  Tail<V> tail;
-  if constexpr (has_tail) MapFields(variable.tail, tail, broadcast);
+// A pass over elements [begin, begin + size) of a variable; gradient(i) is that
+// of element begin + i.
+template <class Isa, class Rule, class T>
+struct Span {
+  using C = ComputeType<T>;
+  using V = typename Lanes<Isa, T>::V;
+  static constexpr int64_t kLanes = Lanes<Isa, T>::kLanes;
+  // Elements that are measured before their results are summed up.
+  static constexpr int64_t kMeasureBlock = 256;
 
-  T* const var = variable.var + begin;
-  const auto slot_pointer = [&](auto field) {
-    return variable.slots[field] + begin;
-  };
-  // `count...` is empty for a whole vector, and its length for a part.
-  const auto update = [&](int64_t i,
-                          auto... count) __attribute__((always_inline)) {
-    V g = gradient(i, count...);
-    V p = VarLanes::Load(var + i, count...);
-    typename Rule::template Slots<V> slots;
-    ForEachField(slots, [&](auto field, auto& slot) {
-      if constexpr (kIsPresent<decltype(slot)>) {
-        slot = SlotLanes::Load(slot_pointer(field) + i, count...);
-      }
-    });
-    if constexpr (has_tail) {
-      g = TailGradient(g, tail);
-      p = TailVariable(p, tail);
+  const Variable<Rule, T>& variable;
+  int64_t begin, size;
+  const CoefficientsOf<Rule, T>& coefficients;
+  MeansOf<Rule, T> means = {};          // of the variable or the row
+  const C* row_slots_before = nullptr;  // the row slots' values, one per slot
+  Measured<Rule>* measured = nullptr;
+
+  template <Pass pass, class Gradient>
+  HWY_INLINE void Run(const Gradient& gradient) const {
+    if (variable.has_tail) {
+      RunWithTail<pass, true>(gradient);
+    } else {
+      RunWithTail<pass, false>(gradient);
     }
-    p = Rule::Update(p, g, slots, c);
-    ForEachField(slots, [&](auto field, auto& slot) {
-      if constexpr (kIsPresent<decltype(slot)>) {
-        SlotLanes::Store(slot, slot_pointer(field) + i, count...);
-      }
-    });
-    VarLanes::Store(p, var + i, count...);
-  };
+  }
 
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) update(i);
-  if (i < size) update(i, size - i);
+ private:
+  using VarLanes = Lanes<Isa, T>;
+  using SlotLanes = Lanes<Isa, C>;
+  using Slots = typename Rule::template Slots<V>;
+
+  template <Pass pass>
+  static constexpr bool IsRowSlotIn(size_t slot) {
+    return pass != Pass::kUpdateEach && IsRowSlot<Rule>(slot);
+  }
+
+  // Calls f(slot's number, slot) for the slots that the rule has.
+  template <class F>
+  static HWY_INLINE void ForEachSlot(Slots& slots, F&& f) {
+    ForEachField(slots, [&](auto i, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)>) f(i, slot);
+    });
+  }
+
+  // The last, incomplete vector runs through the same rule with masked loads
+  // and stores.
+  template <Pass pass, bool has_tail, class Gradient>
+  HWY_INLINE void RunWithTail(const Gradient& gradient) const {
+    // A copy that no store can alias keeps the pointers in registers.
+    const Variable<Rule, T> variable = this->variable;
+    const int64_t begin = this->begin, size = this->size;
+    const auto broadcast = [](auto x) { return V(x); };
+    typename Rule::template Coefficients<V> c;
+    MapFields(coefficients, c, broadcast);
+    Tail<V> tail;
+    if constexpr (has_tail) MapFields(variable.tail, tail, broadcast);
+    typename Rule::template Means<V> mean;
+    if constexpr (CountMeans<Rule>() > 0) MapFields(means, mean, broadcast);
+    Slots of_row;
+    if constexpr (Rule::kRowSlots != 0 && pass != Pass::kUpdateEach) {
+      ForEachSlot(of_row, [&](auto i, auto& slot) {
+        if constexpr (IsRowSlot<Rule>(i())) slot = V(row_slots_before[i]);
+      });
+    }
+    Slots row_after = of_row;
+    alignas(64) C results[CountMeans<Rule>() + 1][kMeasureBlock];
+
+    T* const var = variable.var + begin;
+    // `count...` is empty for a whole vector, and its length for a part.
+    const auto run = [&](int64_t i, [[maybe_unused]] int64_t in_block,
+                         auto... count) __attribute__((always_inline)) {
+      V g = gradient(i, count...);
+      V p = VarLanes::Load(var + i, count...);
+      Slots slots = of_row;
+      ForEachSlot(slots, [&](auto s, auto& slot) {
+        if constexpr (!IsRowSlotIn<pass>(s())) {
+          slot = SlotLanes::Load(variable.slots[s] + begin + i, count...);
+        }
+      });
+      if constexpr (has_tail) {
+        g = TailGradient(g, tail);
+        p = TailVariable(p, tail);
+      }
+      if constexpr (pass == Pass::kMeasure) {
+        auto result = Rule::Measure(p, g, slots, c);
+        ForEachField(result, [&](auto m, auto& value) {
+          SlotLanes::Store(value, &results[m][in_block], count...);
+        });
+      } else if constexpr (CountMeans<Rule>() == 0) {
+        p = Rule::Update(p, g, slots, c);
+      } else {
+        if constexpr (pass == Pass::kUpdateEach) {
+          mean = Rule::Measure(p, g, slots, c);
+        }
+        p = Rule::Update(p, g, slots, c, mean);
+      }
+      constexpr bool kSlotsChange =
+          CountMeans<Rule>() == 0 ||
+          Rule::kMeasureChangesSlots == (pass == Pass::kMeasure);
+      if constexpr (kSlotsChange) {
+        ForEachSlot(slots, [&](auto s, auto& slot) {
+          if constexpr (!IsRowSlotIn<pass>(s())) {
+            SlotLanes::Store(slot, variable.slots[s] + begin + i, count...);
+          }
+        });
+        row_after = slots;
+      }
+      if constexpr (pass != Pass::kMeasure) {
+        VarLanes::Store(p, var + i, count...);
+      }
+    };
+
+    if constexpr (pass != Pass::kMeasure) {
+      int64_t i = 0;
+      for (; i + kLanes <= size; i += kLanes) run(i, 0);
+      if (i < size) run(i, 0, size - i);
+      if constexpr (Rule::kRowSlots != 0 && pass == Pass::kUpdate) {
+        const int64_t row = begin / variable.width;
+        ForEachSlot(row_after, [&](auto s, auto& slot) {
+          if constexpr (IsRowSlot<Rule>(s())) {
+            variable.slots[s][row] = First(slot);
+          }
+        });
+      }
+    } else {
+      for (int64_t first = 0; first < size; first += kMeasureBlock) {
+        const int64_t end = std::min(size, first + kMeasureBlock);
+        int64_t i = first;
+        for (; i + kLanes <= end; i += kLanes) run(i, i - first);
+        if (i < end) run(i, i - first, end - i);
+        for (size_t m = 0; m < CountMeans<Rule>(); ++m) {
+          measured->sums[m] += Sum(results[m], end - first);
+        }
+      }
+      measured->count += size;
+    }
+  }
+
+  // In eight chains, whichever vectors there are: the same bits on every set.
+  static HWY_INLINE double Sum(const C* x, int64_t size) {
+    constexpr int64_t kChains = 8;
+    double chains[kChains] = {};
+    int64_t i = 0;
+    for (; i + kChains <= size; i += kChains) {
+      for (int64_t k = 0; k < kChains; ++k) {
+        chains[k] += static_cast<double>(x[i + k]);
+      }
+    }
+    for (int64_t k = 0; i + k < size; ++k) {
+      chains[k] += static_cast<double>(x[i + k]);
+    }
+    return ((chains[0] + chains[1]) + (chains[2] + chains[3])) +
+           ((chains[4] + chains[5]) + (chains[6] + chains[7]));
+  }
+};
+
+// A pass over parts of one row, or of a variable whose rule does not look at
+// rows. visit(f) calls f(begin, size, gradient) for each part in order, and may
+// be called twice.
+template <class Isa, class Rule, class T, class Visit>
+HWY_INLINE void RunParts(const Variable<Rule, T>& variable,
+                         const CoefficientsOf<Rule, T>& coefficients,
+                         Measured<Rule>* measured, const Visit& visit) {
+  using S = Span<Isa, Rule, T>;
+  if constexpr (Rule::kMeansOver == Over::kRow) {
+    ComputeType<T> row_slots[kSlotFields<Rule>] = {};
+    Measured<Rule> of_row;
+    visit([&](int64_t begin, int64_t size, const auto& gradient) {
+      for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+        if (!IsRowSlot<Rule>(s) || of_row.count > 0) continue;
+        row_slots[s] = variable.slots[s][begin / variable.width];
+      }
+      S{variable, begin, size, coefficients, {}, row_slots, &of_row}
+          .template Run<Pass::kMeasure>(gradient);
+    });
+    const auto means = of_row.template Means<T>();
+    visit([&](int64_t begin, int64_t size, const auto& gradient) {
+      S{variable, begin, size, coefficients, means, row_slots}
+          .template Run<Pass::kUpdate>(gradient);
+    });
+  } else {
+    visit([&](int64_t begin, int64_t size, const auto& gradient) {
+      const S span = {variable,       begin,   size,    coefficients,
+                      variable.means, nullptr, measured};
+      if constexpr (Rule::kMeansOver == Over::kVariable) {
+        if (measured != nullptr) {
+          span.template Run<Pass::kMeasure>(gradient);
+          return;
+        }
+      }
+      span.template Run<Pass::kUpdate>(gradient);
+    });
+  }
 }
 
-template <class Isa, class Rule, class T, class Gradient>
-HWY_INLINE void UpdateSpan(const Variable<Rule, T>& variable, int64_t begin,
-                           int64_t size, const Gradient& gradient,
-                           const CoefficientsOf<Rule, T>& coefficients) {
-  if (variable.has_tail) {
-    UpdateSpanWithTail<Isa, Rule, T, true>(variable, begin, size, gradient,
-                                           coefficients);
-  } else {
-    UpdateSpanWithTail<Isa, Rule, T, false>(variable, begin, size, gradient,
-                                            coefficients);
+// The same over whole rows, whose gradient lies in memory or is zero.
+// gradient_at(i) is that of element i and those behind it.
+template <class Isa, class Rule, class T, class GradientAt>
+HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
+                        int64_t end,
+                        const CoefficientsOf<Rule, T>& coefficients,
+                        Measured<Rule>* measured,
+                        const GradientAt& gradient_at) {
+  const auto one = [&](int64_t first, int64_t size) {
+    RunParts<Isa>(variable, coefficients, measured,
+                  [&](const auto& f) { f(first, size, gradient_at(first)); });
+  };
+  if constexpr (Rule::kMeansOver == Over::kRow) {
+    if (variable.width == 1) {
+      Span<Isa, Rule, T>{variable, begin, end - begin, coefficients}
+          .template Run<Pass::kUpdateEach>(gradient_at(begin));
+      return;
+    }
+    for (; begin < end; begin += variable.width) one(begin, variable.width);
+  } else if (begin < end) {
+    one(begin, end - begin);
   }
 }
 
 template <class Isa, class Rule, class T>
-void UpdateDense(const Variable<Rule, T>& variable, const T* grad,
-                 int64_t begin, int64_t end,
-                 const CoefficientsOf<Rule, T>& coefficients) {
-  UpdateSpan<Isa, Rule, T>(variable, begin, end - begin,
-                           GradientInMemory<Isa, T>{grad + begin},
-                           coefficients);
+void PassDense(const Variable<Rule, T>& variable, const T* grad, int64_t begin,
+               int64_t end, const CoefficientsOf<Rule, T>& coefficients,
+               Measured<Rule>* measured) {
+  RunRows<Isa>(variable, begin, end, coefficients, measured,
+               [&](int64_t i) { return GradientInMemory<Isa, T>{grad + i}; });
 }
 
 }  // namespace tf_optim

@@ -24,7 +24,6 @@ struct SparseItem {
   const Index* indices;
   int64_t count;
   int64_t rows;
-  int64_t width;
 };
 
 // An id outside its table.
@@ -56,35 +55,38 @@ BadIndex SortItems(const std::vector<Item>& items,
   return {};
 }
 
+// Sets the variables' means, if the rule has such.
 template <class Rule, class T, class Index>
-void ApplySparse(const std::vector<SparseItem<Rule, T, Index>>& items,
+void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
                  const std::vector<IdSorter>& sorters, SparseMode mode,
                  const CoefficientsOf<Rule, T>& coefficients,
                  const CpuKernels<Rule, T>& kernels,
                  const ParallelFor& parallel_for) {
-  constexpr int64_t kRowsPerChunk = 8;
-  Chunks chunks(kRowsPerChunk);
+  constexpr int64_t kIdsPerChunk = 8;
+  const bool lazy = mode == SparseMode::kLazy;
+  Chunks chunks;
   double elements = 0;
-  for (const auto& item : items) {
-    const int64_t rows = mode == SparseMode::kLazy ? item.count : item.rows;
-    chunks.Add(item.width > 0 ? rows : 0);
-    elements += static_cast<double>(rows) * static_cast<double>(item.width);
+  for (const auto& item : *items) {
+    const int64_t width = item.variable.width;
+    const int64_t rows = lazy ? item.count : item.rows;
+    chunks.Add(width > 0 ? rows : 0,
+               lazy || width == 0
+                   ? kIdsPerChunk
+                   : std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width));
+    elements += static_cast<double>(rows) * static_cast<double>(width);
   }
   if (chunks.count() == 0) return;
   constexpr double kRandomAccess = 2;  // dearer than a stream
   const double cost = kRandomAccess *
                       MemoryCost(elements * BytesPerElement<Rule, T>()) /
                       static_cast<double>(chunks.count());
-  parallel_for(chunks.count(), cost, [&](int64_t first, int64_t last) {
-    const ScopedFlushDenormals flush;
-    chunks.ForEach(first, last, [&](size_t i, int64_t begin, int64_t end) {
-      const auto& item = items[i];
-      const auto& rows =
-          mode == SparseMode::kLazy ? kernels.lazy_rows : kernels.all_rows;
-      rows(item.variable, item.grad, item.width, sorters[i].ids(), begin, end,
-           coefficients);
-    });
-  });
+  const auto pass = lazy ? kernels.lazy_rows : kernels.all_rows;
+  RunPasses<Rule, T>(chunks, cost, items, parallel_for,
+                     [&](const auto& item, size_t i, int64_t begin, int64_t end,
+                         Measured<Rule>* measured) {
+                       pass(item.variable, item.grad, sorters[i].ids(), begin,
+                            end, coefficients, measured);
+                     });
 }
 
 }  // namespace tf_optim

@@ -33,7 +33,7 @@ class ApplyOp : public StepOp {
                                         context->input(layout().grad + i), i));
     }
     const bool found = VisitVariant(
-        AllVariants(), layout().slot_mask,
+        AllVariants(), layout().variant,
         [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
@@ -48,7 +48,7 @@ class ApplyOp : public StepOp {
       items[i] = {VariableAt<Rule, T>(i, numbers, variables),
                   static_cast<const T*>(grad.data()), grad.NumElements()};
     }
-    ApplyDense(items, Prepare<Rule, T>(numbers),
+    ApplyDense(&items, Prepare<Rule, T>(numbers),
                FindKernels<AllVariants, Rule, T>(isa()),
                DeviceThreads(context));
   }

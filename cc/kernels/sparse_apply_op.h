@@ -43,7 +43,7 @@ class SparseApplyOp : public StepOp {
                   TooManyKeysError(i, var.dim_size(0), indices.dim_size(0)));
     }
     const bool found = VisitVariant(
-        AllVariants(), layout().slot_mask,
+        AllVariants(), layout().variant,
         [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
@@ -54,16 +54,12 @@ class SparseApplyOp : public StepOp {
            LockedVariables* variables) {
     std::vector<SparseItem<Rule, T, Index>> items(layout().count);
     for (int i = 0; i < layout().count; ++i) {
-      const tensorflow::Tensor& var = *variables->var(i);
       const tensorflow::Tensor& grad = context->input(layout().grad + i);
       const tensorflow::Tensor& indices = context->input(layout().indices + i);
-      const int64_t rows = var.dim_size(0);
       items[i] = {VariableAt<Rule, T>(i, numbers, variables),
                   static_cast<const T*>(grad.data()),
                   static_cast<const Index*>(indices.data()),
-                  indices.NumElements(),
-                  rows,
-                  rows > 0 ? var.NumElements() / rows : 0};
+                  indices.NumElements(), variables->var(i)->dim_size(0)};
     }
     const ParallelFor parallel_for = DeviceThreads(context);
     std::vector<IdSorter> sorters;
@@ -73,7 +69,7 @@ class SparseApplyOp : public StepOp {
       OP_REQUIRES_OK(context, BadIndexError(bad.item, bad.position, item.rows,
                                             item.indices[bad.position]));
     }
-    ApplySparse(items, sorters, mode_, Prepare<Rule, T>(numbers),
+    ApplySparse(&items, sorters, mode_, Prepare<Rule, T>(numbers),
                 FindKernels<AllVariants, Rule, T>(isa()), parallel_for);
   }
 

@@ -12,8 +12,8 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
     : OpKernel(context), traits_(std::move(traits)) {
   OP_REQUIRES_OK(context, ReadLayout<absl::Status>(
                               traits_, sparse,
-                              [context](const std::string& attr, int* n) {
-                                return context->GetAttr(attr, n);
+                              [context](const std::string& attr, auto* value) {
+                                return context->GetAttr(attr, value);
                               },
                               &layout_));
   for (size_t i = 0; i < traits_.slots.size(); ++i) {

@@ -60,7 +60,12 @@ class StepOp : public tensorflow::OpKernel {
   Variable<Rule, T> VariableAt(int i, const StepNumbers& numbers,
                                LockedVariables* variables) const {
     Variable<Rule, T> variable;
-    variable.var = static_cast<T*>(variables->var(i)->data());
+    const tensorflow::Tensor& var = *variables->var(i);
+    variable.var = static_cast<T*>(var.data());
+    if (var.dims() > 0) {
+      const int64_t rows = var.dim_size(0);
+      variable.width = rows > 0 ? var.NumElements() / rows : 0;
+    }
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       tensorflow::Tensor* slot = variables->slot(s, i);
       if (slot != nullptr) {

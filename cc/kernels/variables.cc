@@ -17,6 +17,7 @@ using ::tensorflow::DataType;
 using ::tensorflow::DataTypeString;
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
+using ::tensorflow::TensorShape;
 using ::tensorflow::Var;
 
 namespace {
@@ -51,6 +52,13 @@ Status ReadPerVariable(const std::string& name, const Tensor& tensor, int count,
   }
   if (tensor.dim_size(0) > 0) *values = tensor.flat<T>().data();
   return OkStatus();
+}
+
+// The shape of one number per row; a scalar is a row of its own.
+TensorShape RowsOf(const TensorShape& variable) {
+  TensorShape rows;
+  if (variable.dims() > 0) rows.AddDim(variable.dim_size(0));
+  return rows;
 }
 
 // Leaves readers of the old value with it, and gives the variable a copy.
@@ -114,6 +122,11 @@ std::string LockedVariables::NameOf(size_t position) const {
   const size_t list = position / count_;
   return At(list == 0 ? "var" : traits_->slots[slot_of_list_[list - 1]],
             position % count_);
+}
+
+bool LockedVariables::IsRowSlot(size_t position) const {
+  const size_t list = position / count_;
+  return list > 0 && traits_->IsRowSlot(slot_of_list_[list - 1]);
 }
 
 Status LockedVariables::Acquire(OpKernelContext* context,
@@ -208,6 +221,14 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
                  ". Received: ", DataTypeString(tensor.dtype()), "."));
     }
     const Tensor& var = *vars_[i % count_]->tensor();
+    if (IsRowSlot(i)) {
+      const TensorShape rows = RowsOf(var.shape());
+      if (tensor.shape() == rows) continue;
+      return WrongShape(NameOf(i),
+                        StrCat(rows.DebugString(), ", one number per row of ",
+                               NameOf(i % count_)),
+                        tensor);
+    }
     if (tensor.shape() != var.shape()) {
       return WrongShape(
           NameOf(i),
@@ -239,7 +260,7 @@ Status CheckSparseGradient(const Tensor& var, const Tensor& grad,
   if (indices.dims() != 1) {
     return WrongShape(At("indices", i), "[number of indices]", indices);
   }
-  tensorflow::TensorShape expected = var.shape();
+  TensorShape expected = var.shape();
   expected.set_dim(0, indices.dim_size(0));
   if (grad.shape() == expected) return OkStatus();
   return WrongShape(At("grad", i),

@@ -67,6 +67,7 @@ class LockedVariables {
                      tensorflow::DataType dtype,
                      tensorflow::DataType slot_dtype);
   std::string NameOf(size_t position) const;
+  bool IsRowSlot(size_t position) const;
 
   const OptimizerTraits* traits_ = nullptr;
   size_t count_ = 0;

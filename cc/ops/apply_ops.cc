@@ -28,6 +28,19 @@ ShapeHandle VariableShape(InferenceContext* c, int input) {
                                           : (*data)[0].shape;
 }
 
+// The shape of one number per row: [rows], or [] for a scalar.
+absl::Status RowsOf(InferenceContext* c, ShapeHandle var, ShapeHandle* rows) {
+  if (c->RankKnown(var) && c->Rank(var) == 0) {
+    *rows = var;
+    return absl::OkStatus();
+  }
+  if (!c->RankKnown(var)) {
+    *rows = c->UnknownShape();
+    return absl::OkStatus();
+  }
+  return c->Subshape(var, 0, 1, rows);
+}
+
 absl::Status CheckGradient(InferenceContext* c, const OpLayout& layout, int i) {
   const ShapeHandle var = VariableShape(c, layout.var + i);
   const ShapeHandle grad = c->input(layout.grad + i);
@@ -47,7 +60,9 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
   OpLayout layout;
   TF_RETURN_IF_ERROR(ReadLayout<absl::Status>(
       traits, sparse,
-      [c](const std::string& attr, int* n) { return c->GetAttr(attr, n); },
+      [c](const std::string& attr, auto* value) {
+        return c->GetAttr(attr, value);
+      },
       &layout));
   ShapeHandle unused;
   for (int i = layout.learning_rate; i < c->num_inputs(); ++i) {
@@ -57,9 +72,15 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
   }
   for (int i = 0; i < layout.count; ++i) {
     const ShapeHandle var = VariableShape(c, layout.var + i);
-    for (int slot : layout.slots) {
+    for (size_t s = 0; s < layout.slots.size(); ++s) {
+      const int slot = layout.slots[s];
       if (slot == OpLayout::kAbsent) continue;
-      TF_RETURN_IF_ERROR(c->Merge(var, VariableShape(c, slot + i), &unused));
+      ShapeHandle expected = var;
+      if (traits.IsRowSlot(s)) {
+        TF_RETURN_IF_ERROR(RowsOf(c, var, &expected));
+      }
+      TF_RETURN_IF_ERROR(
+          c->Merge(expected, VariableShape(c, slot + i), &unused));
     }
     TF_RETURN_IF_ERROR(CheckGradient(c, layout, i));
   }
@@ -91,7 +112,9 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
             sparse ? " [rows, ...]" : "", ", each at most once.\n");
   for (size_t i = 0; i < traits.slots.size(); ++i) {
     StrAppend(
-        &doc, traits.slots[i], ": a slot of each variable, of its shape",
+        &doc, traits.slots[i], ": a slot of each variable, ",
+        traits.IsRowSlot(i) ? "one number per row ([rows], or [] for a scalar)"
+                            : "of its shape",
         traits.IsOptional(i) ? "; an empty list turns the option off" : "",
         ".\n");
   }
@@ -107,8 +130,11 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
             "gradient_scale: one factor per variable, or empty for 1.\n"
             "clip_value: a scalar >= 0; infinity for no clipping.\n"
             "weight_decay: one rate per variable, or empty for 0.\n"
-            "N: how many variables.\n"
-            "use_locking: hold each variable's lock alone. Without it ",
+            "N: how many variables.\n");
+  for (const std::string& flag : traits.flags) {
+    StrAppend(&doc, flag, ": see the formula.\n");
+  }
+  StrAppend(&doc, "use_locking: hold each variable's lock alone. Without it ",
             sparse ? "steps may run at once and mix.\n"
                    : "too: a dense step always holds it.\n");
   return doc;
@@ -136,6 +162,9 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
     if (traits.IsOptional(i)) {
       op->Attr(StrCat(SlotCountAttr(traits.slots[i]), ": int >= 0"));
     }
+  }
+  for (const std::string& flag : traits.flags) {
+    op->Attr(StrCat(flag, ": bool = false"));
   }
   op->Attr("T: {float, double, half, bfloat16}");
   if (sparse) {

@@ -17,8 +17,11 @@ struct OptimizerTraits {
   std::string formula;
   std::vector<std::string> hyper;
   std::vector<std::string> slots;
-  uint32_t required_slots;  // bit i: every variant has slot i
+  std::vector<std::string> flags;  // options that are attributes of the op
+  uint32_t required_slots;         // bit i: every variant has slot i
+  uint32_t row_slots;              // bit i: slot i has one number per row
 
+  bool IsRowSlot(size_t slot) const { return row_slots >> slot & 1; }
   bool IsOptional(size_t slot) const { return !(required_slots >> slot & 1); }
   std::string OpName(bool sparse) const {
     return std::string("TfOptim>Resource") + (sparse ? "Sparse" : "") +
@@ -36,6 +39,9 @@ OptimizerTraits TraitsOf(Variants<Rules...>) {
                       std::end(First::kHyperNames));
   traits.slots.assign(std::begin(First::kSlotNames),
                       std::end(First::kSlotNames));
+  traits.flags.assign(std::begin(First::kFlagNames),
+                      std::end(First::kFlagNames));
+  traits.row_slots = First::kRowSlots;
   traits.required_slots = (SlotMask<Rules>() & ...);
   return traits;
 }
@@ -53,7 +59,7 @@ struct OpLayout {
   int count = 0;  // variables
   int var = 0;
   std::vector<int> slots;
-  uint32_t slot_mask = 0;
+  uint32_t variant = 0;  // VariantKey
   int grad = 0;
   int indices = kAbsent;
   int learning_rate = 0;
@@ -64,24 +70,32 @@ struct OpLayout {
   int weight_decay = 0;
 };
 
-// `count_of(attribute, &n)` reads an integer attribute of the node; its first
-// error ends the reading.
-template <class Status, class CountOf>
-Status ReadLayout(const OptimizerTraits& traits, bool sparse,
-                  const CountOf& count_of, OpLayout* layout) {
-  Status status = count_of("N", &layout->count);
+// `read(attribute, &value)` reads an int or bool attribute of the node; its
+// first error ends the reading.
+template <class Status, class Read>
+Status ReadLayout(const OptimizerTraits& traits, bool sparse, const Read& read,
+                  OpLayout* layout) {
+  Status status = read("N", &layout->count);
   if (!status.ok()) return status;
+  uint32_t slot_mask = 0, flags = 0;
+  for (size_t i = 0; i < traits.flags.size(); ++i) {
+    bool flag = false;
+    status = read(traits.flags[i], &flag);
+    if (!status.ok()) return status;
+    if (flag) flags |= 1u << i;
+  }
   int next = layout->count;
   for (size_t i = 0; i < traits.slots.size(); ++i) {
     int count = layout->count;
     if (traits.IsOptional(i)) {
-      status = count_of(SlotCountAttr(traits.slots[i]), &count);
+      status = read(SlotCountAttr(traits.slots[i]), &count);
       if (!status.ok()) return status;
     }
     layout->slots.push_back(count > 0 ? next : OpLayout::kAbsent);
-    if (count > 0) layout->slot_mask |= 1u << i;
+    if (count > 0) slot_mask |= 1u << i;
     next += count;
   }
+  layout->variant = VariantKey(slot_mask, flags);
   layout->grad = next;
   next += layout->count;
   if (sparse) {

@@ -32,6 +32,7 @@ struct StepArguments {
   const std::string& isa;
   const py::object& indices;  // None: dense gradients
   const std::string& mode;
+  const py::dict& flags;  // name to bool; those left out are false
 };
 
 inline void Require(bool condition, const std::string& message) {
@@ -115,7 +116,7 @@ class ArrayStep {
       items.push_back({At(i, size), Grad(i, size), size});
     }
     py::gil_scoped_release release;
-    tf_optim::ApplyDense(items, coefficients_, kernels_,
+    tf_optim::ApplyDense(&items, coefficients_, kernels_,
                          ThreadsFor(a_.threads));
   }
 
@@ -128,13 +129,13 @@ class ArrayStep {
       auto var = py::reinterpret_borrow<py::array>(a_.var[i]);
       Require(var.ndim() >= 1, "var must have rows.");
       const int64_t rows = var.shape(0);
-      const int64_t width = rows > 0 ? var.size() / rows : 0;
+      const Variable<Rule, T> variable = At(i, var.size());
       const int64_t count = Size(indices[i]);
       items.push_back(
-          {At(i, var.size()), Grad(i, count * width),
+          {variable, Grad(i, count * variable.width),
            static_cast<const Index*>(Memory(
                indices[i], tf_optim::At("indices", i), index_dtype, count)),
-           count, rows, width});
+           count, rows});
     }
     py::gil_scoped_release release;
     const ParallelFor parallel_for = ThreadsFor(a_.threads);
@@ -149,7 +150,7 @@ class ArrayStep {
                   std::to_string(items[bad.item].indices[bad.position]) + ".");
     }
     tf_optim::ApplySparse(
-        items, sorters,
+        &items, sorters,
         a_.mode == "lazy" ? SparseMode::kLazy : SparseMode::kDense,
         coefficients_, kernels_, parallel_for);
   }
@@ -168,11 +169,15 @@ class ArrayStep {
     Variable<Rule, T> variable;
     variable.var = static_cast<T*>(
         Memory(a_.var[i], tf_optim::At("var", i), dtype_, size));
+    const auto array = py::reinterpret_borrow<py::array>(a_.var[i]);
+    const int64_t rows = array.ndim() > 0 ? array.shape(0) : 1;
+    variable.width = rows > 0 ? size / rows : 0;
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       const char* name = Rule::kSlotNames[s];
       if (!(SlotMask<Rule>() >> s & 1)) continue;
-      variable.slots[s] = static_cast<C*>(Memory(
-          py::list(a_.slots[name])[i], tf_optim::At(name, i), compute_, size));
+      variable.slots[s] = static_cast<C*>(
+          Memory(py::list(a_.slots[name])[i], tf_optim::At(name, i), compute_,
+                 IsRowSlot<Rule>(s) ? rows : size));
     }
     SetTail(ListValue(a_.gradient_scale, i, 1), a_.clip_value,
             a_.learning_rate * ListValue(a_.weight_decay, i, 0), &variable);
@@ -211,8 +216,16 @@ void ApplyToArrays(Variants<Rules...> variants, const StepArguments& a) {
   for (size_t s = 0; s < kSlotFields<First>; ++s) {
     if (a.slots.contains(First::kSlotNames[s])) slot_mask |= 1u << s;
   }
+  uint32_t flags = 0;
+  for (size_t f = 0; f < First::kFlagNames.size(); ++f) {
+    const char* name = First::kFlagNames[f];
+    if (a.flags.contains(name) && a.flags[name].template cast<bool>()) {
+      flags |= 1u << f;
+    }
+  }
+  const uint32_t variant = VariantKey(slot_mask, flags);
   const std::string dtype = DtypeName(a.var[0]);
-  const bool found = VisitVariant(variants, slot_mask, [&](auto rule) {
+  const bool found = VisitVariant(variants, variant, [&](auto rule) {
     using Rule = decltype(rule);
     using All = Variants<Rules...>;
     if (dtype == "float32") return ApplyAs<All, Rule, float>(a, dtype);

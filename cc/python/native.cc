@@ -43,11 +43,15 @@ py::dict Describe(Variants<First, Rest...>) {
     py::dict slot;
     slot["name"] = First::kSlotNames[i];
     slot["optional"] = (in_all >> i & 1) == 0;
+    slot["per_row"] = IsRowSlot<First>(i);
     slots.append(slot);
   }
   py::dict out;
   out["hyper"] = hyper;
   out["slots"] = slots;
+  py::list flags;
+  for (const char* name : First::kFlagNames) flags.append(name);
+  out["flags"] = flags;
   return out;
 }
 
@@ -83,11 +87,11 @@ void Apply(const std::string& rule, const py::list& var, const py::dict& slots,
            int64_t iterations, const std::vector<double>& gradient_scale,
            double clip_value, const std::vector<double>& weight_decay,
            int threads, const std::string& isa, const py::object& indices,
-           const std::string& mode) {
+           const std::string& mode, const py::dict& flags) {
   const StepArguments arguments = {
       var,        slots,          grad,       hyper,        learning_rate,
       iterations, gradient_scale, clip_value, weight_decay, threads,
-      isa,        indices,        mode};
+      isa,        indices,        mode,       flags};
   VisitOptimizer(rule,
                  [&](auto variants) { ApplyToArrays(variants, arguments); });
 }
@@ -118,16 +122,16 @@ PYBIND11_MODULE(_native, m) {
          const py::list& grad, const py::dict& hyper, double learning_rate,
          int64_t iterations, const std::vector<double>& gradient_scale,
          double clip_value, const std::vector<double>& weight_decay,
-         int threads, const std::string& isa) {
+         int threads, const std::string& isa, const py::dict& flags) {
         Apply(rule, var, slots, grad, hyper, learning_rate, iterations,
               gradient_scale, clip_value, weight_decay, threads, isa,
-              py::none(), "dense");
+              py::none(), "dense", flags);
       },
       "One step with dense gradients, in place.", arg("rule"), arg("var"),
       arg("slots"), arg("grad"), arg("hyper"), arg("learning_rate"),
       arg("iterations"), arg("gradient_scale") = std::vector<double>(),
       arg("clip_value") = inf, arg("weight_decay") = std::vector<double>(),
-      arg("threads") = 1, arg("isa") = "");
+      arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict());
   m.def(
       "sparse_apply",
       [](const std::string& rule, const py::list& var, const py::dict& slots,
@@ -135,17 +139,17 @@ PYBIND11_MODULE(_native, m) {
          double learning_rate, int64_t iterations,
          const std::vector<double>& gradient_scale, double clip_value,
          const std::vector<double>& weight_decay, const std::string& mode,
-         int threads, const std::string& isa) {
+         int threads, const std::string& isa, const py::dict& flags) {
         Apply(rule, var, slots, grad, hyper, learning_rate, iterations,
               gradient_scale, clip_value, weight_decay, threads, isa, indices,
-              mode);
+              mode, flags);
       },
       "One step with sparse gradients, in place; repeated ids are summed.",
       arg("rule"), arg("var"), arg("slots"), arg("grad"), arg("indices"),
       arg("hyper"), arg("learning_rate"), arg("iterations"),
       arg("gradient_scale") = std::vector<double>(), arg("clip_value") = inf,
       arg("weight_decay") = std::vector<double>(), arg("mode") = "lazy",
-      arg("threads") = 1, arg("isa") = "");
+      arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict());
 }
 
 }  // namespace tf_optim

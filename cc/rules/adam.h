@@ -8,7 +8,7 @@
 namespace tf_optim {
 
 template <bool amsgrad>
-struct Adam {
+struct Adam : ElementwiseRule {
   static constexpr const char* kName = "Adam";
   static constexpr const char* kFormula = R"(
     alpha = learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t)

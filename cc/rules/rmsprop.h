@@ -7,7 +7,7 @@
 namespace tf_optim {
 
 template <bool with_momentum, bool centered>
-struct RMSprop {
+struct RMSprop : ElementwiseRule {
   static constexpr const char* kName = "RMSprop";
   static constexpr const char* kFormula = R"(
     velocity = rho * velocity + (1 - rho) * grad^2

@@ -6,7 +6,7 @@
 // ids belong to the drivers; TensorFlow belongs to the kernels.
 //
 //   template <bool option>                       // options that change slots
-//   struct Name {
+//   struct Name : ElementwiseRule {
 //     static constexpr const char* kName = "Name";
 //     static constexpr const char* kFormula = "in words for the op's doc";
 //     template <class V> struct Hyper { V beta, epsilon; };
@@ -27,12 +27,37 @@
 //   };
 //   using NameVariants = Variants<Name<false>, Name<true>>;
 //
-// A value has + - * / and, found by its type, Sqrt, Pow, Abs, Max, Min. Two
-// laws keep the results the same bits on every instruction set: use nothing
-// else, and let Max(a, b) and Min(a, b) have the value that may be NaN as b.
+// What only some rules need, and ElementwiseRule says no to:
+//
+//   An option that changes the formula and no slot is an attribute of the op:
+//     static constexpr std::array<const char*, 1> kFlagNames = {"nesterov"};
+//     static constexpr uint32_t kFlags = nesterov;  // bit i: kFlagNames[i]
+//
+//   A slot of one number per row of the variable (its first dimension); in
+//   Update it is a value like the others, the same for the whole row:
+//     static constexpr uint32_t kRowSlots = 1;      // bit i: slot i
+//
+//   Means over each row or over the variable (with sparse gradients and mode
+//   "lazy", over the rows named). The driver takes them of what Measure
+//   returns per element, and gives them to Update. One of the two changes the
+//   slots, the other takes them as const:
+//     static constexpr Over kMeansOver = Over::kVariable;
+//     template <class V> struct Means { V var_squared, step_squared; };
+//     template <class V> static constexpr Means<V>
+//     Measure(V p, V g, Slots<V>&, const Coefficients<V>&);
+//     template <class V> static constexpr V
+//     Update(V p, V g, const Slots<V>&, const Coefficients<V>&,
+//            const Means<V>&);
+//     static constexpr bool kMeasureChangesSlots = true;
+//
+// A value has + - * / and, found by its type, Sqrt, Pow, Abs, Max, Min and
+// IfPositive(x, a, b), which is a where x > 0 and b elsewhere. Two laws keep
+// the results the same bits on every instruction set: use nothing else, and
+// let Max(a, b) and Min(a, b) have the value that may be NaN as b.
 #ifndef TF_OPTIM_CC_RULES_RULE_H_
 #define TF_OPTIM_CC_RULES_RULE_H_
 
+#include <array>
 #include <cstdint>
 #include <tuple>
 
@@ -48,8 +73,23 @@ struct Step {
   V number;  // 1 for the first step
 };
 
+// What Measure's results are averaged over.
+enum class Over { kNothing, kRow, kVariable };
+
+// A rule that looks at one element at a time, and takes what it has not said
+// otherwise from here.
+struct ElementwiseRule {
+  static constexpr std::array<const char*, 0> kFlagNames = {};
+  static constexpr uint32_t kFlags = 0;
+  static constexpr uint32_t kRowSlots = 0;
+  static constexpr Over kMeansOver = Over::kNothing;
+  static constexpr bool kMeasureChangesSlots = false;
+  template <class V>
+  struct Means {};
+};
+
 // The rules that one optimizer's options choose between. All share kName,
-// kHyperNames and kSlotNames.
+// kHyperNames, kSlotNames and kFlagNames.
 template <class... Rules>
 struct Variants {
   using First = std::tuple_element_t<0, std::tuple<Rules...>>;
@@ -67,6 +107,23 @@ constexpr uint32_t SlotMask() {
   return mask;
 }
 
+inline constexpr int kMaxSlots = 6;
+
+// What tells a rule from the other variants of its optimizer.
+constexpr uint32_t VariantKey(uint32_t slot_mask, uint32_t flags) {
+  return flags << kMaxSlots | slot_mask;
+}
+
+template <class Rule>
+constexpr uint32_t VariantKey() {
+  return VariantKey(SlotMask<Rule>(), Rule::kFlags);
+}
+
+template <class Rule>
+constexpr bool IsRowSlot(size_t slot) {
+  return Rule::kRowSlots >> slot & 1;
+}
+
 // The step's coefficients in computation type C, made in float64.
 template <class Rule, class C>
 typename Rule::template Coefficients<C> PrepareAs(
@@ -82,10 +139,17 @@ template <class Rule>
 inline constexpr size_t kSlotFields =
     kFieldCount<typename Rule::template Slots<double>>;
 
-// Calls f(Rule{}) for the variant that has just these slots; false if none.
+// How many means the rule asks for.
+template <class Rule>
+constexpr size_t CountMeans() {
+  if constexpr (Rule::kMeansOver == Over::kNothing) return 0;
+  return kFieldCount<typename Rule::template Means<double>>;
+}
+
+// Calls f(Rule{}) for the variant of this VariantKey; false if there is none.
 template <class... Rules, class F>
-bool VisitVariant(Variants<Rules...>, uint32_t slot_mask, F&& f) {
-  return ((slot_mask == SlotMask<Rules>() && (f(Rules{}), true)) || ...);
+bool VisitVariant(Variants<Rules...>, uint32_t key, F&& f) {
+  return ((key == VariantKey<Rules>() && (f(Rules{}), true)) || ...);
 }
 
 // What every optimizer does to a gradient and a variable before its own

@@ -8,8 +8,10 @@
 #ifndef TF_OPTIM_CC_VALUES_SIMD_H_
 #define TF_OPTIM_CC_VALUES_SIMD_H_
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #define HWY_COMPILE_ONLY_STATIC
@@ -55,7 +57,11 @@ struct Simd {
     return Simd(hn::Div(a.raw, b.raw));
   }
   friend HWY_INLINE Simd Sqrt(Simd a) { return Simd(hn::Sqrt(a.raw)); }
-  friend HWY_INLINE Simd Abs(Simd a) { return Simd(hn::Abs(a.raw)); }
+  friend HWY_INLINE Simd Abs(Simd a) {  // as in scalar.h
+    const Raw abs = hn::Abs(a.raw);
+    const T least = std::numeric_limits<T>::min();
+    return Simd(hn::IfThenZeroElse(hn::Lt(abs, hn::Set(D(), least)), abs));
+  }
   // Written with a comparison because Highway leaves NaN to the machine.
   friend HWY_INLINE Simd Max(Simd a, Simd b) {
     return Simd(hn::IfThenElse(hn::Gt(a.raw, b.raw), a.raw, b.raw));
@@ -63,6 +69,21 @@ struct Simd {
   friend HWY_INLINE Simd Min(Simd a, Simd b) {
     return Simd(hn::IfThenElse(hn::Lt(a.raw, b.raw), a.raw, b.raw));
   }
+  friend HWY_INLINE Simd IfPositive(Simd x, Simd a, Simd b) {
+    return Simd(hn::IfThenElse(hn::Gt(x.raw, hn::Zero(D())), a.raw, b.raw));
+  }
+  // One number at a time, by the same function on every set, but for the root.
+  friend HWY_INLINE Simd Pow(Simd x, Simd y) {
+    const D d;
+    if (hn::AllTrue(d, hn::Eq(y.raw, hn::Set(d, T{0.5})))) return Sqrt(x);
+    alignas(64) T xs[hn::MaxLanes(d)], ys[hn::MaxLanes(d)];
+    hn::Store(x.raw, d, xs);
+    hn::Store(y.raw, d, ys);
+    for (size_t i = 0; i < hn::MaxLanes(d); ++i) xs[i] = std::pow(xs[i], ys[i]);
+    return Simd(hn::Load(d, xs));
+  }
+  // The first lane.
+  friend HWY_INLINE T First(Simd a) { return hn::GetLane(a.raw); }
 };
 
 // Loads and stores of storage type T as computation values; `count` elements

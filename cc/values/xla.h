@@ -41,6 +41,14 @@ class XlaValue {
   friend XlaValue Sqrt(XlaValue a) { return XlaValue(xla::Sqrt(a.op_)); }
   friend XlaValue Abs(XlaValue a) { return XlaValue(xla::Abs(a.op_)); }
 
+  friend XlaValue IfPositive(XlaValue x, XlaValue a, XlaValue b) {
+    const xla::XlaOp zero = xla::ZerosLike(x.op_);
+    const auto wide = [&](XlaValue value) {  // as many elements as x
+      return xla::Add(value.Like(x), zero);
+    };
+    return XlaValue(xla::Select(xla::Gt(x.op_, zero), wide(a), wide(b)));
+  }
+
  private:
   xla::XlaOp Like(XlaValue other) const {
     return is_op_ ? op_ : xla::ScalarLike(other.op_, number_);

@@ -108,6 +108,10 @@ XlaOp SparseRows::Gather(XlaOp table) const {
   return GatherRows(table, row_, /*sorted=*/true);
 }
 
+XlaOp SparseRows::IsUsed() const {
+  return xla::Lt(row_, xla::ScalarLike(row_, table_.dim_size(0)));
+}
+
 XlaOp SparseRows::Scatter(XlaOp table, XlaOp rows) const {
   return ScatterRows(table, row_, rows, Combine::kReplace,
                      /*distinct=*/true);

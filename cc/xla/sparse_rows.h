@@ -30,6 +30,8 @@ class SparseRows {
   xla::XlaOp Densify(xla::XlaOp gradients) const;
   // The table's rows, one place per distinct index.
   xla::XlaOp Gather(xla::XlaOp table) const;
+  // Which places hold a row: [count] bool.
+  xla::XlaOp IsUsed() const;
   // The table with those rows replaced.
   xla::XlaOp Scatter(xla::XlaOp table, xla::XlaOp rows) const;
 

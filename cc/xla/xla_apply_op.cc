@@ -1,6 +1,7 @@
 #include "cc/xla/xla_apply_op.h"
 
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -8,6 +9,8 @@
 #include "tensorflow/compiler/tf2xla/shape_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
 #include "tensorflow/core/platform/errors.h"
+#include "xla/hlo/builder/lib/arithmetic.h"
+#include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/lib/slicing.h"
 
 namespace tf_optim {
@@ -24,6 +27,8 @@ xla::PrimitiveType XlaType(DataType dtype) {
   return type;
 }
 
+xla::Shape ShapeOf(xla::XlaOp op) { return op.builder()->GetShape(op).value(); }
+
 }  // namespace
 
 XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
@@ -31,8 +36,8 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
     : XlaOpKernel(context), traits_(std::move(traits)) {
   OP_REQUIRES_OK(context, ReadLayout<absl::Status>(
                               traits_, sparse,
-                              [context](const std::string& attr, int* n) {
-                                return context->GetAttr(attr, n);
+                              [context](const std::string& attr, auto* value) {
+                                return context->GetAttr(attr, value);
                               },
                               &layout_));
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
@@ -98,10 +103,64 @@ absl::Status XlaStepOp::CheckShapes(XlaOpKernelContext* context, int i,
 
 absl::Status XlaStepOp::CheckSlot(int slot, int i, const TensorShape& shape,
                                   const TensorShape& variable) const {
-  if (shape == variable) return absl::OkStatus();
+  TensorShape expected = variable;
+  if (traits_.IsRowSlot(slot)) {
+    while (expected.dims() > 1) expected.RemoveLastDims(1);
+  }
+  if (shape == expected) return absl::OkStatus();
   return tensorflow::errors::InvalidArgument(
-      traits_.slots[slot], "[", i, "] must have var[", i, "]'s shape ",
-      variable.DebugString(), ". Received: ", shape.DebugString(), ".");
+      traits_.slots[slot], "[", i, "] must have ",
+      traits_.IsRowSlot(slot) ? "one number per row of var[" : "var[", i,
+      "]'s shape ", expected.DebugString(), ". Received: ", shape.DebugString(),
+      ".");
+}
+
+xla::XlaOp XlaStepOp::ToElements(xla::XlaOp per_row, XlaValue like) {
+  const xla::Shape shape = ShapeOf(like.op());
+  if (shape.dimensions().size() < 2) return per_row;
+  return xla::BroadcastInDim(per_row, shape.dimensions(), {0});
+}
+
+xla::XlaOp XlaStepOp::ToRows(XlaValue elements) {
+  const xla::Shape shape = ShapeOf(elements.op());
+  if (shape.dimensions().size() < 2) return elements.op();
+  std::vector<int64_t> first(shape.dimensions().begin(),
+                             shape.dimensions().end());
+  for (size_t d = 1; d < first.size(); ++d) first[d] = 1;
+  const std::vector<int64_t> zeros(first.size(), 0), ones(first.size(), 1);
+  return xla::Reshape(xla::Slice(elements.op(), zeros, first, ones),
+                      {first[0]});
+}
+
+XlaValue XlaStepOp::MeanOver(Over over, XlaValue value,
+                             const SparseRows* used) const {
+  const xla::Shape shape = ShapeOf(value.op());
+  xla::XlaBuilder* builder = value.op().builder();
+  // Sums of millions of squares: float32 would lose the small ones.
+  xla::XlaOp wide = xla::ConvertElementType(value.op(), xla::F64);
+  std::vector<int64_t> dimensions(shape.dimensions().size());
+  std::iota(dimensions.begin(), dimensions.end(), 0);
+  double elements = 1;
+  for (int64_t size : shape.dimensions()) elements *= size;
+  xla::XlaOp count = xla::ConstantR0<double>(builder, elements);
+  if (over == Over::kRow) {
+    if (dimensions.size() < 2) return value;
+    dimensions.erase(dimensions.begin());
+    count = xla::ConstantR0<double>(builder, elements / shape.dimensions(0));
+  } else if (used != nullptr) {
+    const xla::XlaOp is_used = ToElements(used->IsUsed(), value);
+    wide = xla::Select(is_used, wide, xla::ZerosLike(wide));
+    count = xla::ReduceAll(xla::ConvertElementType(is_used, xla::F64),
+                           xla::Zero(builder, xla::F64),
+                           xla::CreateScalarAddComputation(xla::F64, builder));
+  }
+  const xla::XlaOp mean =
+      xla::Div(xla::Reduce(wide, xla::Zero(builder, xla::F64),
+                           xla::CreateScalarAddComputation(xla::F64, builder),
+                           dimensions),
+               count);
+  const XlaValue result = ToComputeType(mean);
+  return over == Over::kRow ? XlaValue(ToElements(result.op(), value)) : result;
 }
 
 bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {

@@ -36,6 +36,11 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
                            const tensorflow::TensorShape& variable) const;
   absl::Status CheckSlot(int slot, int i, const tensorflow::TensorShape& shape,
                          const tensorflow::TensorShape& variable) const;
+  // A value per row as one per element of `like`, and back.
+  static xla::XlaOp ToElements(xla::XlaOp per_row, XlaValue like);
+  static xla::XlaOp ToRows(XlaValue elements);
+  // The mean over the elements, or over those of the places that `used` says.
+  XlaValue MeanOver(Over over, XlaValue value, const SparseRows* used) const;
   // False if the graph shows that the tail would change nothing.
   bool HasTail(tensorflow::XlaOpKernelContext* context) const;
   Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
@@ -86,7 +91,7 @@ class XlaApplyOp : public XlaStepOp {
   }
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
-    VisitVariant(AllVariants(), layout().slot_mask, [&](auto rule) {
+    VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
       using Rule = decltype(rule);
       const auto coefficients = Prepare<Rule>(context);
       for (int i = 0; i < layout().count; ++i) {
@@ -133,6 +138,9 @@ class XlaApplyOp : public XlaStepOp {
         if (status.ok()) status = CheckSlot(s, i, slot_shape, shape);
         if (!status.ok()) return;
         slot = XlaValue(read(slot_streams[s]));
+        if constexpr (IsRowSlot<Rule>(s())) {
+          slot = XlaValue(ToElements(slot.op(), g));
+        }
       }
     });
     TF_RETURN_IF_ERROR(status);
@@ -143,14 +151,24 @@ class XlaApplyOp : public XlaStepOp {
       p = TailVariable(p, tail);
       g = TailGradient(g, tail);
     }
-    p = Rule::Update(p, g, slots, coefficients);
+    if constexpr (CountMeans<Rule>() == 0) {
+      p = Rule::Update(p, g, slots, coefficients);
+    } else {
+      auto means = Rule::Measure(p, g, slots, coefficients);
+      ForEachField(means, [&](auto, XlaValue& mean) {
+        mean = MeanOver(Rule::kMeansOver, mean, by_row ? &rows : nullptr);
+      });
+      p = Rule::Update(p, g, slots, coefficients, means);
+    }
     TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
 
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
-        status.Update(
-            context->AssignVariable(layout().slots[s] + i, slot_dtype(),
-                                    written(slot_streams[s], slot.op())));
+        const xla::XlaOp value =
+            IsRowSlot<Rule>(s()) ? ToRows(slot) : slot.op();
+        status.Update(context->AssignVariable(layout().slots[s] + i,
+                                              slot_dtype(),
+                                              written(slot_streams[s], value)));
       }
     });
     TF_RETURN_IF_ERROR(status);

@@ -1,0 +1,6 @@
+#include "cc/rules/lion.h"
+
+#include "cc/cpu/instantiate.h"
+
+template struct tf_optim::KernelTable<tf_optim::TFO_ISA,
+                                      tf_optim::LionVariants>;

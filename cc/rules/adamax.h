@@ -1,0 +1,52 @@
+// Adamax: Adam with the infinity norm (Kingma and Ba, 2015, section 7.1).
+#ifndef TF_OPTIM_CC_RULES_ADAMAX_H_
+#define TF_OPTIM_CC_RULES_ADAMAX_H_
+
+#include "cc/rules/rule.h"
+
+namespace tf_optim {
+
+struct Adamax : ElementwiseRule {
+  static constexpr const char* kName = "Adamax";
+  static constexpr const char* kFormula = R"(
+    momentum += (1 - beta_1) * (grad - momentum)
+    norm = max(beta_2 * norm, |grad|)
+    var -= learning_rate / (1 - beta_1^t) * momentum / (norm + epsilon))";
+
+  template <class V>
+  struct Hyper {
+    V beta_1, beta_2, epsilon;
+  };
+  static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon"};
+
+  template <class V>
+  struct Slots {
+    V momentum, norm;
+  };
+  static constexpr const char* kSlotNames[] = {"momentum", "norm"};
+
+  template <class V>
+  struct Coefficients {
+    V alpha, rate_1, beta_2, epsilon;
+  };
+
+  template <class V>
+  static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
+                                           const Step<V>& step) {
+    const V alpha = step.learning_rate / (V(1) - Pow(h.beta_1, step.number));
+    return {alpha, V(1) - h.beta_1, h.beta_2, h.epsilon};
+  }
+
+  template <class V>
+  static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
+    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
+    s.norm = Max(c.beta_2 * s.norm, Abs(g));
+    return p - c.alpha * s.momentum / (s.norm + c.epsilon);
+  }
+};
+
+using AdamaxVariants = Variants<Adamax>;
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_ADAMAX_H_

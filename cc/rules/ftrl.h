@@ -1,0 +1,62 @@
+// Follow the regularized leader, proximal (McMahan et al., 2013), with
+// shrinkage and beta as in TensorFlow.
+#ifndef TF_OPTIM_CC_RULES_FTRL_H_
+#define TF_OPTIM_CC_RULES_FTRL_H_
+
+#include "cc/rules/rule.h"
+
+namespace tf_optim {
+
+struct Ftrl : ElementwiseRule {
+  static constexpr const char* kName = "Ftrl";
+  static constexpr const char* kFormula = R"(
+    q = -learning_rate_power
+    grown = accumulator + grad^2
+    linear += grad + 2 * l2_shrinkage * var
+              - (grown^q - accumulator^q) / learning_rate * var
+    accumulator = grown
+    quadratic = grown^q / learning_rate + 2 * l2 + beta / learning_rate
+    var = (clip(linear, -l1, l1) - linear) / quadratic)";
+
+  template <class V>
+  struct Hyper {
+    V learning_rate_power, l1, l2, l2_shrinkage, beta;
+  };
+  static constexpr const char* kHyperNames[] = {"learning_rate_power", "l1",
+                                                "l2", "l2_shrinkage", "beta"};
+
+  template <class V>
+  struct Slots {
+    V accumulator, linear;
+  };
+  static constexpr const char* kSlotNames[] = {"accumulator", "linear"};
+
+  template <class V>
+  struct Coefficients {
+    V learning_rate, power, l1, twice_l2, twice_shrinkage;
+  };
+
+  template <class V>
+  static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
+                                           const Step<V>& step) {
+    return {step.learning_rate, V(0) - h.learning_rate_power, h.l1,
+            V(2) * h.l2 + h.beta / step.learning_rate, V(2) * h.l2_shrinkage};
+  }
+
+  template <class V>
+  static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
+    const V grown = s.accumulator + g * g;
+    const V root = Pow(grown, c.power);
+    const V growth = (root - Pow(s.accumulator, c.power)) / c.learning_rate;
+    s.linear = s.linear + (g + c.twice_shrinkage * p - growth * p);
+    s.accumulator = grown;
+    const V clipped = Min(c.l1, Max(V(0) - c.l1, s.linear));
+    return (clipped - s.linear) / (root / c.learning_rate + c.twice_l2);
+  }
+};
+
+using FtrlVariants = Variants<Ftrl>;
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_FTRL_H_

@@ -1,0 +1,83 @@
+// Lamb: Adam's step, as long as the variable it changes (You et al., 2020).
+#ifndef TF_OPTIM_CC_RULES_LAMB_H_
+#define TF_OPTIM_CC_RULES_LAMB_H_
+
+#include "cc/rules/rule.h"
+
+namespace tf_optim {
+
+struct Lamb : ElementwiseRule {
+  static constexpr const char* kName = "Lamb";
+  static constexpr const char* kFormula = R"(
+    momentum += (1 - beta_1) * (grad - momentum)
+    velocity += (1 - beta_2) * (grad^2 - velocity)
+    step = momentum / (1 - beta_1^t)
+           / (sqrt(velocity / (1 - beta_2^t)) + epsilon)
+    ratio = norm(var) / norm(step), or 1 where a norm is 0
+    var -= learning_rate * ratio * step)";
+
+  template <class V>
+  struct Hyper {
+    V beta_1, beta_2, epsilon;
+  };
+  static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon"};
+
+  template <class V>
+  struct Slots {
+    V momentum, velocity;
+  };
+  static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
+
+  template <class V>
+  struct Coefficients {
+    V learning_rate, rate_1, rate_2, bias_1, bias_2, epsilon;
+  };
+
+  template <class V>
+  static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
+                                           const Step<V>& step) {
+    return {step.learning_rate,
+            V(1) - h.beta_1,
+            V(1) - h.beta_2,
+            V(1) - Pow(h.beta_1, step.number),
+            V(1) - Pow(h.beta_2, step.number),
+            h.epsilon};
+  }
+
+  static constexpr Over kMeansOver = Over::kVariable;
+  static constexpr bool kMeasureChangesSlots = true;
+  template <class V>
+  struct Means {
+    V var_squared, step_squared;
+  };
+
+  template <class V>
+  static constexpr Means<V> Measure(V p, V g, Slots<V>& s,
+                                    const Coefficients<V>& c) {
+    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
+    s.velocity = s.velocity + c.rate_2 * (g * g - s.velocity);
+    const V step = StepOf(s, c);
+    return {p * p, step * step};
+  }
+
+  template <class V>
+  static constexpr V Update(V p, V, const Slots<V>& s, const Coefficients<V>& c,
+                            const Means<V>& means) {
+    const V ratio = Sqrt(means.var_squared) / Sqrt(means.step_squared);
+    const V trusted = IfPositive(
+        means.var_squared, IfPositive(means.step_squared, ratio, V(1)), V(1));
+    return p - trusted * c.learning_rate * StepOf(s, c);
+  }
+
+ private:
+  template <class V>
+  static constexpr V StepOf(const Slots<V>& s, const Coefficients<V>& c) {
+    return s.momentum / c.bias_1 / (Sqrt(s.velocity / c.bias_2) + c.epsilon);
+  }
+};
+
+using LambVariants = Variants<Lamb>;
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_LAMB_H_

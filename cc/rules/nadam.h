@@ -1,0 +1,69 @@
+// Nadam: Adam that looks ahead (Dozat, 2016). The momentum of step t, mu_t,
+// grows towards beta_1; it and the product of all so far are known before the
+// step and come from outside, as the learning rate does.
+#ifndef TF_OPTIM_CC_RULES_NADAM_H_
+#define TF_OPTIM_CC_RULES_NADAM_H_
+
+#include "cc/rules/rule.h"
+
+namespace tf_optim {
+
+struct Nadam : ElementwiseRule {
+  static constexpr const char* kName = "Nadam";
+  static constexpr const char* kFormula = R"(
+    momentum += (1 - beta_1) * (grad - momentum)
+    velocity += (1 - beta_2) * (grad^2 - velocity)
+    ahead = mu_next * momentum / (1 - mu_product * mu_next)
+            + (1 - mu) * grad / (1 - mu_product)
+    var -= learning_rate * ahead / (sqrt(velocity / (1 - beta_2^t)) + epsilon)
+
+with mu and mu_next the momentum of this step and of the next,
+beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
+
+  template <class V>
+  struct Hyper {
+    V beta_1, beta_2, epsilon, mu, mu_next, mu_product;
+  };
+  static constexpr const char* kHyperNames[] = {
+      "beta_1", "beta_2", "epsilon", "mu", "mu_next", "mu_product"};
+
+  template <class V>
+  struct Slots {
+    V momentum, velocity;
+  };
+  static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
+
+  template <class V>
+  struct Coefficients {
+    V rate_1, rate_2, of_momentum, of_grad, bias_2, epsilon;
+  };
+
+  template <class V>
+  static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
+                                           const Step<V>& step) {
+    const V of_momentum =
+        step.learning_rate * h.mu_next / (V(1) - h.mu_product * h.mu_next);
+    const V of_grad =
+        step.learning_rate * (V(1) - h.mu) / (V(1) - h.mu_product);
+    return {V(1) - h.beta_1,
+            V(1) - h.beta_2,
+            of_momentum,
+            of_grad,
+            V(1) - Pow(h.beta_2, step.number),
+            h.epsilon};
+  }
+
+  template <class V>
+  static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
+    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
+    s.velocity = s.velocity + c.rate_2 * (g * g - s.velocity);
+    const V ahead = c.of_momentum * s.momentum + c.of_grad * g;
+    return p - ahead / (Sqrt(s.velocity / c.bias_2) + c.epsilon);
+  }
+};
+
+using NadamVariants = Variants<Nadam>;
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_NADAM_H_

@@ -1,0 +1,91 @@
+"""Adadelta."""
+
+import tensorflow as tf
+
+from tf_optim import flavour, specs
+
+
+@flavour.register
+class Adadelta(flavour.FusedOptimizer, tf.keras.optimizers.Adadelta):
+    r"""Adadelta: the gradient in units of the steps made so far.
+
+    With g the gradient of variable p:
+
+        A = rho * A + (1 - rho) * g^2
+        d = sqrt(D + epsilon) / sqrt(A + epsilon) * g
+        D = rho * D + (1 - rho) * d^2
+        p -= learning_rate * d
+
+    All variables of one device and dtype are updated by one op, in one pass over
+    memory. The paper has no learning rate: pass 1.0.
+
+    Args:
+        learning_rate: a float, a
+            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
+            without arguments that returns a float. Default: 0.001.
+        rho: the decay of A and D, in [0, 1). Default: 0.95.
+        epsilon: added under both roots, >= 0. Default: 1e-7.
+        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
+            `"lazy"`: only the rows it names, slots and weight decay included;
+            the cost follows those rows. `"dense"`: all rows, exactly as the
+            equivalent dense gradient. Default: `"lazy"`.
+        name: the optimizer's name. Default: `"adadelta"`.
+        **kwargs: the stock class's others: `weight_decay`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
+            `gradient_accumulation_steps`.
+
+    Variables may be float16, bfloat16, float32 or float64; slots (`accumulated_grad` A,
+    `accumulated_delta_var` D) have the variable's shape, and its dtype or float32 for
+    16-bit variables.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> opt = Adadelta(learning_rate=1.0)
+    >>> var = tf.Variable(10.0)
+    >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
+    >>> print(f"{var.numpy():.4f}")
+    9.9986
+
+    Differences from Keras:
+        - Repeated indices of a sparse gradient are summed before anything else; stock
+          squares them one by one.
+        - Rows that a sparse gradient does not name stay as they are
+          (`sparse_update="lazy"`); stock decays their slots.
+        - Slots of 16-bit variables are float32.
+        - Sparse gradients work under tf_keras too, where stock raises TypeError.
+
+    Reference:
+        [Zeiler, 2012](https://arxiv.org/abs/1212.5701).
+    """
+
+    _spec = specs.SPECS["Adadelta"]
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        rho=0.95,
+        epsilon=1e-7,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        sparse_update="lazy",
+        name="adadelta",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            rho=rho,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            name=name,
+            **kwargs,
+        )
+        self._check_arguments(sparse_update)

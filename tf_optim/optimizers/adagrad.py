@@ -1,0 +1,87 @@
+"""Adagrad."""
+
+import tensorflow as tf
+
+from tf_optim import flavour, specs
+
+
+@flavour.register
+class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
+    r"""Adagrad: the gradient divided by the root of the sum of its squares.
+
+    With g the gradient of variable p:
+
+        a += g^2
+        p -= learning_rate * g / sqrt(a + epsilon)
+
+    All variables of one device and dtype are updated by one op, in one pass over
+    memory.
+
+    Args:
+        learning_rate: a float, a
+            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
+            without arguments that returns a float. Default: 0.001.
+        initial_accumulator_value: what a starts at, >= 0. Default: 0.1.
+        epsilon: added under the root, >= 0. Default: 1e-7.
+        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
+            `"lazy"`: only the rows it names, slots and weight decay included;
+            the cost follows those rows. `"dense"`: all rows, exactly as the
+            equivalent dense gradient. Default: `"lazy"`.
+        name: the optimizer's name. Default: `"adagrad"`.
+        **kwargs: the stock class's others: `weight_decay`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
+            `gradient_accumulation_steps`.
+
+    Variables may be float16, bfloat16, float32 or float64; the slot `accumulator` has
+    the variable's shape, and its dtype or float32 for 16-bit variables.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> opt = Adagrad(learning_rate=0.1)
+    >>> var = tf.Variable(10.0)
+    >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
+    >>> print(f"{var.numpy():.4f}")
+    9.9000
+
+    Differences from Keras:
+        - Repeated indices of a sparse gradient are summed before anything else; stock
+          squares them one by one.
+        - Slots of 16-bit variables are float32: sums of squares go on growing.
+        - A negative `initial_accumulator_value` is an error; stock ends in NaN.
+
+    Reference:
+        [Duchi, Hazan and Singer, 2011](
+        https://jmlr.org/papers/v12/duchi11a.html).
+    """
+
+    _spec = specs.SPECS["Adagrad"]
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        initial_accumulator_value=0.1,
+        epsilon=1e-7,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        sparse_update="lazy",
+        name="adagrad",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            initial_accumulator_value=initial_accumulator_value,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            name=name,
+            **kwargs,
+        )
+        self._check_arguments(sparse_update)

@@ -1,0 +1,96 @@
+"""Lion."""
+
+import tensorflow as tf
+
+from tf_optim import flavour, specs
+
+_LEARNING_RATE = 0.001 if flavour.is_keras_3() else 0.0001
+
+
+@flavour.register
+class Lion(flavour.FusedOptimizer, tf.keras.optimizers.Lion):
+    r"""Lion: the sign of a momentum.
+
+    With g the gradient of variable p:
+
+        p -= learning_rate * sign(beta_1 * m + (1 - beta_1) * g)
+        m = beta_2 * m + (1 - beta_2) * g
+
+    All variables of one device and dtype are updated by one op, in one pass over
+    memory.
+
+    Args:
+        learning_rate: a float, a
+            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
+            without arguments that returns a float. Default: that of the stock
+            class, 0.001 in Keras 3 and 0.0001 in tf_keras.
+        beta_1: the share of m in the step, in (0, 1]. Default: 0.9.
+        beta_2: the decay of m, in [0, 1]. Default: 0.99.
+        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
+            `"lazy"`: only the rows it names, slots and weight decay included;
+            the cost follows those rows. `"dense"`: all rows, exactly as the
+            equivalent dense gradient. Default: `"lazy"`.
+        name: the optimizer's name. Default: `"lion"`.
+        **kwargs: the stock class's others: `weight_decay`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
+            `gradient_accumulation_steps`.
+
+    Variables may be float16, bfloat16, float32 or float64; the slot `momentum` has the
+    variable's shape, and its dtype or float32 for 16-bit variables.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> opt = Lion(learning_rate=0.1)
+    >>> var = tf.Variable(10.0)
+    >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
+    >>> print(f"{var.numpy():.4f}")
+    9.9000
+
+    Differences from Keras:
+        - Repeated indices of a sparse gradient are summed before the sign is taken.
+        - Rows that a sparse gradient does not name stay as they are
+          (`sparse_update="lazy"`); stock decays their slots and moves them by the sign
+          of what is left.
+        - Slots of 16-bit variables are float32.
+
+    Reference:
+        [Chen et al., 2023](https://arxiv.org/abs/2302.06675).
+    """
+
+    _spec = specs.SPECS["Lion"]
+
+    def __init__(
+        self,
+        learning_rate=_LEARNING_RATE,
+        beta_1=0.9,
+        beta_2=0.99,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        sparse_update="lazy",
+        name="lion",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            name=name,
+            **kwargs,
+        )
+        self._check_arguments(sparse_update)
+
+    if not flavour.is_keras_3():
+
+        @property
+        def _momentums(self):
+            return self.momentums

@@ -1,0 +1,160 @@
+"""Nadam."""
+
+import warnings
+
+import tensorflow as tf
+
+from tf_optim import flavour, fused, specs
+
+
+def _checked(schedule_decay):
+    """None or the number, with a warning: it is an old spelling."""
+    if schedule_decay is None:
+        return None
+    if not isinstance(schedule_decay, (int, float)) or not schedule_decay > 0:
+        raise ValueError(
+            "`schedule_decay` must be a number > 0. "
+            f"Received: schedule_decay={schedule_decay!r}"
+        )
+    warnings.warn(
+        "`schedule_decay` is an old argument of Nadam that today's Keras lacks.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return schedule_decay
+
+
+@flavour.register
+class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
+    r"""Nadam: Adam that looks one step ahead.
+
+    With g the gradient of variable p and t the number of the step, from 1:
+
+        mu_t = beta_1 * (1 - 0.5 * 0.96^t)
+        m += (1 - beta_1) * (g - m)
+        v += (1 - beta_2) * (g^2 - v)
+        a = (mu_{t+1} * m / (1 - mu_1 ... mu_{t+1})
+             + (1 - mu_t) * g / (1 - mu_1 ... mu_t))
+        p -= learning_rate * a / (sqrt(v / (1 - beta_2^t)) + epsilon)
+
+    All variables of one device and dtype are updated by one op, in one pass over
+    memory.
+
+    Args:
+        learning_rate: a float, a
+            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
+            without arguments that returns a float. Default: 0.001.
+        beta_1: the decay of m, in [0, 1). Default: 0.9.
+        beta_2: the decay of v, in [0, 1). Default: 0.999.
+        epsilon: added to the root, >= 0. Default: 1e-7.
+        schedule_decay: an old spelling: with it mu_t has 0.96^(schedule_decay * t), >
+            0. Default: None, which is 1.
+        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
+            `"lazy"`: only the rows it names, slots and weight decay included;
+            the cost follows those rows. `"dense"`: all rows, exactly as the
+            equivalent dense gradient. Default: `"lazy"`.
+        name: the optimizer's name. Default: `"nadam"`.
+        **kwargs: the stock class's others: `weight_decay`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
+            `gradient_accumulation_steps`.
+
+    Variables may be float16, bfloat16, float32 or float64; slots (`momentum` m,
+    `velocity` v) have the variable's shape, and its dtype or float32 for 16-bit
+    variables. The product mu_1 ... mu_t is a scalar variable.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> opt = Nadam(learning_rate=0.1)
+    >>> var = tf.Variable(10.0)
+    >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
+    >>> print(f"{var.numpy():.4f}")
+    @@
+
+    Differences from Keras:
+        - Repeated indices of a sparse gradient are summed before anything else; stock
+          squares them one by one.
+        - Rows that a sparse gradient does not name stay as they are
+          (`sparse_update="lazy"`); stock decays their slots and moves them.
+        - Slots of 16-bit variables are float32, so `beta_2` near 1 works.
+        - Under tf_keras the product advances once per step; in a `tf.function` stock's
+          is wrong from the second step on.
+        - `beta^t`, `mu_t` and their product are computed in float64 (the product is
+          stored in float32).
+
+    Reference:
+        [Dozat, 2016](https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ).
+    """
+
+    _spec = specs.SPECS["Nadam"]
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        sparse_update="lazy",
+        name="nadam",
+        schedule_decay=None,
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            name=name,
+            **kwargs,
+        )
+        self._check_arguments(sparse_update)
+        self.schedule_decay = _checked(schedule_decay)
+
+    def build(self, var_list):
+        """Creates the slots and the product of all mu so far."""
+        if self.built:
+            return
+        super().build(var_list)
+        if fused.is_half(self._u_product.dtype):
+            # Stock gives it the first variable's dtype.
+            self._u_product = self._add_scalar(1.0, "u_product")
+
+    def get_config(self):
+        """The stock class's configuration, `sparse_update` and, if it was given,
+        `schedule_decay`."""
+        config = super().get_config()
+        if self.schedule_decay is not None:
+            config["schedule_decay"] = self.schedule_decay
+        return config
+
+    def _mu(self, t):
+        decay = 1.0 if self.schedule_decay is None else self.schedule_decay
+        power = tf.pow(tf.constant(0.96, tf.float64), decay * t)
+        return self.beta_1 * (1.0 - 0.5 * power)
+
+    def _per_step_hyper(self):
+        t = tf.cast(tf.convert_to_tensor(self.iterations), tf.float64) + 1.0
+        mu = self._mu(t)
+        product = tf.cast(tf.convert_to_tensor(self._u_product), tf.float64) * mu
+        return mu, self._mu(t + 1.0), product
+
+    def _after_step(self, per_step):
+        product = fused.raw(self._u_product)
+        product.assign(tf.cast(per_step[-1], product.dtype))
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # Past Keras 3's Nadam, which would advance the product a second time.
+        super(tf.keras.optimizers.Nadam, self)._backend_update_step(
+            grads, trainable_variables, learning_rate
+        )
