@@ -57,8 +57,8 @@ struct Measured {
 
 // Fills the tail; one that would change nothing is left off.
 template <class Rule, class T>
-void SetTail(double gradient_scale, double clip_value, double decay,
-             Variable<Rule, T>* variable) {
+constexpr void SetTail(double gradient_scale, double clip_value, double decay,
+                       Variable<Rule, T>* variable) {
   using C = ComputeType<T>;
   variable->tail = {static_cast<C>(gradient_scale), static_cast<C>(clip_value),
                     static_cast<C>(decay)};
@@ -72,10 +72,10 @@ struct SortedIds {
   int64_t count = 0;
   int position_bits = 0;
 
-  int64_t id(int64_t i) const {
+  constexpr int64_t id(int64_t i) const {
     return static_cast<int64_t>(keys[i] >> position_bits);
   }
-  int64_t position(int64_t i) const {
+  constexpr int64_t position(int64_t i) const {
     return static_cast<int64_t>(keys[i] & ((uint64_t{1} << position_bits) - 1));
   }
 };

@@ -126,10 +126,10 @@ constexpr bool IsRowSlot(size_t slot) {
 
 // The step's coefficients in computation type C, made in float64.
 template <class Rule, class C>
-typename Rule::template Coefficients<C> PrepareAs(
+constexpr typename Rule::template Coefficients<C> PrepareAs(
     const typename Rule::template Hyper<double>& hyper,
     const Step<double>& step) {
-  typename Rule::template Coefficients<C> coefficients;
+  typename Rule::template Coefficients<C> coefficients = {};
   MapFields(Rule::Prepare(hyper, step), coefficients,
             [](double x) { return static_cast<C>(x); });
   return coefficients;

@@ -6,6 +6,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "cc/values/host_device.h"
+
+#ifdef __CUDACC__
+#include <cuda_fp16.h>
+#endif
+
 namespace tf_optim {
 
 struct Float16 {
@@ -39,21 +45,24 @@ template <>
 inline constexpr Storage kStorageOf<BFloat16> = Storage::kBFloat16;
 
 template <class To, class From>
-inline To BitCast(From from) {
+TFO_HD inline To BitCast(From from) {
   static_assert(sizeof(To) == sizeof(From));
   To to;
   std::memcpy(&to, &from, sizeof(to));
   return to;
 }
 
-inline float ToCompute(float x) { return x; }
-inline double ToCompute(double x) { return x; }
+TFO_HD inline float ToCompute(float x) { return x; }
+TFO_HD inline double ToCompute(double x) { return x; }
 
-inline float ToCompute(BFloat16 x) {
+TFO_HD inline float ToCompute(BFloat16 x) {
   return BitCast<float>(static_cast<uint32_t>(x.bits) << 16);
 }
 
-inline float ToCompute(Float16 x) {
+TFO_HD inline float ToCompute(Float16 x) {
+#ifdef __CUDA_ARCH__  // the same numbers, from one instruction
+  return __half2float(__ushort_as_half(x.bits));
+#else
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
   const uint32_t exponent = (x.bits >> 10) & 31;
   const uint32_t mantissa = x.bits & 0x3ff;
@@ -66,12 +75,13 @@ inline float ToCompute(Float16 x) {
     return BitCast<float>(sign | 0x7f800000 | (mantissa << 13) | quiet);
   }
   return BitCast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+#endif
 }
 
-inline void FromCompute(float x, float* out) { *out = x; }
-inline void FromCompute(double x, double* out) { *out = x; }
+TFO_HD inline void FromCompute(float x, float* out) { *out = x; }
+TFO_HD inline void FromCompute(double x, double* out) { *out = x; }
 
-inline void FromCompute(float x, BFloat16* out) {
+TFO_HD inline void FromCompute(float x, BFloat16* out) {
   const uint32_t bits = BitCast<uint32_t>(x);
   const uint32_t is_nan = (bits & 0x7fffffff) > 0x7f800000;
   const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -79,7 +89,10 @@ inline void FromCompute(float x, BFloat16* out) {
   out->bits = static_cast<uint16_t>(is_nan ? nan : rounded);
 }
 
-inline void FromCompute(float x, Float16* out) {
+TFO_HD inline void FromCompute(float x, Float16* out) {
+#ifdef __CUDA_ARCH__
+  out->bits = __half_as_ushort(__float2half_rn(x));
+#else
   const uint32_t bits = BitCast<uint32_t>(x);
   const uint32_t sign = (bits >> 16) & 0x8000;
   const uint32_t magnitude = bits & 0x7fffffff;
@@ -102,6 +115,7 @@ inline void FromCompute(float x, Float16* out) {
     half = 0;
   }
   out->bits = static_cast<uint16_t>(sign | half);
+#endif
 }
 
 }  // namespace tf_optim

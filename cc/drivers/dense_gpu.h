@@ -1,0 +1,134 @@
+// One step of a list of variables with dense gradients, on a GPU.
+//
+// `Device` launches bodies: cc/drivers/cuda_device.cu.h on a GPU,
+// emulated_device.h block by block on the CPU.
+#ifndef TF_OPTIM_CC_DRIVERS_DENSE_GPU_H_
+#define TF_OPTIM_CC_DRIVERS_DENSE_GPU_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "cc/drivers/gpu_rows.h"
+#include "cc/drivers/gpu_spans.h"
+#include "cc/drivers/gpu_table.h"
+
+namespace tf_optim {
+
+// Elements of a block: each thread has four packs of each stream.
+template <class T>
+inline constexpr int64_t kGpuChunk = kGpuThreads * kPack<T> * 4;
+
+template <class Rule, class T>
+struct DenseEntry {
+  RuleEntry<Rule, T> rule;
+  const T* grad = nullptr;
+  int64_t size = 0;
+};
+
+template <class Rule, class T>
+struct DenseBody {
+  GpuTable<DenseEntry<Rule, T>> table;
+  GpuShared<Rule, T> shared;
+
+  TFO_HD void operator()(int64_t block, int thread) const {
+    GpuSums<Rule> unused;
+    Visit<GpuPass::kUpdate>(block, thread, &unused);
+  }
+
+  TFO_HD GpuSums<Rule> Measure(int64_t block, int thread) const {
+    GpuSums<Rule> sums;
+    Visit<GpuPass::kMeasure>(block, thread, &sums);
+    return sums;
+  }
+  TFO_HD void Store(int64_t block, const GpuSums<Rule>& total) const {
+    shared.parts[block] = total;
+  }
+
+ private:
+  template <GpuPass pass>
+  TFO_HD void Visit(int64_t block, int thread, GpuSums<Rule>* sums) const {
+    const int number = table.Find(block);
+    const DenseEntry<Rule, T>& entry = table.entries[number];
+    const Variable<Rule, T> variable = shared.VariableAt(entry.rule, number);
+    const CoefficientsOf<Rule, T> coefficients = shared.numbers->coefficients;
+    RowSlots<Rule, T> no_row;
+    const auto run = [&](auto size, int64_t i) {
+      ComputeType<T> g[size()];
+      LoadPack<size()>(entry.grad + i, g);
+      RunPack<pass, size()>(variable, coefficients, i, g, variable.means,
+                            &no_row, sums);
+    };
+    using Whole = std::integral_constant<int, kPack<T>>;
+    using Single = std::integral_constant<int, 1>;
+
+    const int64_t begin = (block - table.first_block[number]) * kGpuChunk<T>;
+    const int64_t end =
+        begin + kGpuChunk<T> < entry.size ? begin + kGpuChunk<T> : entry.size;
+    if (!entry.rule.packed) {
+      for (int64_t i = begin + thread; i < end; i += kGpuThreads) {
+        run(Single(), i);
+      }
+      return;
+    }
+    for (int64_t i = begin + thread * kPack<T>; i < end;
+         i += kGpuThreads * kPack<T>) {
+      if (i + kPack<T> <= end) {
+        run(Whole(), i);
+      } else {
+        for (int64_t k = i; k < end; ++k) run(Single(), k);
+      }
+    }
+  }
+};
+
+// Calls flush(table) for tables that hold add(item, number) of all items.
+template <class Table, class MakeEntry, class Flush>
+void ForEachTable(const std::vector<GpuItem>& items,
+                  const MakeEntry& make_entry, const Flush& flush) {
+  Table table;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].size == 0) continue;
+    if (table.count == Table::kCapacity) {
+      flush(table);
+      table.count = 0;
+    }
+    table.entries[table.count++] =
+        make_entry(items[i], static_cast<int32_t>(i));
+  }
+  if (table.count > 0) flush(table);
+}
+
+template <class Rule, class T, class Device>
+void ApplyDenseOn(Device* device, const std::vector<GpuItem>& items,
+                  const GpuStep& step) {
+  const GpuShared<Rule, T> shared = PrepareOn<Rule, T>(device, step, nullptr);
+  if constexpr (Rule::kMeansOver == Over::kRow) {
+    using Body = RowBody<Rule, T, RowSource::kDense>;
+    const auto make_entry = [](const GpuItem& item, int32_t number) {
+      GpuItem rows = item;
+      rows.rows = item.size / item.width;
+      return RowEntryOf<Rule, T>(rows, number);
+    };
+    ForEachTable<decltype(Body::table)>(items, make_entry, [&](auto& table) {
+      const int64_t blocks = table.SetBlocks([](const auto& entry) {
+        return BlocksFor(entry.ids.rows, entry.ids.lanes);
+      });
+      RunGpuRowPasses<Rule, T>(device, Body{table, shared}, blocks);
+    });
+  } else {
+    using Body = DenseBody<Rule, T>;
+    const auto make_entry = [](const GpuItem& item, int32_t number) {
+      return DenseEntry<Rule, T>{RuleEntry<Rule, T>(item, number),
+                                 static_cast<const T*>(item.grad), item.size};
+    };
+    ForEachTable<decltype(Body::table)>(items, make_entry, [&](auto& table) {
+      const int64_t blocks = table.SetBlocks(
+          [](const auto& entry) { return CeilDiv(entry.size, kGpuChunk<T>); });
+      RunGpuPasses<Rule, T>(device, Body{table, shared}, blocks);
+    });
+  }
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_DENSE_GPU_H_

@@ -1,0 +1,107 @@
+// Runs the bodies of the GPU drivers on the CPU, block by block and thread by
+// thread, so that all of their logic but the hardware can be tested without a
+// GPU. Slow, and for tests only.
+#ifndef TF_OPTIM_CC_DRIVERS_EMULATED_DEVICE_H_
+#define TF_OPTIM_CC_DRIVERS_EMULATED_DEVICE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cc/drivers/gpu.h"
+#include "cc/drivers/gpu_table.h"
+
+namespace tf_optim {
+
+class EmulatedDevice {
+ public:
+  explicit EmulatedDevice(const GpuContext&) {}
+
+  std::string error() const { return ""; }
+
+  // Like a device's memory, it holds no zeros that a body could rely on.
+  template <class X>
+  X* Allocate(int64_t count) {
+    constexpr int64_t kAlignment = 256;
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(X));
+    memory_.emplace_back(new char[bytes + kAlignment]);
+    char* raw = memory_.back().get();
+    std::memset(raw, 0xa5, bytes + kAlignment);
+    raw += kAlignment - reinterpret_cast<uintptr_t>(raw) % kAlignment;
+    return reinterpret_cast<X*>(raw);
+  }
+
+  template <class Body>
+  void Launch(const Body& body, int64_t blocks) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      for (int t = 0; t < kGpuThreads; ++t) body(block, t);
+    }
+  }
+
+  // The threads of a block, each at one stage before any is at the next.
+  template <class Body>
+  void LaunchMeasure(const Body& body, int64_t blocks) {
+    using Sums = decltype(body.Measure(0, 0));
+    for (int64_t block = 0; block < blocks; ++block) {
+      std::vector<Sums> sums;
+      for (int t = 0; t < kGpuThreads; ++t) {
+        sums.push_back(body.Measure(block, t));
+      }
+      AddUp(kGpuThreads, &sums);
+      body.Store(block, sums[0]);
+    }
+  }
+
+  template <class Body>
+  void LaunchRowMeans(const Body& body, int64_t blocks) {
+    using State = typename Body::State;
+    for (int64_t block = 0; block < blocks; ++block) {
+      std::vector<State> states;
+      for (int t = 0; t < kGpuThreads; ++t) {
+        states.push_back(body.Start(block, t));
+      }
+      std::vector<decltype(body.MeasureRow(nullptr))> sums;
+      for (State& state : states) sums.push_back(body.MeasureRow(&state));
+      AddUp(body.Lanes(block), &sums);
+      for (int t = 0; t < kGpuThreads; ++t) {
+        body.UpdateRow(&states[t], sums[t]);
+      }
+    }
+  }
+
+  // Stable, by the bits [begin, end).
+  uint64_t* Sort(uint64_t* keys, uint64_t* other, int64_t count, int begin,
+                 int end) {
+    const auto digits = [begin, end](uint64_t key) {
+      return (end < 64 ? key & ((uint64_t{1} << end) - 1) : key) >> begin;
+    };
+    std::copy(keys, keys + count, other);
+    std::stable_sort(other, other + count, [&](uint64_t a, uint64_t b) {
+      return digits(a) < digits(b);
+    });
+    return other;
+  }
+
+ private:
+  // In the order of AddUp in cuda_device.cu.h.
+  template <class Sums>
+  static void AddUp(int lanes, std::vector<Sums>* sums) {
+    for (int step = std::min(lanes, kWarp) / 2; step > 0; step /= 2) {
+      const std::vector<Sums> before = *sums;
+      for (int t = 0; t < kGpuThreads; ++t) (*sums)[t].Add(before[t ^ step]);
+    }
+    if (lanes <= kWarp) return;
+    Sums total;
+    for (int t = 0; t < kGpuThreads; t += kWarp) total.Add((*sums)[t]);
+    std::fill(sums->begin(), sums->end(), total);
+  }
+
+  std::vector<std::unique_ptr<char[]>> memory_;
+};
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_EMULATED_DEVICE_H_

@@ -1,0 +1,90 @@
+// What a GPU step is given and how it is called, in plain C++: neither CUDA
+// nor TensorFlow is needed to include this. The drivers themselves are
+// dense_gpu.h and sparse_gpu.h.
+#ifndef TF_OPTIM_CC_DRIVERS_GPU_H_
+#define TF_OPTIM_CC_DRIVERS_GPU_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cc/rules/rule.h"
+#include "cc/values/storage.h"
+
+namespace tf_optim {
+
+// A variable with its slots and its gradient. All pointers are to memory of the
+// device; slots that the rule leaves out are null.
+struct GpuItem {
+  void* var = nullptr;
+  const void* grad = nullptr;
+  void* slots[kMaxSlots] = {};
+  int64_t size = 0;         // elements of var
+  int64_t width = 1;        // elements of a row
+  double weight_decay = 0;  // without the learning rate
+  // Sparse gradients only: grad is [count, width].
+  const void* indices = nullptr;
+  int64_t count = 0;
+  int64_t rows = 0;
+};
+
+// A step's numbers. Those that change from step to step stay on the device, so
+// that no step waits for a copy to the host.
+struct GpuStep {
+  // On the device.
+  const void* learning_rate = nullptr;
+  bool learning_rate_is_double = false;
+  const int64_t* iterations = nullptr;    // steps done before
+  const float* gradient_scale = nullptr;  // one per item, or null for 1
+  // On the host.
+  const double* hyper = nullptr;
+  double clip_value = 0;
+};
+
+struct GpuSparse {
+  bool wide_indices = false;  // int64, not int32
+  bool lazy = true;           // or every row, as if the gradient were dense
+};
+
+// Where the device tells of an index outside its table: memory of the host that
+// the device can write (or of the host, for the emulation). A kernel fills it
+// in if `found` is 0; the host reads it when it next has reason to, then sets
+// `found` to 0.
+struct BadIndexReport {
+  int64_t item = 0, position = 0, received = 0, rows = 0;
+  int64_t found = 0;
+};
+
+// What the caller lends to a step.
+struct GpuContext {
+  void* stream = nullptr;  // a cudaStream_t
+  // Device memory that lives until what the step puts on the stream is done;
+  // aligned to 256 bytes. Null if there is none left.
+  std::function<void*(int64_t bytes)> allocate;
+  BadIndexReport* report = nullptr;  // sparse steps only
+};
+
+// The steps of one rule and storage type. They return before the device is
+// done; "" or what went wrong.
+struct GpuKernels {
+  std::string (*dense)(const std::vector<GpuItem>& items, const GpuStep& step,
+                       const GpuContext& context);
+  std::string (*sparse)(const std::vector<GpuItem>& items,
+                        const GpuSparse& sparse, const GpuStep& step,
+                        const GpuContext& context);
+};
+
+// The GpuKernels of all variants and types; null if there are none. A file per
+// rule in cc/cuda instantiates it.
+template <class AllVariants>
+struct GpuKernelTable {
+  static const GpuKernels* Find(uint32_t variant, Storage storage);
+};
+
+// Positions are ints on the device, and a step sorts all of a table's at once.
+inline constexpr int64_t kMaxGpuIndices = 0x7fffffff;
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_GPU_H_

@@ -1,0 +1,293 @@
+// What one GPU thread does: the rule on a pack of elements that lie side by
+// side, loaded and stored 16 bytes at a time where the addresses allow it.
+#ifndef TF_OPTIM_CC_DRIVERS_GPU_SPANS_H_
+#define TF_OPTIM_CC_DRIVERS_GPU_SPANS_H_
+
+#include <cstdint>
+
+#include "cc/drivers/cpu.h"
+#include "cc/drivers/gpu.h"
+#include "cc/values/host_device.h"
+
+namespace tf_optim {
+
+inline constexpr int kAccessBytes = 16;
+
+// Elements of a T variable that one access reads.
+template <class T>
+inline constexpr int kPack = kAccessBytes / static_cast<int>(sizeof(T));
+
+template <class T, int count>
+struct alignas(count * sizeof(T) < kAccessBytes ? count * sizeof(T)
+                                                : kAccessBytes) Pack {
+  T values[count];
+};
+
+template <int count, class T>
+TFO_HD inline void LoadPack(const T* from, ComputeType<T>* to) {
+  const auto pack = *reinterpret_cast<const Pack<T, count>*>(from);
+  TFO_UNROLL
+  for (int i = 0; i < count; ++i) to[i] = ToCompute(pack.values[i]);
+}
+
+template <int count, class T>
+TFO_HD inline void StorePack(const ComputeType<T>* from, T* to) {
+  Pack<T, count> pack;
+  TFO_UNROLL
+  for (int i = 0; i < count; ++i) FromCompute(from[i], &pack.values[i]);
+  *reinterpret_cast<Pack<T, count>*>(to) = pack;
+}
+
+// What Measure returned, summed up, and of how many elements.
+template <class Rule>
+struct GpuSums {
+  static constexpr int kCount = static_cast<int>(CountMeans<Rule>()) + 1;
+  double values[kCount] = {};
+
+  TFO_HD void Add(const GpuSums& other) {
+    TFO_UNROLL
+    for (int i = 0; i < kCount; ++i) values[i] += other.values[i];
+  }
+
+  template <class T>
+  TFO_HD MeansOf<Rule, T> Means() const {
+    MeansOf<Rule, T> means = {};
+    if constexpr (CountMeans<Rule>() > 0) {
+      ForEachField(means, [&](auto i, auto& mean) {
+        mean = static_cast<ComputeType<T>>(values[i()] / values[kCount - 1]);
+      });
+    }
+    return means;
+  }
+};
+
+// The row slots of the row that a thread works on, as they were and as the rule
+// left them. Nothing for rules without such.
+template <class Rule, class T>
+struct RowSlots {
+  typename Rule::template Slots<ComputeType<T>> before = {}, after = {};
+};
+
+enum class GpuPass {
+  kUpdate,
+  kMeasure,  // sums up what Measure returns
+};
+
+// A pass over elements [element, element + count).
+template <GpuPass pass, int count, class Rule, class T>
+TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
+                           const CoefficientsOf<Rule, T>& coefficients,
+                           int64_t element, const ComputeType<T>* gradient,
+                           const MeansOf<Rule, T>& means,
+                           RowSlots<Rule, T>* of_row, GpuSums<Rule>* sums) {
+  using C = ComputeType<T>;
+  constexpr size_t kSlots = kSlotFields<Rule>;
+  constexpr uint32_t kStreams = SlotMask<Rule>() & ~Rule::kRowSlots;
+  constexpr bool kSlotsChange =
+      CountMeans<Rule>() == 0 ||
+      Rule::kMeasureChangesSlots == (pass == GpuPass::kMeasure);
+
+  C p[count];
+  LoadPack<count>(variable.var + element, p);
+  C streams[kSlots][count];
+  TFO_UNROLL
+  for (size_t s = 0; s < kSlots; ++s) {
+    if (kStreams >> s & 1) {
+      LoadPack<count>(variable.slots[s] + element, streams[s]);
+    }
+  }
+  TFO_UNROLL
+  for (int i = 0; i < count; ++i) {
+    C g = gradient[i];
+    if (variable.has_tail) {
+      g = TailGradient(g, variable.tail);
+      p[i] = TailVariable(p[i], variable.tail);
+    }
+    auto slots = of_row->before;
+    ForEachField(slots, [&](auto s, auto& slot) {
+      if constexpr (kStreams >> s() & 1) slot = streams[s()][i];
+    });
+    if constexpr (pass == GpuPass::kMeasure) {
+      const auto result = Rule::Measure(p[i], g, slots, coefficients);
+      ForEachField(result, [&](auto m, const auto& value) {
+        sums->values[m()] += static_cast<double>(value);
+      });
+    } else if constexpr (CountMeans<Rule>() == 0) {
+      p[i] = Rule::Update(p[i], g, slots, coefficients);
+    } else {
+      p[i] = Rule::Update(p[i], g, slots, coefficients, means);
+    }
+    if constexpr (kSlotsChange) {
+      ForEachField(slots, [&](auto s, auto& slot) {
+        if constexpr (kStreams >> s() & 1) streams[s()][i] = slot;
+      });
+      of_row->after = slots;
+    }
+  }
+  if constexpr (kSlotsChange) {
+    TFO_UNROLL
+    for (size_t s = 0; s < kSlots; ++s) {
+      if (kStreams >> s & 1) {
+        StorePack<count>(streams[s], variable.slots[s] + element);
+      }
+    }
+  }
+  if constexpr (pass == GpuPass::kMeasure) {
+    sums->values[GpuSums<Rule>::kCount - 1] += count;
+  } else {
+    StorePack<count>(p, variable.var + element);
+  }
+}
+
+// A rule's part of a table's entry.
+template <class Rule, class T>
+struct RuleEntry {
+  T* var = nullptr;
+  ComputeType<T>* slots[kSlotFields<Rule>] = {};
+  double weight_decay = 0;
+  int32_t item = 0;     // among the items of the step
+  bool packed = false;  // 16-byte accesses fit
+
+  RuleEntry() = default;
+  RuleEntry(const GpuItem& from, int32_t number)
+      : var(static_cast<T*>(from.var)),
+        weight_decay(from.weight_decay),
+        item(number) {
+    uintptr_t addresses = reinterpret_cast<uintptr_t>(from.var) |
+                          reinterpret_cast<uintptr_t>(from.grad);
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+      slots[s] = static_cast<ComputeType<T>*>(from.slots[s]);
+      if (IsRowSlot<Rule>(s)) continue;
+      addresses |= reinterpret_cast<uintptr_t>(from.slots[s]);
+    }
+    packed = addresses % kAccessBytes == 0;
+  }
+};
+
+// The step's coefficients, made on the device by PrepareBody.
+template <class Rule, class T>
+struct GpuNumbers {
+  CoefficientsOf<Rule, T> coefficients;
+  double learning_rate;
+};
+
+// What the bodies of a step share. Null where the rule has no use for it.
+template <class Rule, class T>
+struct GpuShared {
+  const GpuNumbers<Rule, T>* numbers = nullptr;
+  const float* gradient_scale = nullptr;
+  double clip_value = 0;
+  GpuSums<Rule>* parts = nullptr;           // one per block
+  const MeansOf<Rule, T>* means = nullptr;  // one per entry of the table
+
+  TFO_HD Variable<Rule, T> VariableAt(const RuleEntry<Rule, T>& entry,
+                                      int number) const {
+    Variable<Rule, T> variable;
+    variable.var = entry.var;
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+      variable.slots[s] = entry.slots[s];
+    }
+    const double scale = gradient_scale ? gradient_scale[entry.item] : 1.0;
+    const double decay = entry.weight_decay != 0
+                             ? numbers->learning_rate * entry.weight_decay
+                             : 0.0;
+    SetTail(scale, clip_value, decay, &variable);
+    if constexpr (Rule::kMeansOver == Over::kVariable) {
+      if (means != nullptr) variable.means = means[number];
+    }
+    return variable;
+  }
+};
+
+// Makes the step's coefficients, in float64.
+template <class Rule, class T>
+struct PrepareBody {
+  typename Rule::template Hyper<double> hyper;
+  const void* learning_rate;
+  bool learning_rate_is_double;
+  const int64_t* iterations;
+  GpuNumbers<Rule, T>* numbers;
+  uint64_t* first_bad;  // null with dense gradients
+
+  TFO_HD void operator()(int64_t, int thread) const {
+    if (thread != 0) return;
+    const double rate = learning_rate_is_double
+                            ? *static_cast<const double*>(learning_rate)
+                            : *static_cast<const float*>(learning_rate);
+    const Step<double> step = {rate, static_cast<double>(*iterations + 1)};
+    numbers->coefficients = PrepareAs<Rule, ComputeType<T>>(hyper, step);
+    numbers->learning_rate = rate;
+    if (first_bad != nullptr) *first_bad = ~uint64_t{0};
+  }
+};
+
+// Puts the making of coefficients on the device's queue.
+template <class Rule, class T, class Device>
+GpuShared<Rule, T> PrepareOn(Device* device, const GpuStep& step,
+                             uint64_t* first_bad) {
+  PrepareBody<Rule, T> body = {};
+  ForEachField(body.hyper,
+               [&](auto i, double& value) { value = step.hyper[i]; });
+  body.learning_rate = step.learning_rate;
+  body.learning_rate_is_double = step.learning_rate_is_double;
+  body.iterations = step.iterations;
+  body.numbers = device->template Allocate<GpuNumbers<Rule, T>>(1);
+  body.first_bad = first_bad;
+  device->Launch(body, 1);
+  GpuShared<Rule, T> shared;
+  shared.numbers = body.numbers;
+  shared.gradient_scale = step.gradient_scale;
+  shared.clip_value = step.clip_value;
+  return shared;
+}
+
+// Sums up the parts of each variable, in an order that depends on their number
+// alone. A block per variable.
+template <class Rule, class T, int capacity>
+struct FinishMeansBody {
+  int32_t first_block[capacity + 1];
+  const GpuSums<Rule>* parts;
+  MeansOf<Rule, T>* means;
+
+  TFO_HD GpuSums<Rule> Measure(int64_t block, int thread) const;
+  TFO_HD void Store(int64_t block, const GpuSums<Rule>& total) const {
+    means[block] = total.template Means<T>();
+  }
+};
+
+template <class Rule, class T, int capacity>
+TFO_HD GpuSums<Rule> FinishMeansBody<Rule, T, capacity>::Measure(
+    int64_t block, int thread) const {
+  GpuSums<Rule> sums;
+  for (int64_t i = int64_t{first_block[block]} + thread;
+       i < first_block[block + 1]; i += kGpuThreads) {
+    sums.Add(parts[i]);
+  }
+  return sums;
+}
+
+// Runs the body's passes over `blocks` blocks: the update and, for rules with
+// means over the variable, the measuring before it.
+template <class Rule, class T, class Body, class Device>
+void RunGpuPasses(Device* device, Body body, int64_t blocks) {
+  if constexpr (Rule::kMeansOver == Over::kVariable) {
+    constexpr int kCapacity = decltype(body.table)::kCapacity;
+    body.shared.parts = device->template Allocate<GpuSums<Rule>>(blocks);
+    device->LaunchMeasure(body, blocks);
+    FinishMeansBody<Rule, T, kCapacity> finish = {};
+    for (int i = 0; i < body.table.count; ++i) {
+      finish.first_block[i] = body.table.first_block[i];
+    }
+    finish.first_block[body.table.count] = static_cast<int32_t>(blocks);
+    finish.parts = body.shared.parts;
+    finish.means =
+        device->template Allocate<MeansOf<Rule, T>>(body.table.count);
+    device->LaunchMeasure(finish, body.table.count);
+    body.shared.means = finish.means;
+  }
+  device->Launch(body, blocks);
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_GPU_SPANS_H_

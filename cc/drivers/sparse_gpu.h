@@ -1,0 +1,90 @@
+// One step of a list of tables with sparse gradients, on a GPU.
+//
+// The ids of all tables are sorted at once; a run of equal ids is then updated
+// by the threads that find its beginning. An id outside its table is skipped
+// and told of in the context's report.
+#ifndef TF_OPTIM_CC_DRIVERS_SPARSE_GPU_H_
+#define TF_OPTIM_CC_DRIVERS_SPARSE_GPU_H_
+
+#include <vector>
+
+#include "cc/drivers/gpu_ids.h"
+#include "cc/drivers/gpu_rows.h"
+
+namespace tf_optim {
+
+// The tables of one launch: as many as there is room for.
+template <class Rule, class T, RowSource source, class Device>
+void ApplyTablesOn(Device* device, RowBody<Rule, T, source>* body,
+                   uint64_t* first_bad, BadIndexReport* report) {
+  auto& table = body->table;
+  IdTable ids;
+  ids.count = table.count;
+  for (int i = 0; i < table.count; ++i) ids.entries[i] = table.entries[i].ids;
+  SortIdsOn<T>(device, &ids, first_bad, report);
+  for (int i = 0; i < table.count; ++i) table.entries[i].ids = ids.entries[i];
+  const int64_t blocks = table.SetBlocks([](const auto& entry) {
+    return BlocksFor(
+        source == RowSource::kNamed ? entry.ids.count : entry.ids.rows,
+        entry.ids.lanes);
+  });
+  if (blocks > 0) RunGpuRowPasses<Rule, T>(device, *body, blocks);
+}
+
+template <class Rule, class T, RowSource source, class Device>
+void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
+                     bool wide_indices, const GpuStep& step,
+                     BadIndexReport* report) {
+  using Body = RowBody<Rule, T, source>;
+  constexpr int kCapacity = decltype(Body::table)::kCapacity;
+  static_assert(kCapacity <= IdTable::kCapacity);
+  uint64_t* first_bad = device->template Allocate<uint64_t>(1);
+  Body body = {{}, PrepareOn<Rule, T>(device, step, first_bad)};
+  const GpuShared<Rule, T> shared = body.shared;
+  int64_t rows = 0, count = 0, most = 0;
+  const auto flush = [&] {
+    if (body.table.count > 0) {
+      ApplyTablesOn<Rule, T, source>(device, &body, first_bad, report);
+    }
+    body.table.count = 0;
+    body.shared = shared;
+    rows = count = most = 0;
+  };
+  for (size_t i = 0; i < items.size(); ++i) {
+    const GpuItem& item = items[i];
+    if (item.width == 0) continue;
+    const bool idle_rows = source == RowSource::kAll && item.rows > 0;
+    if (item.count == 0 && !idle_rows) continue;
+    if (body.table.count == kCapacity || count + item.count > kMaxGpuIndices ||
+        !KeyFits(rows + item.rows + 1, std::max(most, item.count))) {
+      flush();
+    }
+    RowEntry<Rule, T> entry =
+        RowEntryOf<Rule, T>(item, static_cast<int32_t>(i));
+    entry.ids.indices = item.indices;
+    entry.ids.wide_indices = wide_indices;
+    entry.ids.count = item.count;
+    body.table.entries[body.table.count++] = entry;
+    rows += item.rows + 1;
+    count += item.count;
+    most = std::max(most, item.count);
+  }
+  flush();
+}
+
+template <class Rule, class T, class Device>
+void ApplySparseOn(Device* device, const std::vector<GpuItem>& items,
+                   const GpuSparse& sparse, const GpuStep& step,
+                   BadIndexReport* report) {
+  if (sparse.lazy) {
+    ApplySparseFrom<Rule, T, RowSource::kNamed>(
+        device, items, sparse.wide_indices, step, report);
+  } else {
+    ApplySparseFrom<Rule, T, RowSource::kAll>(
+        device, items, sparse.wide_indices, step, report);
+  }
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_SPARSE_GPU_H_
