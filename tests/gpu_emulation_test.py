@@ -1,0 +1,275 @@
+"""The GPU drivers, run block by block on the CPU: all of them but the hardware.
+
+What a GPU adds (launches, shuffles, the radix sort) is in tests/gpu_check.py, which
+needs one.
+"""
+
+import numpy as np
+import pytest
+
+from tests import cases, gpu_library, numerics
+from tests.arrays import ITERATIONS, LEARNING_RATE, State, assert_same
+from tf_optim import library
+
+gpu = gpu_library.Library(library.find("_gpu.so"))
+
+every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
+richest_case = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
+every_mode = pytest.mark.parametrize("mode", ("lazy", "dense"))
+
+CHUNK = 8192  # the most elements of a block, of any dtype
+
+
+def run(case, states, **options):
+    """One emulated step of all the states, in one call."""
+    indices = [s.indices.array for s in states if s.indices is not None]
+    gpu.apply(
+        case.rule,
+        [s.var.array for s in states],
+        {
+            slot.name: [s.slots[slot.name].array for s in states] for slot in case.slots
+        },
+        [s.grad.array for s in states],
+        case.op_hyper(ITERATIONS),
+        np.array(LEARNING_RATE, options.pop("learning_rate_dtype", "float64")),
+        np.array(ITERATIONS, "int64"),
+        indices=indices or None,
+        flags=case.flags,
+        **options,
+    )
+    for state in states:
+        assert all(guard.intact() for guard in state.guards())
+
+
+def test_the_library_knows_every_rule():
+    assert set(gpu.rules) == {case.rule for case in cases.CASES}
+
+
+@every_dtype
+@every_case
+def test_dense_is_the_reference(case, dtype):
+    """A list of lengths around packs, blocks and their ends, some misaligned."""
+    rng = np.random.default_rng(0)
+    lengths = [1, 0, 7, 16, 1023, CHUNK, CHUNK + 1, 2 * CHUNK + 5]
+    arrays = [numerics.draw(rng, case, n, dtype) for n in lengths]
+    states = [State(*a, offset=i % 3) for i, a in enumerate(arrays)]
+    run(case, states)
+    for (var, slots, grad), state in zip(arrays, states, strict=True):
+        numerics.assert_step(
+            case, (var, slots), state.after(), grad, LEARNING_RATE, ITERATIONS
+        )
+
+
+@richest_case
+def test_dense_matrices_are_the_reference(case):
+    """Rules that look at rows: rows of one pack, of several, of a block's."""
+    rng = np.random.default_rng(1)
+    shapes = [(300, 4), (5, 7), (40, 64), (3, 130), (2, 4 * 256), (2, 5000), (9, 1)]
+    arrays = [numerics.draw(rng, case, shape, "float32") for shape in shapes]
+    states = [State(*a) for a in arrays]
+    run(case, states)
+    for (var, slots, grad), state in zip(arrays, states, strict=True):
+        numerics.assert_step(
+            case, (var, slots), state.after(), grad, LEARNING_RATE, ITERATIONS
+        )
+
+
+@richest_case
+def test_a_list_longer_than_a_table(case):
+    """More variables than a launch has room for, each with numbers of its own."""
+    rng = np.random.default_rng(2)
+    arrays = [
+        numerics.draw(rng, case, int(n), "float32") for n in rng.integers(0, 99, 200)
+    ]
+    scale = rng.uniform(0.1, 2, 200).astype("float32")
+    decay = rng.uniform(0, 0.1, 200).tolist()
+    states = [State(*a) for a in arrays]
+    run(case, states, gradient_scale=scale, weight_decay=decay, clip_value=0.7)
+    for i, (var, slots, grad) in enumerate(arrays):
+        numerics.assert_step(
+            case,
+            (var, slots),
+            states[i].after(),
+            grad,
+            LEARNING_RATE,
+            ITERATIONS,
+            gradient_scale=float(scale[i]),
+            clip_value=0.7,
+            weight_decay=decay[i],
+        )
+
+
+def test_learning_rate_may_be_float32():
+    case = cases.CASES[0]
+    var, slots, grad = numerics.draw(np.random.default_rng(3), case, 50, "float32")
+    state = State(var, slots, grad)
+    run(case, [state], learning_rate_dtype="float32")
+    rate = float(np.float32(LEARNING_RATE))
+    numerics.assert_step(case, (var, slots), state.after(), grad, rate, ITERATIONS)
+
+
+def draw_table(case, rng, rows, width, dtype, ids):
+    var, slots, _ = numerics.draw(rng, case, (rows, width), dtype)
+    # On a grid, so that sums of a few are exact in every order and type.
+    grad = rng.integers(-8, 9, size=(len(ids), width)) / 4.0
+    return var, slots, grad.astype(numerics.numpy_dtype(dtype))
+
+
+def assert_sparse_step(case, arrays, state, ids, mode, **common):
+    """`state` is `arrays` after a step on the rows that `ids` name."""
+    var, slots, grad = arrays
+    inside = (ids >= 0) & (ids < len(var))
+    rows, summed = numerics.reference.sum_duplicates(grad[inside], ids[inside])
+    if mode == "dense":
+        whole = np.zeros(var.shape)
+        whole[rows] = summed
+        rows, summed = np.arange(len(var)), whole
+    new_var, new_slots = state.after()
+    numerics.assert_step(
+        case,
+        (var[rows], {k: v[rows] for k, v in slots.items()}),
+        (new_var[rows], {k: v[rows] for k, v in new_slots.items()}),
+        summed,
+        LEARNING_RATE,
+        ITERATIONS,
+        **common,
+    )
+    others = np.setdiff1d(np.arange(len(var)), rows)
+    assert new_var[others].tobytes() == var[others].tobytes()
+    for key, value in slots.items():
+        assert new_slots[key][others].tobytes() == value[others].tobytes()
+
+
+@every_mode
+@every_dtype
+@every_case
+def test_sparse_is_the_reference_on_the_summed_gradient(case, dtype, mode):
+    """Several tables in one call: widths, repeated ids, rows nobody names."""
+    rng = np.random.default_rng(4)
+    tables = [(40, 8, 25), (3, 5, 100), (70, 1, 50), (20, 64, 0), (9, 33, 9)]
+    ids = [rng.integers(0, rows, n).astype("int64") for rows, _, n in tables]
+    arrays = [
+        draw_table(case, rng, rows, width, dtype, i)
+        for (rows, width, _), i in zip(tables, ids, strict=True)
+    ]
+    states = [
+        State(*a, i, offset=k % 2)
+        for k, (a, i) in enumerate(zip(arrays, ids, strict=True))
+    ]
+    run(case, states, mode=mode)
+    for a, state, i in zip(arrays, states, ids, strict=True):
+        assert_sparse_step(case, a, state, i, mode)
+
+
+@every_mode
+@pytest.mark.parametrize("width", (1, 3, 4, 40, 128, 1024, 2052))
+@richest_case
+def test_sparse_widths_tail_and_narrow_indices(case, width, mode):
+    rng = np.random.default_rng(5)
+    ids = rng.integers(0, 30, 45).astype("int32")
+    arrays = draw_table(case, rng, 30, width, "float32", ids)
+    tail = {"clip_value": 0.9, "weight_decay": 0.05, "gradient_scale": 0.375}
+    state = State(*arrays, ids)
+    run(
+        case,
+        [state],
+        mode=mode,
+        clip_value=tail["clip_value"],
+        weight_decay=[tail["weight_decay"]],
+        gradient_scale=np.array([tail["gradient_scale"]], "float32"),
+    )
+    assert_sparse_step(case, arrays, state, ids, mode, **tail)
+
+
+@every_mode
+@pytest.mark.parametrize("width", (1, 4, 6))
+def test_every_position_of_a_long_run_is_added_once(width, mode):
+    """Lengths around pieces' and their squares: SGD subtracts the exact sum."""
+    case = next(c for c in cases.CASES if c.rule == "SGD" and not c.slots)
+    lengths = [1, 31, 32, 33, 63, 64, 65, 95, 96, 97, 127, 128, 129, 500, 1023, 1024]
+    lengths += [1025, 1026, 2049, 4095, 4096, 4097, 5000]
+    rng = np.random.default_rng(6)
+    for shift in (0, 1, 17, 31):
+        rows = [0] * shift + [
+            row for row, n in enumerate(lengths, start=1) for _ in range(n)
+        ]
+        ids = rng.permutation(np.array(rows, "int64"))
+        grad = rng.integers(-64, 65, (len(ids), width)).astype("float32")
+        var = np.zeros((len(lengths) + 2, width), "float32")
+        state = State(var, {}, grad, ids)
+        gpu.apply(
+            "SGD",
+            [state.var.array],
+            {},
+            [state.grad.array],
+            case.op_hyper(0),
+            np.array(1.0, "float32"),
+            np.array(0, "int64"),
+            indices=[state.indices.array],
+            mode=mode,
+        )
+        assert all(guard.intact() for guard in state.guards())
+        expected = np.zeros(var.shape)
+        np.subtract.at(expected, ids, grad)
+        np.testing.assert_array_equal(state.var.array, expected)
+
+
+@richest_case
+def test_a_row_is_the_same_bits_whatever_else_is_in_the_batch(case):
+    """Also in a long run, whose sum depends on where it is cut."""
+    if case.optimizer.scope == "variable":
+        pytest.skip("its rows depend on each other")
+    rng = np.random.default_rng(7)
+    var, slots, _ = numerics.draw(rng, case, (50, 12), "float32")
+    mine = rng.normal(size=(1500, 12)).astype("float32")
+    results = []
+    for others in (0, 1, 40, 333):
+        ids = np.concatenate([np.full(1500, 20), rng.integers(0, 20, others)])
+        grad = np.concatenate([mine, rng.normal(size=(others, 12))]).astype("float32")
+        state = State(var, slots, grad, ids.astype("int64"))
+        run(case, [state])
+        results.append({key: value[20] for key, value in state.result().items()})
+    for result in results[1:]:
+        assert_same(result, results[0], "row 20")
+
+
+@every_mode
+@pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
+@richest_case
+def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, mode):
+    rng = np.random.default_rng(8)
+    states, arrays = [], []
+    for bad in ({}, {3: 10, 40: -1, 41: 2**31 - 1}, {0: -5}):
+        ids = rng.integers(0, 10, 60).astype(index_dtype)
+        for position, value in bad.items():
+            ids[position] = value
+        arrays.append((draw_table(case, rng, 10, 6, "float32", ids), ids))
+        states.append(State(*arrays[-1][0], ids))
+    run(case, states, mode=mode)
+    report = gpu.report
+    assert report.found
+    assert (report.item, report.position, report.received, report.rows) == (1, 3, 10, 10)
+    # The first one stands until the host has read it.
+    run(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
+    assert (report.item, report.position) == (1, 3)
+    report.found = 0
+    run(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
+    assert (report.item, report.position, report.received) == (0, 0, -5)
+    report.found = 0
+    run(case, [State(*arrays[0][0], arrays[0][1])], mode=mode)
+    assert not report.found
+    for (a, ids), state in zip(arrays, states, strict=True):
+        assert_sparse_step(case, a, state, ids, mode)
+
+
+@every_mode
+def test_more_tables_than_a_launch_has_room_for(mode):
+    case = cases.RICHEST[0]
+    rng = np.random.default_rng(9)
+    ids = [rng.integers(0, 8, int(n)).astype("int64") for n in rng.integers(0, 70, 90)]
+    arrays = [draw_table(case, rng, 8, 4, "float32", i) for i in ids]
+    states = [State(*a, i) for a, i in zip(arrays, ids, strict=True)]
+    run(case, states, mode=mode)
+    for a, state, i in zip(arrays, states, ids, strict=True):
+        assert_sparse_step(case, a, state, i, mode)

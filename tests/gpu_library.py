@@ -1,0 +1,186 @@
+"""The GPU drivers on plain arrays, through the C interface of _gpu.so.
+
+Needs neither TensorFlow nor the rest of the package, so that it runs on any machine
+with a GPU. Arrays are NumPy's, run by the emulation on the CPU, or torch's or CuPy's
+on the device.
+"""
+
+import ctypes
+import json
+
+MAX_SLOTS = 6
+STORAGE = ("float32", "float64", "float16", "bfloat16")
+
+
+class _Item(ctypes.Structure):
+    """GpuItem of cc/drivers/gpu.h."""
+
+    _fields_ = (
+        ("var", ctypes.c_void_p),
+        ("grad", ctypes.c_void_p),
+        ("slots", ctypes.c_void_p * MAX_SLOTS),
+        ("size", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("weight_decay", ctypes.c_double),
+        ("indices", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("rows", ctypes.c_int64),
+    )
+
+
+class Report(ctypes.Structure):
+    """BadIndexReport of cc/drivers/gpu.h: the first index outside its table."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in ("item", "position", "received", "rows", "found")
+    )
+
+
+class _Call(ctypes.Structure):
+    """Call of cc/python/gpu_api.cc."""
+
+    _fields_ = (
+        ("rule", ctypes.c_char_p),
+        ("variant", ctypes.c_int64),
+        ("storage", ctypes.c_int64),
+        ("cuda", ctypes.c_int64),
+        ("items", ctypes.POINTER(_Item)),
+        ("item_count", ctypes.c_int64),
+        ("sparse", ctypes.c_int64),
+        ("lazy", ctypes.c_int64),
+        ("wide_indices", ctypes.c_int64),
+        ("learning_rate", ctypes.c_void_p),
+        ("learning_rate_is_double", ctypes.c_int64),
+        ("iterations", ctypes.c_void_p),
+        ("gradient_scale", ctypes.c_void_p),
+        ("hyper", ctypes.POINTER(ctypes.c_double)),
+        ("clip_value", ctypes.c_double),
+        ("stream", ctypes.c_void_p),
+        ("report", ctypes.POINTER(Report)),
+    )
+
+
+def dtype_name(array):
+    """The dtype of a NumPy, CuPy or torch array, as NumPy spells it."""
+    return getattr(array.dtype, "name", None) or str(array.dtype).split(".")[-1]
+
+
+def _address(array):
+    if hasattr(array, "data_ptr"):  # torch
+        return array.data_ptr()
+    if hasattr(array, "__cuda_array_interface__"):
+        return array.__cuda_array_interface__["data"][0]
+    return array.ctypes.data
+
+
+def _size(array):
+    return array.numel() if hasattr(array, "numel") else array.size
+
+
+class Library:
+    """A loaded _gpu.so.
+
+    Attributes:
+        rules: for each rule its `hyper`, `slots`, `flags`, `row_slots` and `variants`.
+        has_cuda: whether it was built with nvcc.
+        report: the `Report` that steps with `indices` fill in.
+    """
+
+    def __init__(self, path):
+        self._library = ctypes.CDLL(str(path))
+        self._library.tfo_gpu_apply.restype = ctypes.c_char_p
+        self._library.tfo_gpu_rules.restype = ctypes.c_char_p
+        self._library.tfo_gpu_new_report.restype = ctypes.POINTER(Report)
+        self.rules = json.loads(self._library.tfo_gpu_rules())
+        self.has_cuda = bool(self._library.tfo_gpu_has_cuda())
+        self.report = Report()
+
+    def use_device(self):
+        """Makes `report` memory that kernels on the device can write to."""
+        report = self._library.tfo_gpu_new_report()
+        if not report:
+            raise RuntimeError("CUDA gave no memory that host and device share.")
+        self.report = report.contents
+
+    def variant(self, rule, slots, flags):
+        """VariantKey of cc/rules/rule.h."""
+        names = self.rules[rule]
+        mask = sum(1 << i for i, name in enumerate(names["slots"]) if name in slots)
+        bits = sum(1 << i for i, name in enumerate(names["flags"]) if flags.get(name))
+        return bits << MAX_SLOTS | mask
+
+    def apply(
+        self,
+        rule,
+        var,
+        slots,
+        grad,
+        hyper,
+        learning_rate,
+        iterations,
+        *,
+        indices=None,
+        mode="lazy",
+        flags=None,
+        gradient_scale=None,
+        clip_value=float("inf"),
+        weight_decay=None,
+        cuda=False,
+        stream=0,
+    ):
+        """One step, in place; on a device it is only put on the stream.
+
+        Args:
+            rule: a key of `rules`.
+            var: a list of arrays; with `indices`, of two dimensions.
+            slots: for each slot that there is, a list of arrays.
+            grad: a list of arrays.
+            hyper: dict of numbers.
+            learning_rate: an array of one float32 or float64.
+            iterations: an array of one int64.
+            indices: a list of int32 or int64 arrays, or None for dense gradients.
+            mode: "lazy" or "dense".
+            flags: dict of bools.
+            gradient_scale: a float32 array of one number per variable, or None.
+            clip_value: a number.
+            weight_decay: a list of numbers, or None.
+            cuda: whether the arrays are a device's.
+            stream: a cudaStream_t, as a number.
+        """
+        names = self.rules[rule]
+        items = (_Item * len(var))()
+        for i, item in enumerate(items):
+            item.var, item.grad = _address(var[i]), _address(grad[i])
+            for s, name in enumerate(names["slots"]):
+                item.slots[s] = _address(slots[name][i]) if name in slots else None
+            item.size = _size(var[i])
+            rows = var[i].shape[0] if len(var[i].shape) else 1
+            item.width = item.size // rows if rows else 0
+            item.weight_decay = weight_decay[i] if weight_decay else 0.0
+            if indices is not None:
+                item.indices = _address(indices[i])
+                item.count, item.rows = _size(indices[i]), rows
+        wide = indices is not None and dtype_name(indices[0]) == "int64"
+        call = _Call(
+            rule=rule.encode(),
+            variant=self.variant(rule, slots, flags or {}),
+            storage=STORAGE.index(dtype_name(var[0])),
+            cuda=cuda,
+            items=items,
+            item_count=len(var),
+            sparse=indices is not None,
+            lazy=mode == "lazy",
+            wide_indices=wide,
+            learning_rate=_address(learning_rate),
+            learning_rate_is_double=dtype_name(learning_rate) == "float64",
+            iterations=_address(iterations),
+            gradient_scale=None if gradient_scale is None else _address(gradient_scale),
+            hyper=(ctypes.c_double * MAX_SLOTS)(*(hyper[n] for n in names["hyper"])),
+            clip_value=clip_value,
+            stream=stream,
+            report=ctypes.pointer(self.report),
+        )
+        error = self._library.tfo_gpu_apply(ctypes.byref(call)).decode()
+        if error:
+            raise RuntimeError(error)
