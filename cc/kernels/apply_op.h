@@ -21,17 +21,9 @@ class ApplyOp : public StepOp {
 
   void Compute(tensorflow::OpKernelContext* context) override {
     StepNumbers numbers;
-    OP_REQUIRES_OK(context, ReadNumbers(context, traits(), layout(), &numbers));
     LockedVariables variables;
     OP_REQUIRES_OK(context,
-                   variables.Acquire(context, traits(), layout(),
-                                     tensorflow::DataTypeToEnum<TfType>::value,
-                                     kSlotType<T>, Locking::kExclusive));
-    for (int i = 0; i < layout().count; ++i) {
-      OP_REQUIRES_OK(context,
-                     CheckDenseGradient(*variables.var(i),
-                                        context->input(layout().grad + i), i));
-    }
+                   Begin(context, Locking::kExclusive, &numbers, &variables));
     const bool found = VisitVariant(
         AllVariants(), layout().variant,
         [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });

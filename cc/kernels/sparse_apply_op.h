@@ -26,22 +26,11 @@ class SparseApplyOp : public StepOp {
 
   void Compute(tensorflow::OpKernelContext* context) override {
     StepNumbers numbers;
-    OP_REQUIRES_OK(context, ReadNumbers(context, traits(), layout(), &numbers));
     LockedVariables variables;
-    OP_REQUIRES_OK(context,
-                   variables.Acquire(
-                       context, traits(), layout(),
-                       tensorflow::DataTypeToEnum<TfType>::value, kSlotType<T>,
-                       use_locking() ? Locking::kExclusive : Locking::kShared));
-    for (int i = 0; i < layout().count; ++i) {
-      const tensorflow::Tensor& var = *variables.var(i);
-      const tensorflow::Tensor& indices = context->input(layout().indices + i);
-      OP_REQUIRES_OK(context,
-                     CheckSparseGradient(var, context->input(layout().grad + i),
-                                         indices, i));
-      OP_REQUIRES(context, KeyFits(var.dim_size(0), indices.dim_size(0)),
-                  TooManyKeysError(i, var.dim_size(0), indices.dim_size(0)));
-    }
+    OP_REQUIRES_OK(
+        context,
+        Begin(context, use_locking() ? Locking::kExclusive : Locking::kShared,
+              &numbers, &variables));
     const bool found = VisitVariant(
         AllVariants(), layout().variant,
         [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });

@@ -1,9 +1,11 @@
 #include "cc/kernels/step_op.h"
 
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "cc/drivers/sort_ids.h"
 
 namespace tf_optim {
 
@@ -27,12 +29,48 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
                     std::to_string(layout_.count) +
                     ") or none. Received: " + std::to_string(count) + "."));
   }
+  OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
   OP_REQUIRES_OK(context, context->GetAttr("use_locking", &use_locking_));
   try {
     isa_ = ChosenIsa();
   } catch (const std::runtime_error& error) {
     OP_REQUIRES(context, false, absl::InvalidArgumentError(error.what()));
   }
+}
+
+absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
+                           Locking locking, StepNumbers* numbers,
+                           LockedVariables* variables) const {
+  TF_RETURN_IF_ERROR(ReadNumbers(context, traits_, layout_, memory(), numbers));
+  // 16-bit variables have float32 slots.
+  const tensorflow::DataType slot_dtype = dtype_ == tensorflow::DT_DOUBLE
+                                              ? tensorflow::DT_DOUBLE
+                                              : tensorflow::DT_FLOAT;
+  TF_RETURN_IF_ERROR(variables->Acquire(
+      context, traits_, layout_, dtype_, slot_dtype, locking,
+      [this, context](void* to, const void* from, size_t bytes) {
+        return Copy(context, to, from, bytes);
+      }));
+  for (int i = 0; i < layout_.count; ++i) {
+    const tensorflow::Tensor& var = *variables->var(i);
+    const tensorflow::Tensor& grad = context->input(layout_.grad + i);
+    if (layout_.indices == OpLayout::kAbsent) {
+      TF_RETURN_IF_ERROR(CheckDenseGradient(var, grad, i));
+      continue;
+    }
+    const tensorflow::Tensor& indices = context->input(layout_.indices + i);
+    TF_RETURN_IF_ERROR(CheckSparseGradient(var, grad, indices, i));
+    if (!KeyFits(var.dim_size(0), indices.dim_size(0))) {
+      return TooManyKeysError(i, var.dim_size(0), indices.dim_size(0));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepOp::Copy(tensorflow::OpKernelContext*, void* to,
+                          const void* from, size_t bytes) const {
+  std::memcpy(to, from, bytes);
+  return absl::OkStatus();
 }
 
 }  // namespace tf_optim

@@ -3,7 +3,6 @@
 #define TF_OPTIM_CC_KERNELS_STEP_OP_H_
 
 #include <string>
-#include <type_traits>
 
 #include "cc/cpu/kernels.h"
 #include "cc/kernels/variables.h"
@@ -27,12 +26,6 @@ struct StorageTypeOf<Eigen::bfloat16> {
   using type = BFloat16;
 };
 
-// The slots of a T variable.
-template <class T>
-inline constexpr tensorflow::DataType kSlotType =
-    std::is_same_v<ComputeType<T>, double> ? tensorflow::DT_DOUBLE
-                                           : tensorflow::DT_FLOAT;
-
 // Reads the node's attributes and, at each step, its numbers.
 class StepOp : public tensorflow::OpKernel {
  public:
@@ -40,8 +33,19 @@ class StepOp : public tensorflow::OpKernel {
          bool sparse);
 
  protected:
+  // All that comes before the first write: numbers, variables, their locks,
+  // every check.
+  absl::Status Begin(tensorflow::OpKernelContext* context, Locking locking,
+                     StepNumbers* numbers, LockedVariables* variables) const;
+
+  // CPU steps are done when this returns; a GPU's ops override both.
+  virtual Memory memory() const { return Memory::kHost; }
+  virtual absl::Status Copy(tensorflow::OpKernelContext* context, void* to,
+                            const void* from, size_t bytes) const;
+
   const OptimizerTraits& traits() const { return traits_; }
   const OpLayout& layout() const { return layout_; }
+  tensorflow::DataType dtype() const { return dtype_; }
   bool use_locking() const { return use_locking_; }
   Isa isa() const { return isa_; }
 
@@ -79,6 +83,7 @@ class StepOp : public tensorflow::OpKernel {
  private:
   OptimizerTraits traits_;
   OpLayout layout_;
+  tensorflow::DataType dtype_;
   bool use_locking_;
   Isa isa_;
 };

@@ -1,7 +1,6 @@
 #include "cc/kernels/variables.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -33,9 +32,13 @@ Status WrongShape(const std::string& what, const std::string& expected,
              ". Received: ", received.shape().DebugString(), "."));
 }
 
+Status CheckScalar(const std::string& name, const Tensor& tensor) {
+  return tensor.dims() == 0 ? OkStatus() : WrongShape(name, "[]", tensor);
+}
+
 Status ReadScalar(const std::string& name, const Tensor& tensor,
                   double* value) {
-  if (tensor.dims() != 0) return WrongShape(name, "[]", tensor);
+  TF_RETURN_IF_ERROR(CheckScalar(name, tensor));
   *value = tensor.dtype() == tensorflow::DT_FLOAT ? tensor.scalar<float>()()
                                                   : tensor.scalar<double>()();
   return OkStatus();
@@ -61,30 +64,23 @@ TensorShape RowsOf(const TensorShape& variable) {
   return rows;
 }
 
-// Leaves readers of the old value with it, and gives the variable a copy.
-Status CopyIfShared(OpKernelContext* context, Tensor* tensor) {
-  if (!tensor->IsInitialized() || tensor->RefCountIsOne()) return OkStatus();
-  Tensor copy;
-  TF_RETURN_IF_ERROR(
-      context->allocate_temp(tensor->dtype(), tensor->shape(), &copy));
-  std::memcpy(copy.data(), tensor->data(), tensor->TotalBytes());
-  *tensor = copy;
-  return OkStatus();
-}
-
 }  // namespace
 
 Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
-                   const OpLayout& layout, StepNumbers* numbers) {
-  TF_RETURN_IF_ERROR(ReadScalar("learning_rate",
-                                context->input(layout.learning_rate),
-                                &numbers->learning_rate));
+                   const OpLayout& layout, Memory memory,
+                   StepNumbers* numbers) {
+  const Tensor& learning_rate = context->input(layout.learning_rate);
   const Tensor& iterations = context->input(layout.iterations);
-  if (iterations.dims() != 0) return WrongShape("iterations", "[]", iterations);
-  numbers->iterations = iterations.scalar<int64_t>()();
-  if (numbers->iterations < 0) {
-    return InvalidArgumentError(StrCat(
-        "iterations must be >= 0. Received: ", numbers->iterations, "."));
+  TF_RETURN_IF_ERROR(CheckScalar("learning_rate", learning_rate));
+  TF_RETURN_IF_ERROR(CheckScalar("iterations", iterations));
+  if (memory == Memory::kHost) {
+    TF_RETURN_IF_ERROR(
+        ReadScalar("learning_rate", learning_rate, &numbers->learning_rate));
+    numbers->iterations = iterations.scalar<int64_t>()();
+    if (numbers->iterations < 0) {
+      return InvalidArgumentError(StrCat(
+          "iterations must be >= 0. Received: ", numbers->iterations, "."));
+    }
   }
   for (size_t i = 0; i < traits.hyper.size(); ++i) {
     TF_RETURN_IF_ERROR(ReadScalar(
@@ -132,7 +128,9 @@ bool LockedVariables::IsRowSlot(size_t position) const {
 Status LockedVariables::Acquire(OpKernelContext* context,
                                 const OptimizerTraits& traits,
                                 const OpLayout& layout, DataType dtype,
-                                DataType slot_dtype, Locking locking) {
+                                DataType slot_dtype, Locking locking,
+                                CopyBytes copy) {
+  copy_ = std::move(copy);
   TF_RETURN_IF_ERROR(LookUp(context, traits, layout));
   TF_RETURN_IF_ERROR(Lock(context, locking));
   return Check(context, dtype, slot_dtype);
@@ -202,6 +200,17 @@ Status LockedVariables::Lock(OpKernelContext* context, Locking locking) {
     }
     locks_.push_back(vars_[i]->mu());
   }
+  return OkStatus();
+}
+
+// Leaves readers of the old value with it, and gives the variable a copy.
+Status LockedVariables::CopyIfShared(OpKernelContext* context, Tensor* tensor) {
+  if (!tensor->IsInitialized() || tensor->RefCountIsOne()) return OkStatus();
+  Tensor copy;
+  TF_RETURN_IF_ERROR(
+      context->allocate_temp(tensor->dtype(), tensor->shape(), &copy));
+  TF_RETURN_IF_ERROR(copy_(copy.data(), tensor->data(), tensor->TotalBytes()));
+  *tensor = copy;
   return OkStatus();
 }
 
@@ -275,6 +284,19 @@ Status BadIndexError(int64_t variable, int64_t position, int64_t rows,
   return InvalidArgumentError(StrCat(At("indices", position), " of ",
                                      At("var", variable), " must be in [0, ",
                                      rows, "). Received: ", received, "."));
+}
+
+Status SkippedIndexError(int64_t variable, int64_t position, int64_t rows,
+                         int64_t received) {
+  return InvalidArgumentError(
+      StrCat("An earlier step skipped an index, which a GPU tells of late. ",
+             BadIndexError(variable, position, rows, received).message()));
+}
+
+Status TooManyIndicesError(int64_t variable, int64_t most, int64_t count) {
+  return InvalidArgumentError(
+      StrCat(At("indices", variable), " must have at most ", most,
+             " indices on a GPU. Received: ", count, "."));
 }
 
 Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count) {

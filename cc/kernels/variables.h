@@ -4,6 +4,7 @@
 #ifndef TF_OPTIM_CC_KERNELS_VARIABLES_H_
 #define TF_OPTIM_CC_KERNELS_VARIABLES_H_
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,9 +30,19 @@ struct StepNumbers {
   }
 };
 
+// Where the op's tensors are. On a GPU, those that change from step to step
+// (learning_rate, iterations, gradient_scale) are there too: their shapes are
+// checked, learning_rate and iterations are not read, and gradient_scale points
+// to the device.
+enum class Memory { kHost, kDevice };
+
 absl::Status ReadNumbers(tensorflow::OpKernelContext* context,
                          const OptimizerTraits& traits, const OpLayout& layout,
-                         StepNumbers* numbers);
+                         Memory memory, StepNumbers* numbers);
+
+// Copies a tensor's memory to that of another one.
+using CopyBytes =
+    std::function<absl::Status(void* to, const void* from, size_t bytes)>;
 
 enum class Locking {
   kExclusive,  // nobody else reads or writes meanwhile
@@ -53,7 +64,8 @@ class LockedVariables {
   absl::Status Acquire(tensorflow::OpKernelContext* context,
                        const OptimizerTraits& traits, const OpLayout& layout,
                        tensorflow::DataType dtype,
-                       tensorflow::DataType slot_dtype, Locking locking);
+                       tensorflow::DataType slot_dtype, Locking locking,
+                       CopyBytes copy);
 
   tensorflow::Tensor* var(int i) { return vars_[i]->tensor(); }
   // Null when the slot is absent.
@@ -63,6 +75,8 @@ class LockedVariables {
   absl::Status LookUp(tensorflow::OpKernelContext* context,
                       const OptimizerTraits& traits, const OpLayout& layout);
   absl::Status Lock(tensorflow::OpKernelContext* context, Locking locking);
+  absl::Status CopyIfShared(tensorflow::OpKernelContext* context,
+                            tensorflow::Tensor* tensor);
   absl::Status Check(tensorflow::OpKernelContext* context,
                      tensorflow::DataType dtype,
                      tensorflow::DataType slot_dtype);
@@ -79,6 +93,7 @@ class LockedVariables {
   using Mutex = decltype(std::declval<tensorflow::Var>().mu());
   std::vector<Mutex> locks_;  // held
   Locking locking_ = Locking::kExclusive;
+  CopyBytes copy_;
 };
 
 // grad[i] has the shape of var[i].
@@ -92,6 +107,13 @@ absl::Status CheckSparseGradient(const tensorflow::Tensor& var,
 
 absl::Status BadIndexError(int64_t variable, int64_t position, int64_t rows,
                            int64_t received);
+
+// A GPU finds a wrong index while it works: it skips the index, and a later
+// step says so.
+absl::Status SkippedIndexError(int64_t variable, int64_t position, int64_t rows,
+                               int64_t received);
+
+absl::Status TooManyIndicesError(int64_t variable, int64_t most, int64_t count);
 
 absl::Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count);
 

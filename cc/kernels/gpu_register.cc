@@ -1,0 +1,66 @@
+// Registers every op for GPUs, with the kernels that nvcc built from the rules.
+#include <string>
+
+#include "cc/kernels/gpu_step_op.h"
+#include "cc/rules/all_rules.h"
+
+namespace tf_optim {
+namespace {
+
+using ::tensorflow::DEVICE_GPU;
+using ::tensorflow::KernelDefBuilder;
+using ::tensorflow::register_kernel::Name;
+
+// On the host: handles, and numbers that Python knows when it makes the op.
+// What a step computes (gradients, gradient_scale) or a variable holds
+// (learning_rate, iterations) stays on the device.
+const tensorflow::KernelDef* Definition(const OptimizerTraits& traits,
+                                        bool sparse, tensorflow::DataType T,
+                                        tensorflow::DataType indices) {
+  const std::string name = traits.OpName(sparse);
+  Name builder(name.c_str());
+  builder.Device(DEVICE_GPU).HostMemory("var");
+  for (const std::string& slot : traits.slots) builder.HostMemory(slot.c_str());
+  for (const std::string& hyper : traits.hyper) {
+    builder.HostMemory(hyper.c_str());
+  }
+  builder.HostMemory("clip_value").HostMemory("weight_decay");
+  builder.TypeConstraint("T", T);
+  if (sparse) builder.TypeConstraint("Tindices", indices);
+  return builder.Build();
+}
+
+bool RegisterAll() {
+  using ::tensorflow::DT_INT32;
+  using ::tensorflow::DT_INT64;
+  ForEachOptimizer([](auto variants) {
+    using AllVariants = decltype(variants);
+    const OptimizerTraits traits = TraitsOf(variants);
+    for (auto dtype : {tensorflow::DT_FLOAT, tensorflow::DT_DOUBLE,
+                       tensorflow::DT_HALF, tensorflow::DT_BFLOAT16}) {
+      RegisterKernel<GpuApplyOp<AllVariants, false>>(
+          Definition(traits, false, dtype, DT_INT32));
+      for (auto indices : {DT_INT32, DT_INT64}) {
+        RegisterKernel<GpuApplyOp<AllVariants, true>>(
+            Definition(traits, true, dtype, indices));
+      }
+    }
+  });
+  return true;
+}
+
+[[maybe_unused]] const bool registered = RegisterAll();
+
+// A check would wait for the indices to come to the host, in every step. The
+// sparse steps make it where the indices are.
+class LeaveToStepsOp : public tensorflow::OpKernel {
+ public:
+  using OpKernel::OpKernel;
+  void Compute(tensorflow::OpKernelContext*) override {}
+};
+
+REGISTER_KERNEL_BUILDER(Name("TfOptim>CheckIndices").Device(DEVICE_GPU),
+                        LeaveToStepsOp);
+
+}  // namespace
+}  // namespace tf_optim

@@ -1,0 +1,153 @@
+#include "cc/kernels/gpu_step_op.h"
+
+#include <string>
+#include <utility>
+
+#include "cc/cuda/memory.h"
+#include "xla/stream_executor/stream.h"
+
+namespace tf_optim {
+namespace {
+
+using ::tensorflow::OpKernelContext;
+using ::tensorflow::Tensor;
+
+Storage StorageOf(tensorflow::DataType dtype) {
+  switch (dtype) {
+    case tensorflow::DT_DOUBLE:
+      return Storage::kFloat64;
+    case tensorflow::DT_HALF:
+      return Storage::kFloat16;
+    case tensorflow::DT_BFLOAT16:
+      return Storage::kBFloat16;
+    default:
+      return Storage::kFloat32;
+  }
+}
+
+// The cudaStream_t of the op's device.
+void* StreamOf(OpKernelContext* context) {
+  return context->op_device_context()
+      ->stream()
+      ->platform_specific_handle()
+      .stream;
+}
+
+absl::Status StatusOf(const std::string& error) {
+  return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+}
+
+}  // namespace
+
+GpuStepOp::GpuStepOp(tensorflow::OpKernelConstruction* context,
+                     OptimizerTraits traits, bool sparse, Find find)
+    : StepOp(context, std::move(traits), sparse), is_sparse_(sparse) {
+  kernels_ = find(layout().variant, StorageOf(dtype()));
+  if (!sparse) return;
+  std::string mode;
+  tensorflow::DataType index_type;
+  OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
+  OP_REQUIRES_OK(context, context->GetAttr("Tindices", &index_type));
+  sparse_.lazy = mode == "lazy";
+  sparse_.wide_indices = index_type == tensorflow::DT_INT64;
+}
+
+GpuStepOp::~GpuStepOp() { DeleteBadIndexReport(report_); }
+
+absl::Status GpuStepOp::Copy(OpKernelContext* context, void* to,
+                             const void* from, size_t bytes) const {
+  return StatusOf(
+      CopyOnGpu(to, from, static_cast<int64_t>(bytes), StreamOf(context)));
+}
+
+absl::Status GpuStepOp::EarlierError() {
+  if (!is_sparse_) return absl::OkStatus();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (report_ == nullptr) report_ = NewBadIndexReport();
+  if (report_ == nullptr) {
+    return absl::ResourceExhaustedError(
+        "CUDA gave no memory that the host and the GPU share.");
+  }
+  // The GPU writes `found` last, while this may run.
+  if (__atomic_load_n(&report_->found, __ATOMIC_ACQUIRE) == 0) {
+    return absl::OkStatus();
+  }
+  const absl::Status error = SkippedIndexError(
+      report_->item, report_->position, report_->rows, report_->received);
+  __atomic_store_n(&report_->found, 0, __ATOMIC_RELEASE);
+  return error;
+}
+
+GpuItem GpuStepOp::ItemAt(OpKernelContext* context, int i,
+                          const StepNumbers& numbers,
+                          LockedVariables* variables) const {
+  const Tensor& var = *variables->var(i);
+  GpuItem item;
+  item.var = var.data();
+  item.grad = context->input(layout().grad + i).data();
+  item.size = var.NumElements();
+  if (var.dims() > 0) {
+    item.rows = var.dim_size(0);
+    item.width = item.rows > 0 ? item.size / item.rows : 0;
+  }
+  for (size_t s = 0; s < traits().slots.size(); ++s) {
+    const Tensor* slot = variables->slot(s, i);
+    if (slot != nullptr) item.slots[s] = slot->data();
+  }
+  if (numbers.weight_decay != nullptr) {
+    item.weight_decay = numbers.weight_decay[i];
+  }
+  if (is_sparse_) {
+    const Tensor& indices = context->input(layout().indices + i);
+    item.indices = indices.data();
+    item.count = indices.NumElements();
+  }
+  return item;
+}
+
+void GpuStepOp::Compute(OpKernelContext* context) {
+  OP_REQUIRES(context, kernels_ != nullptr,
+              NoSuchVariantError(traits(), layout()));
+  OP_REQUIRES_OK(context, EarlierError());
+  StepNumbers numbers;
+  LockedVariables variables;
+  const bool shared = is_sparse_ && !use_locking();
+  OP_REQUIRES_OK(context,
+                 Begin(context, shared ? Locking::kShared : Locking::kExclusive,
+                       &numbers, &variables));
+  std::vector<GpuItem> items;
+  for (int i = 0; i < layout().count; ++i) {
+    items.push_back(ItemAt(context, i, numbers, &variables));
+    OP_REQUIRES(context, items.back().count <= kMaxGpuIndices,
+                TooManyIndicesError(i, kMaxGpuIndices, items.back().count));
+  }
+
+  GpuStep step;
+  const Tensor& learning_rate = context->input(layout().learning_rate);
+  step.learning_rate = learning_rate.data();
+  step.learning_rate_is_double = learning_rate.dtype() == tensorflow::DT_DOUBLE;
+  step.iterations =
+      static_cast<const int64_t*>(context->input(layout().iterations).data());
+  step.gradient_scale = numbers.gradient_scale;
+  step.hyper = numbers.hyper;
+  step.clip_value = numbers.clip_value;
+
+  // TensorFlow gives freed memory only to work that comes later on the stream.
+  std::vector<Tensor> workspaces;
+  GpuContext gpu;
+  gpu.stream = StreamOf(context);
+  gpu.report = report_;
+  gpu.allocate = [&](int64_t bytes) -> void* {
+    Tensor workspace;
+    const absl::Status status = context->allocate_temp(
+        tensorflow::DT_INT8, tensorflow::TensorShape({bytes}), &workspace);
+    if (!status.ok()) return nullptr;
+    workspaces.push_back(workspace);
+    return workspace.data();
+  };
+  OP_REQUIRES_OK(
+      context, StatusOf(is_sparse_ ? kernels_->sparse(items, sparse_, step, gpu)
+                                   : kernels_->dense(items, step, gpu)));
+}
+
+}  // namespace tf_optim
