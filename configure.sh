@@ -4,7 +4,10 @@
 #
 #   PYTHON=python3.12      interpreter for .venv (default: the first supported one on PATH)
 #   VIRTUAL_ENV=DIR        set by an active virtual environment, which is then used instead
-#   TF_NEED_CUDA=0         CUDA kernels are not in this version
+#   TF_NEED_CUDA=1         look for nvcc, so that bazel build --config=cuda makes the GPU kernels
+#   CUDA_HOME=DIR          the CUDA toolkit (default: nvcc on PATH, PyPI's nvidia-cuda-nvcc, /usr/local/cuda)
+#   TF_CUDA_COMPUTE_CAPABILITIES=8.0,9.0
+#                          the GPUs to build for (the newest also as PTX, for those to come)
 #   TF_OPTIM_PYTHON=FILE   use this Python as it stands, install nothing into it (setup.py does)
 #   TF_OPTIM_BAZELRC=FILE  where to write the flags (default: .tf_optim.bazelrc)
 set -euo pipefail
@@ -86,16 +89,19 @@ find_bazel() {
   fi
 }
 
-[ "${TF_NEED_CUDA:-0}" = 0 ] ||
-  die "expected TF_NEED_CUDA=0: this version has CPU kernels only. Received: TF_NEED_CUDA=$TF_NEED_CUDA."
+case ${TF_NEED_CUDA:-0} in
+  0 | 1) ;;
+  *) die "expected TF_NEED_CUDA to be 0 or 1. Received: TF_NEED_CUDA=$TF_NEED_CUDA." ;;
+esac
 
 find_bazel
 find_python
 home=$(cd ~ 2>/dev/null && [ -w . ] && pwd || true)
 stamp=$({
-  cat configure.sh build_deps/configure.py "$REQUIREMENTS"
+  cat configure.sh build_deps/configure*.py "$REQUIREMENTS"
   printf '%s\n' "$PWD" "$python" "$("$python" --version)" "$bazel" "$bazel_version" \
-    "${home:+writable home}" "${TF_OPTIM_PYBIND11_INCLUDE:-}"
+    "${home:+writable home}" "${TF_OPTIM_PYBIND11_INCLUDE:-}" \
+    "${TF_NEED_CUDA:-0}" "${CUDA_HOME:-}" "${TF_CUDA_COMPUTE_CAPABILITIES:-}" "$(command -v nvcc || true)"
 } | sha256sum | cut -d' ' -f1)
 tensorflow=$(sed -n 's/^# tensorflow: //p' "$BAZELRC" 2>/dev/null || true)
 if grep -qsx "# stamp: $stamp" "$BAZELRC" && [ -d "$tensorflow" ]; then
@@ -114,4 +120,6 @@ talk=$("$python" build_deps/configure.py --output "$BAZELRC" --stamp "$stamp" \
   printf '%s\n' "$talk" >&2
   exit 1
 }
-say "done; now: bazel run //:demo, or bazel test //..."
+config=
+[ "${TF_NEED_CUDA:-0}" = 0 ] || config=" --config=cuda"
+say "done; now: bazel run$config //:demo, or bazel test$config //..."

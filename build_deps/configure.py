@@ -7,6 +7,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+import configure_cuda
+
 HERE = Path(__file__).resolve().parent
 
 # Debian's Bazel 4 fetches these three while it loads a build; here they are on disk.
@@ -110,6 +112,8 @@ def main():
     args = parser.parse_args()
 
     facts = machine_facts()
+    if os.environ.get("TF_NEED_CUDA", "0") == "1":
+        facts |= configure_cuda.facts()
     lines = [
         "# Written by configure.sh; your own flags belong in .bazelrc.user.",
         f"# tensorflow: {Path(facts['TF_OPTIM_TF_INCLUDE']).parent}",

@@ -42,6 +42,13 @@ def tf_optim_headers(name, deps, exclude = []):
         hdrs = headers,
         deps = deps,
     )
+
+    # For nvcc, which compiles outside of the C++ rules.
+    native.filegroup(
+        name = name + "_files",
+        srcs = native.glob(["*.h"]),
+        visibility = ["//visibility:public"],
+    )
     sources = []
     for header in headers:
         source = header.replace(".h", "_alone.cc")

@@ -27,9 +27,7 @@ def run(case, states, **options):
     gpu.apply(
         case.rule,
         [s.var.array for s in states],
-        {
-            slot.name: [s.slots[slot.name].array for s in states] for slot in case.slots
-        },
+        {slot.name: [s.slots[slot.name].array for s in states] for slot in case.slots},
         [s.grad.array for s in states],
         case.op_hyper(ITERATIONS),
         np.array(LEARNING_RATE, options.pop("learning_rate_dtype", "float64")),
@@ -249,7 +247,12 @@ def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, m
     run(case, states, mode=mode)
     report = gpu.report
     assert report.found
-    assert (report.item, report.position, report.received, report.rows) == (1, 3, 10, 10)
+    assert (report.item, report.position, report.received, report.rows) == (
+        1,
+        3,
+        10,
+        10,
+    )
     # The first one stands until the host has read it.
     run(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
     assert (report.item, report.position) == (1, 3)
