@@ -102,7 +102,9 @@ class CudaDevice {
                                  end};
     size_t bytes = 0;
     Check(CudaSort(request, nullptr, &bytes, stream(), nullptr));
-    void* workspace = AllocateBytes(static_cast<int64_t>(bytes));
+    // Never null, which would ask for the size once more.
+    void* workspace =
+        AllocateBytes(std::max<int64_t>(1, static_cast<int64_t>(bytes)));
     uint64_t* sorted = keys;
     if (!error_.empty()) return sorted;
     Check(CudaSort(request, workspace, &bytes, stream(), &sorted));

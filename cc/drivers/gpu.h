@@ -60,7 +60,7 @@ struct BadIndexReport {
 struct GpuContext {
   void* stream = nullptr;  // a cudaStream_t
   // Device memory that lives until what the step puts on the stream is done;
-  // aligned to 256 bytes. Null if there is none left.
+  // aligned to 64 bytes or more. Null if there is none left.
   std::function<void*(int64_t bytes)> allocate;
   BadIndexReport* report = nullptr;  // sparse steps only
 };

@@ -59,7 +59,13 @@ class LeaveToStepsOp : public tensorflow::OpKernel {
   void Compute(tensorflow::OpKernelContext*) override {}
 };
 
-REGISTER_KERNEL_BUILDER(Name("TfOptim>CheckIndices").Device(DEVICE_GPU),
+REGISTER_KERNEL_BUILDER(Name("TfOptim>CheckIndices")
+                            .Device(DEVICE_GPU)
+                            .TypeConstraint<int32_t>("Tindices"),
+                        LeaveToStepsOp);
+REGISTER_KERNEL_BUILDER(Name("TfOptim>CheckIndices")
+                            .Device(DEVICE_GPU)
+                            .TypeConstraint<int64_t>("Tindices"),
                         LeaveToStepsOp);
 
 }  // namespace

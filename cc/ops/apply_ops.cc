@@ -101,7 +101,8 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
               "and in the computation type. mode \"lazy\" changes only the "
               "rows named in indices, slots included; \"dense\" gives what "
               "the equivalent dense gradient would. An index outside its "
-              "variable is an error.\n\n");
+              "variable is an error; on a GPU it is skipped, and a later step "
+              "of the same op fails.\n\n");
   }
   StrAppend(&doc,
             "float16 and bfloat16 variables are computed in float32 and have "

@@ -16,7 +16,8 @@ REGISTER_OP("TfOptim>CheckIndices")
 Fails unless every index is a row of its variable.
 
 A step over several dtypes takes several ops; this one keeps a wrong index in one
-of them from leaving the work of the others behind.
+of them from leaving the work of the others behind. On a GPU it does nothing: the
+indices are not on the host, and the steps check them where they are.
 
 indices: the indices of each variable's sparse gradient, of any shape.
 rows: how many rows each variable has; -1 leaves it unchecked.
