@@ -66,7 +66,8 @@ def dtype_name(array):
     return getattr(array.dtype, "name", None) or str(array.dtype).split(".")[-1]
 
 
-def _address(array):
+def address(array):
+    """Where the elements of a NumPy, CuPy or torch array are."""
     if hasattr(array, "data_ptr"):  # torch
         return array.data_ptr()
     if hasattr(array, "__cuda_array_interface__"):
@@ -110,7 +111,7 @@ class Library:
         bits = sum(1 << i for i, name in enumerate(names["flags"]) if flags.get(name))
         return bits << MAX_SLOTS | mask
 
-    def apply(
+    def prepare(
         self,
         rule,
         var,
@@ -129,7 +130,10 @@ class Library:
         cuda=False,
         stream=0,
     ):
-        """One step, in place; on a device it is only put on the stream.
+        """A function that does one step, in place, each time it is called.
+
+        On a device it only puts the step on the stream. What the step reads may
+        change in between, the arrays may not.
 
         Args:
             rule: a key of `rules`.
@@ -151,15 +155,15 @@ class Library:
         names = self.rules[rule]
         items = (_Item * len(var))()
         for i, item in enumerate(items):
-            item.var, item.grad = _address(var[i]), _address(grad[i])
+            item.var, item.grad = address(var[i]), address(grad[i])
             for s, name in enumerate(names["slots"]):
-                item.slots[s] = _address(slots[name][i]) if name in slots else None
+                item.slots[s] = address(slots[name][i]) if name in slots else None
             item.size = _size(var[i])
             rows = var[i].shape[0] if len(var[i].shape) else 1
             item.width = item.size // rows if rows else 0
             item.weight_decay = weight_decay[i] if weight_decay else 0.0
             if indices is not None:
-                item.indices = _address(indices[i])
+                item.indices = address(indices[i])
                 item.count, item.rows = _size(indices[i]), rows
         wide = indices is not None and dtype_name(indices[0]) == "int64"
         call = _Call(
@@ -172,15 +176,24 @@ class Library:
             sparse=indices is not None,
             lazy=mode == "lazy",
             wide_indices=wide,
-            learning_rate=_address(learning_rate),
+            learning_rate=address(learning_rate),
             learning_rate_is_double=dtype_name(learning_rate) == "float64",
-            iterations=_address(iterations),
-            gradient_scale=None if gradient_scale is None else _address(gradient_scale),
+            iterations=address(iterations),
+            gradient_scale=None if gradient_scale is None else address(gradient_scale),
             hyper=(ctypes.c_double * MAX_SLOTS)(*(hyper[n] for n in names["hyper"])),
             clip_value=clip_value,
             stream=stream,
             report=ctypes.pointer(self.report),
         )
-        error = self._library.tfo_gpu_apply(ctypes.byref(call)).decode()
-        if error:
-            raise RuntimeError(error)
+        arrays = (var, slots, grad, indices, learning_rate, iterations, gradient_scale)
+
+        def run(_memory_of_the_step=arrays):
+            error = self._library.tfo_gpu_apply(ctypes.byref(call)).decode()
+            if error:
+                raise RuntimeError(error)
+
+        return run
+
+    def apply(self, *arguments, **options):
+        """One step: `prepare` and the call of what it returns."""
+        self.prepare(*arguments, **options)()

@@ -1,4 +1,4 @@
-"""Every kernel that the library has for CPUs, it has for GPUs: read from its registry."""
+"""Every kernel that the library has for CPUs it has for GPUs too."""
 
 import pytest
 from tensorflow.core.framework import types_pb2

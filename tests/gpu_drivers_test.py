@@ -1,17 +1,14 @@
-"""The GPU drivers, run block by block on the CPU: all of them but the hardware.
+"""The GPU drivers against the reference: their emulation, block by block on the CPU.
 
-What a GPU adds (launches, shuffles, the radix sort) is in tests/gpu_check.py, which
-needs one.
+tests/gpu_check.py runs the same tests on a GPU. What the emulation leaves out:
+launches, shuffles, atomics and CUB's radix sort.
 """
 
 import numpy as np
 import pytest
 
-from tests import cases, gpu_library, numerics
-from tests.arrays import ITERATIONS, LEARNING_RATE, State, assert_same
-from tf_optim import library
-
-gpu = gpu_library.Library(library.find("_gpu.so"))
+from tests import cases, numerics
+from tests.gpu_states import ITERATIONS, LEARNING_RATE, State, gpu, step
 
 every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
 richest_case = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
@@ -21,23 +18,9 @@ every_mode = pytest.mark.parametrize("mode", ("lazy", "dense"))
 CHUNK = 8192  # the most elements of a block, of any dtype
 
 
-def run(case, states, **options):
-    """One emulated step of all the states, in one call."""
-    indices = [s.indices.array for s in states if s.indices is not None]
-    gpu.apply(
-        case.rule,
-        [s.var.array for s in states],
-        {slot.name: [s.slots[slot.name].array for s in states] for slot in case.slots},
-        [s.grad.array for s in states],
-        case.op_hyper(ITERATIONS),
-        np.array(LEARNING_RATE, options.pop("learning_rate_dtype", "float64")),
-        np.array(ITERATIONS, "int64"),
-        indices=indices or None,
-        flags=case.flags,
-        **options,
-    )
-    for state in states:
-        assert all(guard.intact() for guard in state.guards())
+def assert_same(left, right, what):
+    for key, value in left.items():
+        assert numerics.same_bits(value, right[key]), f"{key} differs: {what}"
 
 
 def test_the_library_knows_every_rule():
@@ -52,7 +35,7 @@ def test_dense_is_the_reference(case, dtype):
     lengths = [1, 0, 7, 16, 1023, CHUNK, CHUNK + 1, 2 * CHUNK + 5]
     arrays = [numerics.draw(rng, case, n, dtype) for n in lengths]
     states = [State(*a, offset=i % 3) for i, a in enumerate(arrays)]
-    run(case, states)
+    step(case, states)
     for (var, slots, grad), state in zip(arrays, states, strict=True):
         numerics.assert_step(
             case, (var, slots), state.after(), grad, LEARNING_RATE, ITERATIONS
@@ -66,7 +49,7 @@ def test_dense_matrices_are_the_reference(case):
     shapes = [(300, 4), (5, 7), (40, 64), (3, 130), (2, 4 * 256), (2, 5000), (9, 1)]
     arrays = [numerics.draw(rng, case, shape, "float32") for shape in shapes]
     states = [State(*a) for a in arrays]
-    run(case, states)
+    step(case, states)
     for (var, slots, grad), state in zip(arrays, states, strict=True):
         numerics.assert_step(
             case, (var, slots), state.after(), grad, LEARNING_RATE, ITERATIONS
@@ -83,7 +66,7 @@ def test_a_list_longer_than_a_table(case):
     scale = rng.uniform(0.1, 2, 200).astype("float32")
     decay = rng.uniform(0, 0.1, 200).tolist()
     states = [State(*a) for a in arrays]
-    run(case, states, gradient_scale=scale, weight_decay=decay, clip_value=0.7)
+    step(case, states, gradient_scale=scale, weight_decay=decay, clip_value=0.7)
     for i, (var, slots, grad) in enumerate(arrays):
         numerics.assert_step(
             case,
@@ -102,7 +85,7 @@ def test_learning_rate_may_be_float32():
     case = cases.CASES[0]
     var, slots, grad = numerics.draw(np.random.default_rng(3), case, 50, "float32")
     state = State(var, slots, grad)
-    run(case, [state], learning_rate_dtype="float32")
+    step(case, [state], learning_rate_dtype="float32")
     rate = float(np.float32(LEARNING_RATE))
     numerics.assert_step(case, (var, slots), state.after(), grad, rate, ITERATIONS)
 
@@ -155,7 +138,7 @@ def test_sparse_is_the_reference_on_the_summed_gradient(case, dtype, mode):
         State(*a, i, offset=k % 2)
         for k, (a, i) in enumerate(zip(arrays, ids, strict=True))
     ]
-    run(case, states, mode=mode)
+    step(case, states, mode=mode)
     for a, state, i in zip(arrays, states, ids, strict=True):
         assert_sparse_step(case, a, state, i, mode)
 
@@ -169,13 +152,13 @@ def test_sparse_widths_tail_and_narrow_indices(case, width, mode):
     arrays = draw_table(case, rng, 30, width, "float32", ids)
     tail = {"clip_value": 0.9, "weight_decay": 0.05, "gradient_scale": 0.375}
     state = State(*arrays, ids)
-    run(
+    step(
         case,
         [state],
         mode=mode,
         clip_value=tail["clip_value"],
         weight_decay=[tail["weight_decay"]],
-        gradient_scale=np.array([tail["gradient_scale"]], "float32"),
+        gradient_scale=[tail["gradient_scale"]],
     )
     assert_sparse_step(case, arrays, state, ids, mode, **tail)
 
@@ -196,18 +179,7 @@ def test_every_position_of_a_long_run_is_added_once(width, mode):
         grad = rng.integers(-64, 65, (len(ids), width)).astype("float32")
         var = np.zeros((len(lengths) + 2, width), "float32")
         state = State(var, {}, grad, ids)
-        gpu.apply(
-            "SGD",
-            [state.var.array],
-            {},
-            [state.grad.array],
-            case.op_hyper(0),
-            np.array(1.0, "float32"),
-            np.array(0, "int64"),
-            indices=[state.indices.array],
-            mode=mode,
-        )
-        assert all(guard.intact() for guard in state.guards())
+        step(case, [state], learning_rate=1.0, learning_rate_dtype="float32", mode=mode)
         expected = np.zeros(var.shape)
         np.subtract.at(expected, ids, grad)
         np.testing.assert_array_equal(state.var.array, expected)
@@ -226,7 +198,7 @@ def test_a_row_is_the_same_bits_whatever_else_is_in_the_batch(case):
         ids = np.concatenate([np.full(1500, 20), rng.integers(0, 20, others)])
         grad = np.concatenate([mine, rng.normal(size=(others, 12))]).astype("float32")
         state = State(var, slots, grad, ids.astype("int64"))
-        run(case, [state])
+        step(case, [state])
         results.append({key: value[20] for key, value in state.result().items()})
     for result in results[1:]:
         assert_same(result, results[0], "row 20")
@@ -244,7 +216,7 @@ def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, m
             ids[position] = value
         arrays.append((draw_table(case, rng, 10, 6, "float32", ids), ids))
         states.append(State(*arrays[-1][0], ids))
-    run(case, states, mode=mode)
+    step(case, states, mode=mode)
     report = gpu.report
     assert report.found
     assert (report.item, report.position, report.received, report.rows) == (
@@ -254,13 +226,13 @@ def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, m
         10,
     )
     # The first one stands until the host has read it.
-    run(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
+    step(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
     assert (report.item, report.position) == (1, 3)
     report.found = 0
-    run(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
+    step(case, [State(*arrays[2][0], arrays[2][1])], mode=mode)
     assert (report.item, report.position, report.received) == (0, 0, -5)
     report.found = 0
-    run(case, [State(*arrays[0][0], arrays[0][1])], mode=mode)
+    step(case, [State(*arrays[0][0], arrays[0][1])], mode=mode)
     assert not report.found
     for (a, ids), state in zip(arrays, states, strict=True):
         assert_sparse_step(case, a, state, ids, mode)
@@ -273,6 +245,29 @@ def test_more_tables_than_a_launch_has_room_for(mode):
     ids = [rng.integers(0, 8, int(n)).astype("int64") for n in rng.integers(0, 70, 90)]
     arrays = [draw_table(case, rng, 8, 4, "float32", i) for i in ids]
     states = [State(*a, i) for a, i in zip(arrays, ids, strict=True)]
-    run(case, states, mode=mode)
+    step(case, states, mode=mode)
     for a, state, i in zip(arrays, states, ids, strict=True):
         assert_sparse_step(case, a, state, i, mode)
+
+
+@every_mode
+@richest_case
+def test_a_step_is_the_same_bits_every_time(case, mode):
+    """Long runs, several tables, blocks that end in any order."""
+    rng = np.random.default_rng(10)
+    ids = [rng.zipf(1.3, 20_000).clip(max=400) - 1 for _ in range(3)]
+    arrays = [
+        (*numerics.draw(rng, case, (400, 16), "float32")[:2],)
+        + (rng.normal(size=(20_000, 16)).astype("float32"),)
+        for _ in ids
+    ]
+    results = []
+    for _ in range(3):
+        states = [
+            State(*a, i.astype("int32")) for a, i in zip(arrays, ids, strict=True)
+        ]
+        step(case, states, mode=mode)
+        results.append([state.result() for state in states])
+    for other in results[1:]:
+        for result, expected in zip(other, results[0], strict=True):
+            assert_same(result, expected, "a second time")

@@ -1,0 +1,279 @@
+"""Times the GPU kernels on this machine: python tests/gpu_benchmark.py --json FILE
+
+Needs a GPU, nvcc, NumPy and torch; neither Bazel nor TensorFlow. In one run and
+interleaved round by round, so that ratios mean something:
+
+    dense   every rule on one large variable, as a fraction of the bandwidth of a copy
+            within the device; torch's fused or foreach optimizers beside it
+    lists   300 variables of 256, and BERT-base
+    sparse  1M x 64 and 10M x 128, 65,536 and 1M ids, uniform and Zipf; torch.SparseAdam
+
+Times are of the device's queue (CUDA events around several steps), so a step that the
+host cannot feed fast enough shows the host's time. `--library FILE` takes a _gpu.so
+that is already built, `--quick` fewer rounds, `--only TEXT` cases with that in the name.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests import gpu_build, gpu_library  # noqa: E402
+
+HYPER = {
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-7,
+    "rho": 0.9,
+    "momentum_rate": 0.9,
+    "learning_rate_power": -0.5,
+    "mu": 0.9,
+    "mu_next": 0.9,
+    "mu_product": 0.5,
+}
+
+# rule -> (slots, torch's optimizer and its arguments)
+DENSE = {
+    "SGD": ((), ("SGD", {"fused": True})),
+    "SGD-momentum": (("momentum",), ("SGD", {"momentum": 0.9, "fused": True})),
+    "Adam": (("momentum", "velocity"), ("Adam", {"fused": True})),
+    "AdamW": (("momentum", "velocity"), ("AdamW", {"fused": True})),
+    "Adagrad": (("accumulator",), ("Adagrad", {"foreach": True})),
+    "RMSprop": (("velocity",), ("RMSprop", {"foreach": True})),
+    "Adamax": (("momentum", "norm"), ("Adamax", {"foreach": True})),
+    "Nadam": (("momentum", "velocity"), ("NAdam", {"foreach": True})),
+    "Adadelta": (
+        ("accumulated_grad", "accumulated_delta_var"),
+        ("Adadelta", {"foreach": True}),
+    ),
+    "Ftrl": (("accumulator", "linear"), None),
+    "Lion": (("momentum",), None),
+    "Lamb": (("momentum", "velocity"), None),
+    "RowWiseAdagrad": (("accumulator",), None),
+}
+SPARSE = ("SGD", "Adagrad", "Adam", "RowWiseAdagrad")
+
+BERT_BASE = (
+    [(30522, 768), (512, 768), (2, 768), (768,), (768,)]
+    + 12
+    * (
+        [(768, 768), (768,)] * 4
+        + [(768,), (768,), (768, 3072), (3072,), (3072, 768), (768,), (768,), (768,)]
+    )
+    + [(768, 768), (768,)]
+)
+
+
+def tensors(shapes):
+    return [torch.rand(shape, device="cuda") * 0.1 + 0.05 for shape in shapes]
+
+
+def slot_shape(name, slot, shape):
+    return shape[:1] if (name, slot) == ("RowWiseAdagrad", "accumulator") else shape
+
+
+def ours(library, name, shapes, indices=None):
+    """A function that does one step of our kernels, and the bytes it has to move."""
+    rule = {"AdamW": "Adam"}.get(name, name.split("-")[0])
+    slots = DENSE[name][0]
+    hyper = {key: HYPER.get(key, 0.0) for key in library.rules[rule]["hyper"]}
+    var = tensors(shapes)
+    state = {
+        s: tensors([slot_shape(name, s, shape) for shape in shapes]) for s in slots
+    }
+    if indices is None:
+        grad = tensors(shapes)
+        touched = [v.numel() for v in var]
+        extra = 0
+    else:
+        grad = tensors(
+            [(len(i), shape[1]) for i, shape in zip(indices, shapes, strict=True)]
+        )
+        unique = [i.unique().numel() for i in indices]
+        touched = [n * shape[1] for n, shape in zip(unique, shapes, strict=True)]
+        extra = sum(i.numel() * i.element_size() for i in indices)
+    full = 1 + sum(slot_shape(name, s, (1, 1)) == (1, 1) for s in slots)
+    moved = 4 * (2 * full * sum(touched) + sum(g.numel() for g in grad)) + extra
+    step = library.prepare(
+        rule,
+        var,
+        state,
+        grad,
+        hyper,
+        torch.tensor(1e-3, device="cuda"),
+        torch.tensor(3, device="cuda"),
+        indices=indices,
+        weight_decay=[0.01] * len(var) if name == "AdamW" else None,
+        cuda=True,
+        stream=torch.cuda.current_stream().cuda_stream,
+    )
+    return step, moved
+
+
+def peer(name, shapes):
+    kind, arguments = DENSE[name][1]
+    parameters = [torch.nn.Parameter(t) for t in tensors(shapes)]
+    for parameter, grad in zip(parameters, tensors(shapes), strict=True):
+        parameter.grad = grad
+    return getattr(torch.optim, kind)(parameters, lr=1e-3, **arguments).step
+
+
+def sparse_adam(shape, ids):
+    parameter = torch.nn.Parameter(torch.rand(shape, device="cuda"))
+    values = torch.rand((len(ids), shape[1]), device="cuda")
+    grad = torch.sparse_coo_tensor(ids[None].long(), values, shape)
+    optimizer = torch.optim.SparseAdam([parameter], lr=1e-3)
+
+    def step():
+        # A fresh one each time, as a backward pass makes it: not yet coalesced.
+        parameter.grad = torch.sparse_coo_tensor(grad._indices(), values, shape)
+        optimizer.step()
+
+    return step
+
+
+def seconds(step, steps):
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(steps):
+        step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000 / steps
+
+
+class Runner:
+    def __init__(self, options, bandwidth_of_copy):
+        self.rounds = 5 if options.quick else 25
+        self.only = options.only
+        self.copy = bandwidth_of_copy
+        self.rows = []
+
+    def wants(self, case):
+        return self.only in case
+
+    def measure(self, case, subjects, moved):
+        """`subjects`: name -> function; ours first. All take turns."""
+        steps = {}
+        for name, step in subjects.items():
+            for _ in range(3):
+                step()
+            steps[name] = max(1, min(200, int(0.02 / seconds(step, 3))))
+        times = {name: [] for name in subjects}
+        for _ in range(self.rounds):
+            for name, step in subjects.items():
+                times[name].append(seconds(step, steps[name]))
+        for name, values in times.items():
+            quartiles = statistics.quantiles(values, n=4)
+            ratios = [v / o for v, o in zip(values, times["ours"], strict=True)]
+            self.rows.append(
+                {
+                    "case": case,
+                    "subject": name,
+                    "seconds": statistics.median(values),
+                    "quartiles": [quartiles[0], quartiles[2]],
+                    "times_ours": statistics.median(ratios),
+                    "fraction_of_copy": moved / statistics.median(values) / self.copy,
+                }
+            )
+            row = self.rows[-1]
+            print(
+                f"{case:48} {name:14} {row['seconds'] * 1e6:10.1f} us "
+                f"{row['fraction_of_copy']:6.1%} of a copy {row['times_ours']:6.2f}x",
+                flush=True,
+            )
+
+
+def copy_bandwidth():
+    """Bytes read and written per second by a copy within the device."""
+    source = torch.empty(2**28, device="cuda")
+    target = torch.empty_like(source)
+    best = min(seconds(lambda: target.copy_(source), 5) for _ in range(10))
+    return 2 * source.numel() * source.element_size() / best
+
+
+def ids_of(kind, rows, count, rng):
+    if kind == "uniform":
+        ids = rng.integers(0, rows, count)
+    else:  # rank r with a probability of 1 / r, the ranks spread over the table
+        ranks = np.exp(rng.uniform(0, np.log(rows), count)).astype(np.int64)
+        ids = ranks * 2654435761 % rows
+    return torch.from_numpy(ids).cuda()
+
+
+def run_all(library, runner):
+    for name in DENSE:
+        case = f"dense {name} 67M"
+        if not runner.wants(case):
+            continue
+        shapes = [(2**20, 64)]
+        step, moved = ours(library, name, shapes)
+        subjects = {"ours": step}
+        if DENSE[name][1]:
+            subjects["torch"] = peer(name, shapes)
+        runner.measure(case, subjects, moved)
+    for title, shapes in (("300 x 256", [(256,)] * 300), ("BERT-base", BERT_BASE)):
+        for name in ("SGD-momentum", "Adam", "AdamW", "RMSprop", "Lamb"):
+            case = f"list {name} {title}"
+            if not runner.wants(case):
+                continue
+            step, moved = ours(library, name, shapes)
+            subjects = {"ours": step}
+            if DENSE[name][1]:
+                subjects["torch"] = peer(name, shapes)
+            runner.measure(case, subjects, moved)
+    rng = np.random.default_rng(0)
+    for rows, width in ((10**6, 64), (10**7, 128)):
+        for count in (65_536, 10**6):
+            for kind in ("uniform", "zipf"):
+                ids = ids_of(kind, rows, count, rng)
+                for name in SPARSE:
+                    case = f"sparse {name} {rows:.0e} x {width}, {count} {kind}"
+                    if not runner.wants(case):
+                        continue
+                    step, moved = ours(library, name, [(rows, width)], [ids])
+                    subjects = {"ours": step}
+                    if name == "Adam":
+                        subjects["torch"] = sparse_adam((rows, width), ids)
+                    runner.measure(case, subjects, moved)
+                    del step, subjects
+                    torch.cuda.empty_cache()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", help="where to write the figures")
+    parser.add_argument("--library", help="a _gpu.so built before")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.library or gpu_build.build(folder)
+        library = gpu_library.Library(Path(path).resolve())
+        library.use_device()
+        about = {
+            "device": torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "copy_bytes_per_second": copy_bandwidth(),
+        }
+        print(about)
+        runner = Runner(options, about["copy_bytes_per_second"])
+        run_all(library, runner)
+    if options.json:
+        report = {"about": about, "rows": runner.rows}
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Guarded arrays for the GPU drivers: on a GPU, or for their emulation on the CPU.
+
+The environment variable TF_OPTIM_GPU_LIBRARY names a _gpu.so whose kernels are to run
+on the GPU (tests/gpu_check.py sets it); without it Bazel's own runs the emulation.
+"""
+
+import os
+
+import numpy as np
+
+from tests import gpu_library
+
+LEARNING_RATE = 0.03
+ITERATIONS = 4
+
+_LIBRARY = os.environ.get("TF_OPTIM_GPU_LIBRARY")
+ON_GPU = bool(_LIBRARY)
+
+if ON_GPU:
+    gpu = gpu_library.Library(_LIBRARY)
+    gpu.use_device()
+else:
+    from tf_optim import library
+
+    gpu = gpu_library.Library(library.find("_gpu.so"))
+
+
+def _backend():
+    """`(to device, to host, wait)` for arrays of bytes."""
+    if not ON_GPU:
+        return np.copy, np.asarray, lambda: None
+    try:
+        import torch
+    except ImportError:
+        import cupy
+
+        wait = cupy.cuda.runtime.deviceSynchronize
+        return cupy.asarray, cupy.asnumpy, wait
+    return (
+        lambda raw: torch.from_numpy(raw).cuda(),
+        lambda raw: raw.cpu().numpy(),
+        torch.cuda.synchronize,
+    )
+
+
+to_device, to_host, wait = _backend()
+
+
+class Guarded:
+    """An array at a chosen misalignment, with guard bytes on both sides."""
+
+    MARGIN = 128
+    GUARD = 0xA5
+
+    def __init__(self, values, offset=0):
+        values = np.ascontiguousarray(values)
+        self.dtype, self.shape, self.size = values.dtype, values.shape, values.size
+        length = values.nbytes + 2 * self.MARGIN + 256
+        bare = to_device(np.full(length, self.GUARD, np.uint8))
+        # The memory's own address decides where the array is aligned.
+        self._first = -gpu_library.address(bare) % 64 + self.MARGIN
+        self._first += offset * values.itemsize
+        self._last = self._first + values.nbytes
+        raw = to_host(bare).copy()
+        raw[self._first : self._last] = np.frombuffer(values.tobytes(), np.uint8)
+        bare[:] = to_device(raw)
+        self.raw = bare
+
+    def data_ptr(self):
+        return gpu_library.address(self.raw) + self._first
+
+    @property
+    def array(self):
+        """Its values now, on the host."""
+        inside = to_host(self.raw)[self._first : self._last].copy()
+        return inside.view(self.dtype).reshape(self.shape)
+
+    def intact(self):
+        raw = to_host(self.raw)
+        outside = np.concatenate([raw[: self._first], raw[self._last :]])
+        return bool((outside == self.GUARD).all())
+
+
+class State:
+    """Guarded copies of a variable, its slots and its gradient."""
+
+    def __init__(self, var, slots, grad, indices=None, offset=0):
+        # Every array at a misalignment of its own.
+        offsets = [(offset * (2 * i + 1) + i * (offset > 0)) % 9 for i in range(6)]
+        self.var = Guarded(var, offset)
+        self.grad = Guarded(grad, offsets[1])
+        self.slots = {
+            key: Guarded(value, offsets[2 + i])
+            for i, (key, value) in enumerate(slots.items())
+        }
+        self.indices = None if indices is None else Guarded(indices, offsets[5])
+
+    def guards(self):
+        inputs = [self.var, self.grad, *self.slots.values()]
+        return inputs + ([] if self.indices is None else [self.indices])
+
+    def result(self):
+        return {"var": self.var.array} | {k: v.array for k, v in self.slots.items()}
+
+    def after(self):
+        return self.var.array, {k: v.array for k, v in self.slots.items()}
+
+
+def step(
+    case,
+    states,
+    *,
+    learning_rate=LEARNING_RATE,
+    learning_rate_dtype="float64",
+    iterations=ITERATIONS,
+    gradient_scale=None,
+    **options,
+):
+    """One step of all the states, in one call; checks that only they were written."""
+    indices = [s.indices for s in states if s.indices is not None]
+    rate = Guarded(np.array(learning_rate, learning_rate_dtype))
+    done = Guarded(np.array(iterations, "int64"))
+    scale = None if gradient_scale is None else Guarded(np.float32(gradient_scale))
+    gpu.apply(
+        case.rule,
+        [s.var for s in states],
+        {slot.name: [s.slots[slot.name] for s in states] for slot in case.slots},
+        [s.grad for s in states],
+        case.op_hyper(iterations),
+        rate,
+        done,
+        indices=indices or None,
+        flags=case.flags,
+        gradient_scale=scale,
+        cuda=ON_GPU,
+        **options,
+    )
+    wait()
+    for state in states:
+        assert all(guard.intact() for guard in state.guards())
