@@ -10,7 +10,7 @@ interleaved round by round, so that ratios mean something:
 
 Times are of the device's queue (CUDA events around several steps), so a step that the
 host cannot feed fast enough shows the host's time. `--library FILE` takes a _gpu.so
-that is already built, `--quick` fewer rounds, `--only TEXT` cases with that in the name.
+that is already built, `--quick` fewer rounds, `--only TEXT` cases so named.
 """
 
 import argparse
