@@ -91,7 +91,8 @@ class BazelBuild(build_ext):
         )
         bazel = shutil.which("bazel") or shutil.which("bazelisk")
         targets = [f"//:{name}.so" for name in LIBRARIES]
-        run(bazel, f"--bazelrc={BAZELRC}", "build", *targets)
+        cuda = ["--config=cuda"] if os.environ.get("TF_NEED_CUDA") == "1" else []
+        run(bazel, f"--bazelrc={BAZELRC}", "build", *cuda, *targets)
         if self.editable_mode:
             return  # the package in a checkout finds them in bazel-bin
         for name in LIBRARIES:

@@ -111,9 +111,9 @@ def main():
     parser.add_argument("--home-is-writable", action="store_true")
     args = parser.parse_args()
 
-    facts = machine_facts()
-    if os.environ.get("TF_NEED_CUDA", "0") == "1":
-        facts |= configure_cuda.facts()
+    # First: it needs no TensorFlow to fail.
+    cuda = os.environ.get("TF_NEED_CUDA", "0") == "1" and configure_cuda.facts()
+    facts = machine_facts() | (cuda or {})
     lines = [
         "# Written by configure.sh; your own flags belong in .bazelrc.user.",
         f"# tensorflow: {Path(facts['TF_OPTIM_TF_INCLUDE']).parent}",

@@ -7,6 +7,7 @@
 
 #include "cc/drivers/cpu.h"
 #include "cc/drivers/gpu.h"
+#include "cc/drivers/gpu_table.h"
 #include "cc/values/host_device.h"
 
 namespace tf_optim {
