@@ -76,6 +76,10 @@ def tensors(shapes):
     return [torch.rand(shape, device="cuda") * 0.1 + 0.05 for shape in shapes]
 
 
+def number(value):
+    return torch.tensor(value, dtype=torch.float64, device="cuda")
+
+
 def slot_shape(name, slot, shape):
     return shape[:1] if (name, slot) == ("RowWiseAdagrad", "accumulator") else shape
 
@@ -84,7 +88,8 @@ def ours(library, name, shapes, indices=None):
     """A function that does one step of our kernels, and the bytes it has to move."""
     rule = {"AdamW": "Adam"}.get(name, name.split("-")[0])
     slots = DENSE[name][0]
-    hyper = {key: HYPER.get(key, 0.0) for key in library.rules[rule]["hyper"]}
+    names = library.rules[rule]["hyper"]
+    hyper = {key: number(HYPER.get(key, 0.0)) for key in names}
     var = tensors(shapes)
     state = {
         s: tensors([slot_shape(name, s, shape) for shape in shapes]) for s in slots
@@ -110,8 +115,9 @@ def ours(library, name, shapes, indices=None):
         hyper,
         torch.tensor(1e-3, device="cuda"),
         torch.tensor(3, device="cuda"),
+        number(float("inf")),
         indices=indices,
-        weight_decay=[0.01] * len(var) if name == "AdamW" else None,
+        weight_decay=number([0.01] * len(var)) if name == "AdamW" else None,
         cuda=True,
         stream=torch.cuda.current_stream().cuda_stream,
     )

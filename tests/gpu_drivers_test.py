@@ -239,6 +239,20 @@ def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, m
 
 
 @every_mode
+@pytest.mark.parametrize("shape", ((0, 4), (5, 0)))
+@richest_case
+def test_a_table_without_elements_has_its_indices_checked(case, shape, mode):
+    var, slots, grad = draw_table(
+        case, np.random.default_rng(11), *shape, "float32", [9]
+    )
+    state = State(var, slots, grad, np.array([9]))
+    step(case, [state], mode=mode)
+    assert (gpu.report.found, gpu.report.received, gpu.report.rows) == (1, 9, shape[0])
+    gpu.report.found = 0
+    assert_same(state.result(), {"var": var, **slots}, "nothing to write")
+
+
+@every_mode
 def test_more_tables_than_a_launch_has_room_for(mode):
     case = cases.RICHEST[0]
     rng = np.random.default_rng(9)

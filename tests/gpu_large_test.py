@@ -25,9 +25,10 @@ def sgd(var, grad, **options):
         [var],
         {},
         [grad],
-        {"momentum_rate": 0.0},
+        {"momentum_rate": torch.zeros((), dtype=torch.float64, device="cuda")},
         torch.tensor(0.5, device="cuda"),
         torch.tensor(0, device="cuda"),
+        torch.tensor(float("inf"), dtype=torch.float64, device="cuda"),
         cuda=True,
         **options,
     )

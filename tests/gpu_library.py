@@ -9,6 +9,7 @@ import ctypes
 import json
 
 MAX_SLOTS = 6
+MAX_HYPER = 8
 STORAGE = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -21,7 +22,6 @@ class _Item(ctypes.Structure):
         ("slots", ctypes.c_void_p * MAX_SLOTS),
         ("size", ctypes.c_int64),
         ("width", ctypes.c_int64),
-        ("weight_decay", ctypes.c_double),
         ("indices", ctypes.c_void_p),
         ("count", ctypes.c_int64),
         ("rows", ctypes.c_int64),
@@ -53,9 +53,10 @@ class _Call(ctypes.Structure):
         ("learning_rate", ctypes.c_void_p),
         ("learning_rate_is_double", ctypes.c_int64),
         ("iterations", ctypes.c_void_p),
+        ("hyper", ctypes.c_void_p * MAX_HYPER),
+        ("clip_value", ctypes.c_void_p),
         ("gradient_scale", ctypes.c_void_p),
-        ("hyper", ctypes.POINTER(ctypes.c_double)),
-        ("clip_value", ctypes.c_double),
+        ("weight_decay", ctypes.c_void_p),
         ("stream", ctypes.c_void_p),
         ("report", ctypes.POINTER(Report)),
     )
@@ -120,17 +121,20 @@ class Library:
         hyper,
         learning_rate,
         iterations,
+        clip_value,
         *,
         indices=None,
         mode="lazy",
         flags=None,
         gradient_scale=None,
-        clip_value=float("inf"),
         weight_decay=None,
         cuda=False,
         stream=0,
     ):
         """A function that does one step, in place, each time it is called.
+
+        Every number is an array of one, float64 where nothing else is said, and is
+        where the other arrays are.
 
         On a device it only puts the step on the stream. What the step reads may
         change in between, the arrays may not.
@@ -141,14 +145,14 @@ class Library:
             slots: for each slot that there is, a list of arrays.
             grad: a list of arrays.
             hyper: dict of numbers.
+            clip_value: a number.
             learning_rate: an array of one float32 or float64.
             iterations: an array of one int64.
             indices: a list of int32 or int64 arrays, or None for dense gradients.
             mode: "lazy" or "dense".
             flags: dict of bools.
             gradient_scale: a float32 array of one number per variable, or None.
-            clip_value: a number.
-            weight_decay: a list of numbers, or None.
+            weight_decay: a float64 array of one number per variable, or None.
             cuda: whether the arrays are a device's.
             stream: a cudaStream_t, as a number.
         """
@@ -161,7 +165,6 @@ class Library:
             item.size = _size(var[i])
             rows = var[i].shape[0] if len(var[i].shape) else 1
             item.width = item.size // rows if rows else 0
-            item.weight_decay = weight_decay[i] if weight_decay else 0.0
             if indices is not None:
                 item.indices = address(indices[i])
                 item.count, item.rows = _size(indices[i]), rows
@@ -179,15 +182,19 @@ class Library:
             learning_rate=address(learning_rate),
             learning_rate_is_double=dtype_name(learning_rate) == "float64",
             iterations=address(iterations),
+            hyper=(ctypes.c_void_p * MAX_HYPER)(
+                *(address(hyper[name]) for name in names["hyper"])
+            ),
+            clip_value=address(clip_value),
             gradient_scale=None if gradient_scale is None else address(gradient_scale),
-            hyper=(ctypes.c_double * MAX_SLOTS)(*(hyper[n] for n in names["hyper"])),
-            clip_value=clip_value,
+            weight_decay=None if weight_decay is None else address(weight_decay),
             stream=stream,
             report=ctypes.pointer(self.report),
         )
-        arrays = (var, slots, grad, indices, learning_rate, iterations, gradient_scale)
+        arrays = (var, slots, grad, indices, hyper)
+        numbers = (learning_rate, iterations, clip_value, gradient_scale, weight_decay)
 
-        def run(_memory_of_the_step=arrays):
+        def run(_memory_of_the_step=(arrays, numbers)):
             error = self._library.tfo_gpu_apply(ctypes.byref(call)).decode()
             if error:
                 raise RuntimeError(error)

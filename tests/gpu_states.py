@@ -113,7 +113,9 @@ def step(
     learning_rate=LEARNING_RATE,
     learning_rate_dtype="float64",
     iterations=ITERATIONS,
+    clip_value=np.inf,
     gradient_scale=None,
+    weight_decay=None,
     **options,
 ):
     """One step of all the states, in one call; checks that only they were written."""
@@ -121,17 +123,21 @@ def step(
     rate = Guarded(np.array(learning_rate, learning_rate_dtype))
     done = Guarded(np.array(iterations, "int64"))
     scale = None if gradient_scale is None else Guarded(np.float32(gradient_scale))
+    decay = None if weight_decay is None else Guarded(np.float64(weight_decay))
+    hyper = case.op_hyper(iterations)
     gpu.apply(
         case.rule,
         [s.var for s in states],
         {slot.name: [s.slots[slot.name] for s in states] for slot in case.slots},
         [s.grad for s in states],
-        case.op_hyper(iterations),
+        {name: Guarded(np.float64(value)) for name, value in hyper.items()},
         rate,
         done,
+        Guarded(np.float64(clip_value)),
         indices=indices or None,
         flags=case.flags,
         gradient_scale=scale,
+        weight_decay=decay,
         cuda=ON_GPU,
         **options,
     )

@@ -1,6 +1,8 @@
 #include <cuda_runtime.h>
 
+#include <mutex>
 #include <new>
+#include <vector>
 
 #include "cc/cuda/memory.h"
 
@@ -36,21 +38,37 @@ void FreeOnGpu(void* memory, void* stream) {
   cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
 }
 
+namespace {
+
+std::mutex reports_mutex;
+
+std::vector<BadIndexReport*>& FreeReports() {
+  static auto* reports = new std::vector<BadIndexReport*>;
+  return *reports;
+}
+
+}  // namespace
+
 BadIndexReport* NewBadIndexReport() {
+  const std::lock_guard<std::mutex> lock(reports_mutex);
   void* memory = nullptr;
-  if (cudaHostAlloc(&memory, sizeof(BadIndexReport),
-                    cudaHostAllocMapped | cudaHostAllocPortable) !=
-      cudaSuccess) {
+  if (!FreeReports().empty()) {
+    memory = FreeReports().back();
+    FreeReports().pop_back();
+  } else if (cudaHostAlloc(&memory, sizeof(BadIndexReport),
+                           cudaHostAllocMapped | cudaHostAllocPortable) !=
+             cudaSuccess) {
     return nullptr;
   }
   return new (memory) BadIndexReport();
 }
 
-// Waits for the device: a kernel in its queue may still write the report.
+// Kept for the next one: to free it would be to wait for every device, since a
+// kernel in its queue may still write there.
 void DeleteBadIndexReport(BadIndexReport* report) {
   if (report == nullptr) return;
-  cudaDeviceSynchronize();
-  cudaFreeHost(report);
+  const std::lock_guard<std::mutex> lock(reports_mutex);
+  FreeReports().push_back(report);
 }
 
 }  // namespace tf_optim

@@ -14,32 +14,32 @@
 
 namespace tf_optim {
 
+inline constexpr int kMaxGpuHyper = 8;
+
 // A variable with its slots and its gradient. All pointers are to memory of the
 // device; slots that the rule leaves out are null.
 struct GpuItem {
   void* var = nullptr;
   const void* grad = nullptr;
   void* slots[kMaxSlots] = {};
-  int64_t size = 0;         // elements of var
-  int64_t width = 1;        // elements of a row
-  double weight_decay = 0;  // without the learning rate
+  int64_t size = 0;   // elements of var
+  int64_t width = 1;  // elements of a row
   // Sparse gradients only: grad is [count, width].
   const void* indices = nullptr;
   int64_t count = 0;
   int64_t rows = 0;
 };
 
-// A step's numbers. Those that change from step to step stay on the device, so
-// that no step waits for a copy to the host.
+// A step's numbers, all of them on the device: no step waits for a copy to the
+// host.
 struct GpuStep {
-  // On the device.
   const void* learning_rate = nullptr;
   bool learning_rate_is_double = false;
-  const int64_t* iterations = nullptr;    // steps done before
+  const int64_t* iterations = nullptr;  // steps done before
+  const double* hyper[kMaxGpuHyper] = {};
+  const double* clip_value = nullptr;
   const float* gradient_scale = nullptr;  // one per item, or null for 1
-  // On the host.
-  const double* hyper = nullptr;
-  double clip_value = 0;
+  const double* weight_decay = nullptr;   // one per item, or null for 0
 };
 
 struct GpuSparse {

@@ -161,6 +161,7 @@ struct RowBody {
  private:
   TFO_HD void FindRow(int64_t unit, State* state) const {
     const IdEntry& entry = state->entry->ids;
+    if (entry.width == 0) return;
     if constexpr (source == RowSource::kDense) {
       if (unit < entry.rows) state->row = unit;
     } else {

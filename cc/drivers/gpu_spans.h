@@ -145,15 +145,12 @@ template <class Rule, class T>
 struct RuleEntry {
   T* var = nullptr;
   ComputeType<T>* slots[kSlotFields<Rule>] = {};
-  double weight_decay = 0;
   int32_t item = 0;     // among the items of the step
   bool packed = false;  // 16-byte accesses fit
 
   RuleEntry() = default;
   RuleEntry(const GpuItem& from, int32_t number)
-      : var(static_cast<T*>(from.var)),
-        weight_decay(from.weight_decay),
-        item(number) {
+      : var(static_cast<T*>(from.var)), item(number) {
     uintptr_t addresses = reinterpret_cast<uintptr_t>(from.var) |
                           reinterpret_cast<uintptr_t>(from.grad);
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
@@ -165,11 +162,11 @@ struct RuleEntry {
   }
 };
 
-// The step's coefficients, made on the device by PrepareBody.
+// What PrepareBody makes of a step's numbers, on the device.
 template <class Rule, class T>
 struct GpuNumbers {
   CoefficientsOf<Rule, T> coefficients;
-  double learning_rate;
+  double learning_rate, clip_value;
 };
 
 // What the bodies of a step share. Null where the rule has no use for it.
@@ -177,7 +174,7 @@ template <class Rule, class T>
 struct GpuShared {
   const GpuNumbers<Rule, T>* numbers = nullptr;
   const float* gradient_scale = nullptr;
-  double clip_value = 0;
+  const double* weight_decay = nullptr;
   GpuSums<Rule>* parts = nullptr;           // one per block
   const MeansOf<Rule, T>* means = nullptr;  // one per entry of the table
 
@@ -189,10 +186,9 @@ struct GpuShared {
       variable.slots[s] = entry.slots[s];
     }
     const double scale = gradient_scale ? gradient_scale[entry.item] : 1.0;
-    const double decay = entry.weight_decay != 0
-                             ? numbers->learning_rate * entry.weight_decay
-                             : 0.0;
-    SetTail(scale, clip_value, decay, &variable);
+    const double decay =
+        weight_decay ? numbers->learning_rate * weight_decay[entry.item] : 0.0;
+    SetTail(scale, numbers->clip_value, decay, &variable);
     if constexpr (Rule::kMeansOver == Over::kVariable) {
       if (means != nullptr) variable.means = means[number];
     }
@@ -203,21 +199,22 @@ struct GpuShared {
 // Makes the step's coefficients, in float64.
 template <class Rule, class T>
 struct PrepareBody {
-  typename Rule::template Hyper<double> hyper;
-  const void* learning_rate;
-  bool learning_rate_is_double;
-  const int64_t* iterations;
+  GpuStep step;
   GpuNumbers<Rule, T>* numbers;
   uint64_t* first_bad;  // null with dense gradients
 
   TFO_HD void operator()(int64_t, int thread) const {
     if (thread != 0) return;
-    const double rate = learning_rate_is_double
-                            ? *static_cast<const double*>(learning_rate)
-                            : *static_cast<const float*>(learning_rate);
-    const Step<double> step = {rate, static_cast<double>(*iterations + 1)};
-    numbers->coefficients = PrepareAs<Rule, ComputeType<T>>(hyper, step);
+    const double rate = step.learning_rate_is_double
+                            ? *static_cast<const double*>(step.learning_rate)
+                            : *static_cast<const float*>(step.learning_rate);
+    typename Rule::template Hyper<double> hyper;
+    ForEachField(hyper,
+                 [&](auto i, double& value) { value = *step.hyper[i()]; });
+    numbers->coefficients = PrepareAs<Rule, ComputeType<T>>(
+        hyper, {rate, static_cast<double>(*step.iterations + 1)});
     numbers->learning_rate = rate;
+    numbers->clip_value = *step.clip_value;
     if (first_bad != nullptr) *first_bad = ~uint64_t{0};
   }
 };
@@ -226,19 +223,13 @@ struct PrepareBody {
 template <class Rule, class T, class Device>
 GpuShared<Rule, T> PrepareOn(Device* device, const GpuStep& step,
                              uint64_t* first_bad) {
-  PrepareBody<Rule, T> body = {};
-  ForEachField(body.hyper,
-               [&](auto i, double& value) { value = step.hyper[i]; });
-  body.learning_rate = step.learning_rate;
-  body.learning_rate_is_double = step.learning_rate_is_double;
-  body.iterations = step.iterations;
-  body.numbers = device->template Allocate<GpuNumbers<Rule, T>>(1);
-  body.first_bad = first_bad;
+  const PrepareBody<Rule, T> body = {
+      step, device->template Allocate<GpuNumbers<Rule, T>>(1), first_bad};
   device->Launch(body, 1);
   GpuShared<Rule, T> shared;
   shared.numbers = body.numbers;
   shared.gradient_scale = step.gradient_scale;
-  shared.clip_value = step.clip_value;
+  shared.weight_decay = step.weight_decay;
   return shared;
 }
 

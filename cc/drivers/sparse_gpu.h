@@ -52,8 +52,8 @@ void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
   };
   for (size_t i = 0; i < items.size(); ++i) {
     const GpuItem& item = items[i];
-    if (item.width == 0) continue;
-    const bool idle_rows = source == RowSource::kAll && item.rows > 0;
+    // Ids are checked even where there is nothing to write.
+    const bool idle_rows = source == RowSource::kAll && item.size > 0;
     if (item.count == 0 && !idle_rows) continue;
     if (body.table.count == kCapacity || count + item.count > kMaxGpuIndices ||
         !KeyFits(rows + item.rows + 1, std::max(most, item.count))) {

@@ -11,9 +11,10 @@ using ::tensorflow::DEVICE_GPU;
 using ::tensorflow::KernelDefBuilder;
 using ::tensorflow::register_kernel::Name;
 
-// On the host: handles, and numbers that Python knows when it makes the op.
-// What a step computes (gradients, gradient_scale) or a variable holds
-// (learning_rate, iterations) stays on the device.
+// Handles are on the host, all else on the device. So are numbers that Python
+// knows: a float64 constant of a graph is made in the device's memory, once,
+// and to ask for it on the host would be to wait in every step for all that the
+// device has still to do.
 const tensorflow::KernelDef* Definition(const OptimizerTraits& traits,
                                         bool sparse, tensorflow::DataType T,
                                         tensorflow::DataType indices) {
@@ -21,10 +22,6 @@ const tensorflow::KernelDef* Definition(const OptimizerTraits& traits,
   Name builder(name.c_str());
   builder.Device(DEVICE_GPU).HostMemory("var");
   for (const std::string& slot : traits.slots) builder.HostMemory(slot.c_str());
-  for (const std::string& hyper : traits.hyper) {
-    builder.HostMemory(hyper.c_str());
-  }
-  builder.HostMemory("clip_value").HostMemory("weight_decay");
   builder.TypeConstraint("T", T);
   if (sparse) builder.TypeConstraint("Tindices", indices);
   return builder.Build();

@@ -79,7 +79,6 @@ absl::Status GpuStepOp::EarlierError() {
 }
 
 GpuItem GpuStepOp::ItemAt(OpKernelContext* context, int i,
-                          const StepNumbers& numbers,
                           LockedVariables* variables) const {
   const Tensor& var = *variables->var(i);
   GpuItem item;
@@ -94,15 +93,32 @@ GpuItem GpuStepOp::ItemAt(OpKernelContext* context, int i,
     const Tensor* slot = variables->slot(s, i);
     if (slot != nullptr) item.slots[s] = slot->data();
   }
-  if (numbers.weight_decay != nullptr) {
-    item.weight_decay = numbers.weight_decay[i];
-  }
   if (is_sparse_) {
     const Tensor& indices = context->input(layout().indices + i);
     item.indices = indices.data();
     item.count = indices.NumElements();
   }
   return item;
+}
+
+GpuStep GpuStepOp::StepOf(OpKernelContext* context,
+                          const StepNumbers& numbers) const {
+  const auto number = [&](int input) {
+    return static_cast<const double*>(context->input(input).data());
+  };
+  const Tensor& learning_rate = context->input(layout().learning_rate);
+  GpuStep step;
+  step.learning_rate = learning_rate.data();
+  step.learning_rate_is_double = learning_rate.dtype() == tensorflow::DT_DOUBLE;
+  step.iterations =
+      static_cast<const int64_t*>(context->input(layout().iterations).data());
+  for (size_t i = 0; i < traits().hyper.size(); ++i) {
+    step.hyper[i] = number(layout().hyper + static_cast<int>(i));
+  }
+  step.clip_value = number(layout().clip_value);
+  step.gradient_scale = numbers.gradient_scale;
+  step.weight_decay = numbers.weight_decay;
+  return step;
 }
 
 void GpuStepOp::Compute(OpKernelContext* context) {
@@ -117,21 +133,12 @@ void GpuStepOp::Compute(OpKernelContext* context) {
                        &numbers, &variables));
   std::vector<GpuItem> items;
   for (int i = 0; i < layout().count; ++i) {
-    items.push_back(ItemAt(context, i, numbers, &variables));
+    items.push_back(ItemAt(context, i, &variables));
     OP_REQUIRES(context, items.back().count <= kMaxGpuIndices,
                 TooManyIndicesError(i, kMaxGpuIndices, items.back().count));
   }
 
-  GpuStep step;
-  const Tensor& learning_rate = context->input(layout().learning_rate);
-  step.learning_rate = learning_rate.data();
-  step.learning_rate_is_double = learning_rate.dtype() == tensorflow::DT_DOUBLE;
-  step.iterations =
-      static_cast<const int64_t*>(context->input(layout().iterations).data());
-  step.gradient_scale = numbers.gradient_scale;
-  step.hyper = numbers.hyper;
-  step.clip_value = numbers.clip_value;
-
+  const GpuStep step = StepOf(context, numbers);
   // TensorFlow gives freed memory only to work that comes later on the stream.
   std::vector<Tensor> workspaces;
   GpuContext gpu;

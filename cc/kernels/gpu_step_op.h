@@ -30,7 +30,9 @@ class GpuStepOp : public StepOp {
   // The error of an index that a step before this one skipped.
   absl::Status EarlierError();
   GpuItem ItemAt(tensorflow::OpKernelContext* context, int i,
-                 const StepNumbers& numbers, LockedVariables* variables) const;
+                 LockedVariables* variables) const;
+  GpuStep StepOf(tensorflow::OpKernelContext* context,
+                 const StepNumbers& numbers) const;
 
   const GpuKernels* kernels_;
   GpuSparse sparse_;

@@ -32,16 +32,15 @@ Status WrongShape(const std::string& what, const std::string& expected,
              ". Received: ", received.shape().DebugString(), "."));
 }
 
-Status CheckScalar(const std::string& name, const Tensor& tensor) {
-  return tensor.dims() == 0 ? OkStatus() : WrongShape(name, "[]", tensor);
-}
-
-Status ReadScalar(const std::string& name, const Tensor& tensor,
-                  double* value) {
-  TF_RETURN_IF_ERROR(CheckScalar(name, tensor));
-  *value = tensor.dtype() == tensorflow::DT_FLOAT ? tensor.scalar<float>()()
-                                                  : tensor.scalar<double>()();
-  return OkStatus();
+double ScalarValue(const Tensor& tensor) {
+  switch (tensor.dtype()) {
+    case tensorflow::DT_FLOAT:
+      return tensor.scalar<float>()();
+    case tensorflow::DT_INT64:
+      return static_cast<double>(tensor.scalar<int64_t>()());
+    default:
+      return tensor.scalar<double>()();
+  }
 }
 
 // A vector of one value per variable, or of none.
@@ -69,28 +68,32 @@ TensorShape RowsOf(const TensorShape& variable) {
 Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
                    const OpLayout& layout, Memory memory,
                    StepNumbers* numbers) {
-  const Tensor& learning_rate = context->input(layout.learning_rate);
-  const Tensor& iterations = context->input(layout.iterations);
-  TF_RETURN_IF_ERROR(CheckScalar("learning_rate", learning_rate));
-  TF_RETURN_IF_ERROR(CheckScalar("iterations", iterations));
-  if (memory == Memory::kHost) {
+  const auto read = [&](const std::string& name, int input, double* value) {
+    const Tensor& tensor = context->input(input);
+    if (tensor.dims() != 0) return WrongShape(name, "[]", tensor);
+    if (memory == Memory::kHost) *value = ScalarValue(tensor);
+    return OkStatus();
+  };
+  double iterations = 0;
+  TF_RETURN_IF_ERROR(
+      read("learning_rate", layout.learning_rate, &numbers->learning_rate));
+  TF_RETURN_IF_ERROR(read("iterations", layout.iterations, &iterations));
+  for (size_t i = 0; i < traits.hyper.size(); ++i) {
     TF_RETURN_IF_ERROR(
-        ReadScalar("learning_rate", learning_rate, &numbers->learning_rate));
-    numbers->iterations = iterations.scalar<int64_t>()();
+        read(traits.hyper[i], layout.hyper + i, &numbers->hyper[i]));
+  }
+  TF_RETURN_IF_ERROR(
+      read("clip_value", layout.clip_value, &numbers->clip_value));
+  if (memory == Memory::kHost) {
+    numbers->iterations = static_cast<int64_t>(iterations);
     if (numbers->iterations < 0) {
       return InvalidArgumentError(StrCat(
           "iterations must be >= 0. Received: ", numbers->iterations, "."));
     }
-  }
-  for (size_t i = 0; i < traits.hyper.size(); ++i) {
-    TF_RETURN_IF_ERROR(ReadScalar(
-        traits.hyper[i], context->input(layout.hyper + i), &numbers->hyper[i]));
-  }
-  TF_RETURN_IF_ERROR(ReadScalar("clip_value", context->input(layout.clip_value),
-                                &numbers->clip_value));
-  if (!(numbers->clip_value >= 0)) {
-    return InvalidArgumentError(StrCat(
-        "clip_value must be >= 0. Received: ", numbers->clip_value, "."));
+    if (!(numbers->clip_value >= 0)) {
+      return InvalidArgumentError(StrCat(
+          "clip_value must be >= 0. Received: ", numbers->clip_value, "."));
+    }
   }
   TF_RETURN_IF_ERROR(ReadPerVariable("gradient_scale",
                                      context->input(layout.gradient_scale),

@@ -30,10 +30,8 @@ struct StepNumbers {
   }
 };
 
-// Where the op's tensors are. On a GPU, those that change from step to step
-// (learning_rate, iterations, gradient_scale) are there too: their shapes are
-// checked, learning_rate and iterations are not read, and gradient_scale points
-// to the device.
+// Where the op's tensors are. A GPU's numbers are there too: only their shapes
+// are checked, and gradient_scale and weight_decay point to the device.
 enum class Memory { kHost, kDevice };
 
 absl::Status ReadNumbers(tensorflow::OpKernelContext* context,

@@ -2,8 +2,10 @@
 // no Python headers, so that nvcc alone can build it on a machine with a GPU
 // (tests/gpu_check.py does). Built without CUDA it has the emulation only,
 // which runs the same drivers on the host's memory.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -29,9 +31,10 @@ struct Call {
   const void* learning_rate;
   int64_t learning_rate_is_double;
   const int64_t* iterations;
+  const double* hyper[kMaxGpuHyper];
+  const double* clip_value;
   const float* gradient_scale;
-  const double* hyper;
-  double clip_value;
+  const double* weight_decay;
   void* stream;
   BadIndexReport* report;
 };
@@ -62,9 +65,10 @@ std::string Apply(const Call& call) {
   step.learning_rate = call.learning_rate;
   step.learning_rate_is_double = call.learning_rate_is_double != 0;
   step.iterations = call.iterations;
-  step.gradient_scale = call.gradient_scale;
-  step.hyper = call.hyper;
+  std::copy(std::begin(call.hyper), std::end(call.hyper), step.hyper);
   step.clip_value = call.clip_value;
+  step.gradient_scale = call.gradient_scale;
+  step.weight_decay = call.weight_decay;
   GpuContext context;
   context.stream = call.stream;
   context.report = call.report;
