@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cc/cuda/memory.h"
+#include "cc/drivers/sort_ids.h"
 #include "xla/stream_executor/stream.h"
 
 namespace tf_optim {
@@ -136,6 +137,9 @@ void GpuStepOp::Compute(OpKernelContext* context) {
     items.push_back(ItemAt(context, i, &variables));
     OP_REQUIRES(context, items.back().count <= kMaxGpuIndices,
                 TooManyIndicesError(i, kMaxGpuIndices, items.back().count));
+    // A row more than the table has: that of indices outside of it.
+    OP_REQUIRES(context, KeyFits(items.back().rows + 1, items.back().count),
+                TooManyKeysError(i, items.back().rows, items.back().count));
   }
 
   const GpuStep step = StepOf(context, numbers);
