@@ -4,6 +4,8 @@ A step may take several ops, and one that fails must not leave the work of the
 others behind.
 """
 
+import numbers
+
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
@@ -20,6 +22,35 @@ def check_sparse_update(value):
         raise ValueError(
             f"`sparse_update` must be {allowed}. Received: sparse_update={value!r}"
         )
+
+
+def _check(name, value, expected, holds):
+    if not holds:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_keras_arguments(optimizer):
+    """Raises ValueError for a value of a stock argument that no step could use.
+
+    Stock takes these in silence, and then leaves the feature out.
+    """
+    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+        value = getattr(optimizer, name)
+        good = value is None or (_is_number(value) and value > 0)
+        _check(name, value, "a number > 0, or None", good)
+    value = optimizer.weight_decay
+    good = value is None or (_is_number(value) and 0 <= value < float("inf"))
+    _check("weight_decay", value, "a finite number >= 0, or None", good)
+    value = optimizer.ema_momentum
+    good = _is_number(value) and 0 <= value <= 1
+    _check("ema_momentum", value, "in the range [0, 1]", good)
+    value = getattr(optimizer, "gradient_accumulation_steps", None)
+    good = value is None or (_is_number(value) and value >= 2 and value == int(value))
+    _check("gradient_accumulation_steps", value, "an integer >= 2, or None", good)
 
 
 def check_dtype(variable):

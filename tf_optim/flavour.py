@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tf_optim import spellings
+
 
 def is_keras_3():
     """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
@@ -13,6 +15,11 @@ if is_keras_3():
 else:
     from tf_optim.tf_keras import FusedOptimizer
 
-register = tf.keras.utils.register_keras_serializable(package="tf_optim")
+
+def register(cls):
+    """Class decorator of our optimizers: Keras finds them, old spellings work."""
+    name = tf.keras.utils.register_keras_serializable(package="tf_optim")
+    return name(spellings.accept(cls))
+
 
 __all__ = ["FusedOptimizer", "is_keras_3", "register"]

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import apply, checks, clipping
+from tf_optim import apply, checks, clipping, methods, spellings
 
 _HALF_TYPES = ("float16", "bfloat16")
 
@@ -17,7 +17,7 @@ def raw(variable):
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-class Fused:
+class Fused(spellings.OldSpellings, methods.Methods):
     """The step that both adapters take; mixed into a stock optimizer class.
 
     Adapters give `_variable_index(variable)`; classes give `_spec`.
@@ -27,10 +27,14 @@ class Fused:
 
     def _check_arguments(self, sparse_update):
         """Raises ValueError for a hyperparameter that no step could use."""
+        self.sparse_update = sparse_update
+        self._check_hyperparameters()
+
+    def _check_hyperparameters(self):
         for hyper in self._spec.hyper:
             hyper.check(getattr(self, hyper.attribute))
-        checks.check_sparse_update(sparse_update)
-        self.sparse_update = sparse_update
+        checks.check_sparse_update(self.sparse_update)
+        checks.check_keras_arguments(self)
 
     def get_config(self):
         """The stock class's configuration and `sparse_update`."""
@@ -83,12 +87,13 @@ class Fused:
 
         Returns the ops that do it; none in eager mode.
         """
+        self._check_hyperparameters()  # they are attributes that can be set
         local = distribution.experimental_local_results
         per_variable = [self._updates(local, g, v) for g, v in grads_and_vars]
         per_step = self._per_step_hyper()
         hyper = tuple(getattr(self, h.attribute) for h in self._spec.hyper)
         step = apply.Step(
-            learning_rate=learning_rate,
+            learning_rate=self._decayed(learning_rate),
             iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
             hyper=hyper + per_step,
             flags=tuple(bool(getattr(self, flag)) for flag in self._spec.flags),

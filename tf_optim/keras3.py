@@ -3,16 +3,10 @@
 import tensorflow as tf
 
 from tf_optim import clipping, fused
+from tf_optim.accumulation import Accumulation, DivisibleSlices
 
 
-class _DivisibleSlices(tf.IndexedSlices):
-    """IndexedSlices that stock's `gradient / loss_scale_factor` can divide."""
-
-    def __truediv__(self, divisor):
-        return tf.IndexedSlices(self.values / divisor, self.indices, self.dense_shape)
-
-
-class FusedOptimizer(fused.Fused):
+class FusedOptimizer(Accumulation, fused.Fused):
     """Puts one op call into the place of Keras 3's loop over variables."""
 
     _slot_dtype = None
@@ -21,10 +15,46 @@ class FusedOptimizer(fused.Fused):
     def _variable_index(self, variable):
         return self._get_variable_index(variable)
 
+    def _is_built(self):
+        return self.built
+
+    def compute_gradients(self, loss, var_list, tape=None):
+        """Pairs of gradient and variable, as tf_keras' method of this name.
+
+        Args:
+            loss: as in `minimize`.
+            var_list: as in `minimize`.
+            tape: as in `minimize`.
+
+        Returns:
+            A list of `(gradient, variable)`; a gradient is None where the loss
+            does not depend on the variable, and multiplied by
+            `loss_scale_factor` where there is one, as `apply_gradients` expects.
+        """
+        if not callable(loss) and tape is None:
+            raise ValueError(
+                "`tape` must be the tf.GradientTape that recorded the loss, where "
+                f"the loss is a tensor. Received: loss={loss}, tape={tape}"
+            )
+        tape = tf.GradientTape() if tape is None else tape
+        if callable(loss):
+            with tape:
+                if not callable(var_list):
+                    tape.watch([fused.raw(v) for v in var_list])
+                loss = loss()
+        var_list = list(var_list() if callable(var_list) else var_list)
+        loss = tf.convert_to_tensor(loss)
+        gradients = tape.gradient(
+            loss,
+            [fused.raw(v) for v in var_list],
+            output_gradients=self.scale_loss(tf.ones_like(loss)),
+        )
+        return list(zip(gradients, var_list, strict=True))
+
     def add_variable_from_reference(self, reference_variable, name=None, **kwargs):
-        """Adds a slot, in float32 for a 16-bit variable."""
-        slots = [slot.name for slot in self._spec.slots]
-        if name in slots and fused.is_half(reference_variable.dtype):
+        """Adds a slot or an accumulator, in float32 for a 16-bit variable."""
+        ours = [slot.name for slot in self._spec.slots] + ["gradient_accumulator"]
+        if name in ours and fused.is_half(reference_variable.dtype):
             self._slot_dtype = "float32"
         try:
             return super().add_variable_from_reference(
@@ -63,7 +93,7 @@ class FusedOptimizer(fused.Fused):
         grads, vars = super()._overwrite_variables_directly_with_gradients(grads, vars)
         if self.loss_scale_factor is not None:
             grads = [
-                _DivisibleSlices(g.values, g.indices, g.dense_shape)
+                DivisibleSlices(g.values, g.indices, g.dense_shape)
                 if isinstance(g, tf.IndexedSlices)
                 else g
                 for g in grads

@@ -26,7 +26,16 @@ class FusedOptimizer(fused.Fused):
         super().__init__(*args, jit_compile=False, **kwargs)
 
     def _variable_index(self, variable):
-        return self._index_dict[self._var_key(variable)]
+        index = self._index_dict.get(self._var_key(variable))
+        if index is None:
+            raise KeyError(
+                "The optimizer must be built with all variables that it is to "
+                f"update. Received: '{variable.name}', which it was not built with."
+            )
+        return index
+
+    def _is_built(self):
+        return getattr(self, "_built", False)
 
     def add_variable_from_reference(self, model_variable, variable_name, **kwargs):
         """Adds a slot, in float32 for a 16-bit variable."""

@@ -1,0 +1,131 @@
+"""Old spellings that keep working: `lr`, `decay`, `epsilon=None`.
+
+Each warns with a DeprecationWarning that says what to write instead.
+"""
+
+import functools
+import inspect
+import warnings
+
+import tensorflow as tf
+
+
+def _warn(old, new, stacklevel):
+    warnings.warn(
+        f"`{old}` is an old spelling: {new}.", DeprecationWarning, stacklevel + 1
+    )
+
+
+def _schedule(learning_rate):
+    kind = tf.keras.optimizers.schedules.LearningRateSchedule
+    return learning_rate if isinstance(learning_rate, kind) else None
+
+
+def _translate(arguments, stacklevel):
+    """Rewrites the keyword arguments in place; returns the value of `decay`."""
+    if "lr" in arguments:
+        if "learning_rate" in arguments:
+            raise ValueError(
+                "`lr` is the old spelling of `learning_rate`: only one of them can be "
+                f"set. Received: learning_rate={arguments['learning_rate']!r}, "
+                f"lr={arguments['lr']!r}"
+            )
+        _warn("lr", "use `learning_rate`", stacklevel + 1)
+        arguments["learning_rate"] = arguments.pop("lr")
+    if "epsilon" in arguments and arguments["epsilon"] is None:
+        default = tf.keras.backend.epsilon()
+        _warn("epsilon=None", f"it means epsilon={default:g}", stacklevel + 1)
+        arguments["epsilon"] = default
+    decay = arguments.pop("decay", None)
+    if decay is not None:
+        instead = "use `tf.keras.optimizers.schedules.InverseTimeDecay`"
+        _warn("decay", instead, stacklevel + 1)
+    return decay
+
+
+def accept(cls):
+    """Class decorator: its constructor takes the old spellings too."""
+    init = cls.__init__
+    signature = inspect.signature(init)
+    (rest,) = (p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD)
+
+    @functools.wraps(init)
+    def __init__(self, *args, **kwargs):
+        arguments = dict(signature.bind_partial(self, *args, **kwargs).arguments)
+        del arguments["self"]
+        arguments |= arguments.pop(rest, {})
+        decay = _translate(arguments, stacklevel=2)
+        init(self, **arguments)
+        if decay is not None:
+            self._set_decay(decay)
+
+    cls.__init__ = __init__
+    return cls
+
+
+class OldSpellings:
+    """What the old spellings do after construction.
+
+    With `decay` > 0 the step number i, from 0, uses the learning rate
+    `learning_rate / (1 + decay * i)`; `learning_rate` itself stays what was set.
+    """
+
+    decay = 0.0
+
+    def _set_decay(self, decay):
+        number = isinstance(decay, (int, float)) and not isinstance(decay, bool)
+        if not number or not 0 <= decay < float("inf"):
+            raise ValueError(
+                f"`decay` must be a finite number >= 0. Received: decay={decay!r}"
+            )
+        if decay and _schedule(self._learning_rate):
+            self._refuse_schedule(self._learning_rate, decay)
+        self.decay = float(decay)
+
+    def _refuse_schedule(self, learning_rate, decay):
+        raise ValueError(
+            "`learning_rate` must be a number where `decay` is given: a schedule "
+            f"decays by itself. Received: learning_rate={learning_rate!r}, "
+            f"decay={decay!r}"
+        )
+
+    def _decayed(self, learning_rate):
+        """The learning rate of the step to come."""
+        if not self.decay:
+            return learning_rate
+        learning_rate = tf.convert_to_tensor(learning_rate)
+        # The count that schedules see.
+        steps = tf.cast(tf.convert_to_tensor(self._iterations), learning_rate.dtype)
+        return learning_rate / (1.0 + self.decay * steps)
+
+    def get_config(self):
+        """The stock class's configuration, and `decay` where there is one."""
+        decay = {"decay": self.decay} if self.decay else {}
+        return {**super().get_config(), **decay}
+
+    @property
+    def learning_rate(self):
+        """The learning rate: a variable, or a schedule's or a callable's value."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if self.decay and _schedule(value):
+            self._refuse_schedule(value, self.decay)
+        super(OldSpellings, type(self)).learning_rate.fset(self, value)
+
+    @property
+    def lr(self):
+        """Old spelling of `learning_rate`."""
+        _warn("lr", "use `learning_rate`", 2)
+        return self.learning_rate
+
+    def __setattr__(self, name, value):
+        if name == "lr":  # not a property's setter: Keras 3 reads before it sets
+            _warn("lr", "use `learning_rate`", 2)
+            name = "learning_rate"
+        super().__setattr__(name, value)
+
+    def __dir__(self):
+        # TensorFlow reads every attribute listed here when it saves a model.
+        return [name for name in super().__dir__() if name != "lr"]
