@@ -11,9 +11,9 @@ def is_keras_3():
 
 
 if is_keras_3():
-    from tf_optim.keras3 import FusedOptimizer
+    from tf_optim.keras3 import FusedOptimizer, built_with
 else:
-    from tf_optim.tf_keras import FusedOptimizer
+    from tf_optim.tf_keras import FusedOptimizer, built_with
 
 
 def register(cls):
@@ -22,4 +22,4 @@ def register(cls):
     return name(spellings.accept(cls))
 
 
-__all__ = ["FusedOptimizer", "is_keras_3", "register"]
+__all__ = ["FusedOptimizer", "built_with", "is_keras_3", "register"]

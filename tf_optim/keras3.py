@@ -6,6 +6,11 @@ from tf_optim import clipping, fused
 from tf_optim.accumulation import Accumulation, DivisibleSlices
 
 
+def built_with(optimizer):
+    """The variables that any Keras 3 optimizer was built with; None before."""
+    return list(optimizer._trainable_variables) if optimizer.built else None
+
+
 class FusedOptimizer(Accumulation, fused.Fused):
     """Puts one op call into the place of Keras 3's loop over variables."""
 

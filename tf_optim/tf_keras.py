@@ -17,6 +17,54 @@ class _Float32Reference:
         return getattr(self._variable, name)
 
 
+class _StandIn:
+    """What a stock optimizer, which keeps no model variables, knows of one."""
+
+    def __init__(self, key, slot, name):
+        self._unique_id = key
+        self._slot = slot
+        self._shared_name = name
+
+    def __getattr__(self, name):
+        return getattr(self._slot, name)
+
+    def __tf_tensor__(self, dtype=None, name=None):
+        return tf.convert_to_tensor(self._slot, dtype, name=name)
+
+
+def built_with(optimizer):
+    """The variables that any tf_keras optimizer was built with; None before.
+
+    Those of a stock optimizer come as stand-ins, good for `build` and no more.
+    """
+    if not getattr(optimizer, "_built", False):
+        return None
+    if isinstance(optimizer, FusedOptimizer):
+        return list(optimizer._built_with)
+    keys = sorted(optimizer._index_dict, key=optimizer._index_dict.get)
+    lists = [
+        value
+        for value in vars(optimizer).values()
+        if isinstance(value, list) and len(value) == len(keys)
+    ]
+    slots = next(
+        (each for each in lists if all(isinstance(v, tf.Variable) for v in each)),
+        [None] * len(keys),  # no slots at all: nothing but the key is needed
+    )
+    return [
+        _StandIn(key, slot, _name_of_model_variable(optimizer, slot))
+        for key, slot in zip(keys, slots, strict=True)
+    ]
+
+
+def _name_of_model_variable(optimizer, slot):
+    """As in "adam/m/dense/kernel", with or without the optimizer's name."""
+    if slot is None:
+        return None
+    name = slot._shared_name.removeprefix(f"{optimizer.name}/")
+    return name.partition("/")[2] or name
+
+
 class FusedOptimizer(fused.Fused):
     """Puts one op call into the place of tf_keras' loop over variables."""
 
@@ -36,6 +84,12 @@ class FusedOptimizer(fused.Fused):
 
     def _is_built(self):
         return getattr(self, "_built", False)
+
+    def build(self, var_list):
+        """Makes the variables of the optimizer, where it has not been done."""
+        if not self._is_built():
+            self._built_with = self._no_dependency(list(var_list))
+        super().build(var_list)
 
     def add_variable_from_reference(self, model_variable, variable_name, **kwargs):
         """Adds a slot, in float32 for a 16-bit variable."""

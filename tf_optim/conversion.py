@@ -1,0 +1,188 @@
+"""`fuse` and `unfuse`: between stock optimizers and ours, state included."""
+
+import tensorflow as tf
+
+from tf_optim import checks, flavour, fused, optimizers
+
+# Lists that repeat what other attributes hold, and one of the model's variables.
+_NOT_STATE = ("_variables", "_trainable_variables")
+
+
+def _pairs():
+    """Stock classes and those of ours that take their place."""
+    ours = [getattr(optimizers, name) for name in optimizers.__all__]
+    pairs = [(getattr(tf.keras.optimizers, c.__name__, None), c) for c in ours]
+    return [(stock, c) for stock, c in pairs if stock and issubclass(c, stock)]
+
+
+def fuse(optimizer, sparse_update=None):
+    """The tf_optim optimizer that goes on where a stock optimizer is.
+
+    It has the configuration of `optimizer` and copies of all of its variables:
+    iterations, learning rate, slots, accumulated gradients, moving averages. A
+    schedule or callable is shared. `optimizer` itself is left as it is; to train a
+    compiled model with the new one, compile it anew:
+
+        model.compile(optimizer=tf_optim.fuse(model.optimizer), loss=model.loss)
+
+    Args:
+        optimizer: an optimizer of `tf.keras.optimizers`, built or not, or a
+            `LossScaleOptimizer` around one.
+        sparse_update: as in our classes. Default: `"lazy"`.
+
+    Returns:
+        An optimizer of tf_optim, or a `LossScaleOptimizer` around one. One that is
+        of tf_optim already is returned as it is. Slots and accumulated gradients
+        of 16-bit variables become float32.
+
+    Raises:
+        ValueError: if we do not have the optimizer, or not with its options; if it
+            is of tf_optim already with another `sparse_update`.
+
+    Example:
+
+    >>> import tf_optim
+    >>> opt = tf.keras.optimizers.RMSprop(learning_rate=0.1, rho=0.8)
+    >>> tf_optim.fuse(opt).rho
+    0.8
+    """
+    if _is_ours(optimizer):
+        current = _innermost(optimizer).sparse_update
+        if sparse_update not in (None, current):
+            raise ValueError(
+                "`sparse_update` must be that of an optimizer that is fused already, "
+                f"{current!r}. Received: sparse_update={sparse_update!r}"
+            )
+        return optimizer
+    mode = "lazy" if sparse_update is None else sparse_update
+    checks.check_sparse_update(mode)
+    classes = dict(_pairs())
+
+    def config(old):
+        return {**old.get_config(), "sparse_update": mode}
+
+    return _converted(optimizer, classes, config)
+
+
+def unfuse(optimizer):
+    """The stock optimizer that goes on where a tf_optim optimizer is.
+
+    The way back from `fuse`. What stock does with sparse gradients is its own.
+
+    Args:
+        optimizer: an optimizer of tf_optim, built or not, or a
+            `LossScaleOptimizer` around one.
+
+    Returns:
+        An optimizer of `tf.keras.optimizers`, or a `LossScaleOptimizer` around
+        one. One that is stock already is returned as it is. Slots of 16-bit
+        variables are rounded to 16 bits.
+
+    Raises:
+        ValueError: if stock does not have the optimizer, or has not an option that
+            is in use (`decay`).
+    """
+    classes = {ours: stock for stock, ours in _pairs()}
+    if type(_innermost(optimizer)) in classes.values():
+        return optimizer
+
+    def config(old):
+        return _stock_config(old, classes[type(old)])
+
+    return _converted(optimizer, classes, config)
+
+
+def _is_wrapper(optimizer):
+    return isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+
+
+def _innermost(optimizer):
+    return optimizer.inner_optimizer if _is_wrapper(optimizer) else optimizer
+
+
+def _is_ours(optimizer):
+    return isinstance(_innermost(optimizer), fused.Fused)
+
+
+def _converted(old, classes, config_of):
+    if _is_wrapper(old):
+        config = old.get_config()
+        config["inner_optimizer"] = _converted(
+            old.inner_optimizer, classes, config_of
+        )
+        new = type(old)(**config)
+    else:
+        new = _made(old, classes, config_of)
+    variables = flavour.built_with(old)
+    if variables is not None:
+        new.build(variables)
+    for old_variable, new_variable in _state(old, new):
+        value = tf.cast(fused.raw(old_variable), new_variable.dtype)
+        new_variable.assign(value)
+    return new
+
+
+def _made(old, classes, config_of):
+    """A new optimizer of the other make, with the same configuration."""
+    cls = classes.get(type(old))
+    if cls is None:
+        expected = ", ".join(sorted(_name(each) for each in classes))
+        raise ValueError(
+            f"`optimizer` must be one of {expected}, or a LossScaleOptimizer around "
+            f"one. Received: {_name(type(old))}."
+        )
+    config = config_of(old)
+    # The schedule or callable itself: not all can be serialized.
+    rate = old._learning_rate
+    config["learning_rate"] = float(rate.numpy()) if _is_variable(rate) else rate
+    new = cls(**config)
+    for name, value in vars(old).items():
+        # Set by `exclude_from_weight_decay`.
+        if name.startswith("_exclude_from_weight_decay") and "cache" not in name:
+            kind = next((k for k in (set, list) if isinstance(value, k)), None)
+            setattr(new, name, kind(value) if kind else value)
+    return new
+
+
+def _name(cls):
+    if cls in dict(_pairs()):
+        return f"tf.keras.optimizers.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+def _stock_config(old, stock):
+    config = old.get_config()
+    del config["sparse_update"]
+    config.pop("jit_compile", None)  # stock's own choice
+    defaults = type(old)().get_config()
+    for name in config.keys() - stock().get_config().keys():
+        value = config.pop(name)
+        if name not in defaults or value != defaults[name]:
+            raise ValueError(
+                f"`{name}` must be left out for an optimizer that is to become "
+                f"{_name(stock)}, which does not have it. Received: {name}={value!r}"
+            )
+    return config
+
+
+def _is_variable(value):
+    kinds = (tf.Variable,)
+    if flavour.is_keras_3():
+        kinds += (tf.keras.Variable,)
+    return isinstance(value, kinds)
+
+
+def _state(old, new):
+    """Pairs of variables that hold the same thing, of two optimizers of one kind."""
+    for name, value in vars(old).items():
+        if name in _NOT_STATE:
+            continue
+        if _is_variable(value):
+            yield value, getattr(new, name)
+        elif isinstance(value, list) and any(map(_is_variable, value)):
+            pairs = zip(value, getattr(new, name), strict=True)
+            yield from (pair for pair in pairs if _is_variable(pair[0]))
+    scale = getattr(old, "_loss_scale", None)  # of tf_keras' LossScaleOptimizer
+    if hasattr(scale, "current_loss_scale"):
+        yield scale.current_loss_scale, new._loss_scale.current_loss_scale
+        yield scale.counter, new._loss_scale.counter
