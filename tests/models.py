@@ -55,6 +55,21 @@ def train(optimizer, var_list, steps, graph=False):
     return step
 
 
+def slices(ids, values, rows):
+    """A sparse gradient, as a tape makes it."""
+    values = tf.convert_to_tensor(values)
+    shape = tf.constant([rows, *values.shape[1:]])
+    return tf.IndexedSlices(values, tf.convert_to_tensor(ids), shape)
+
+
+def dense(gradient):
+    """A gradient with its rows added up into the whole table."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows = gradient.dense_shape[0]
+    return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, rows)
+
+
 def classifier(seed=0, width=6, classes=3):
     tf.keras.utils.set_random_seed(seed)
     return tf.keras.Sequential(
@@ -105,3 +120,8 @@ def state(optimizer):
         for variable in optimizer.variables
         if not variable.name.split(":")[0].endswith(skip)
     ]
+
+
+def everything(var_list, optimizer):
+    """What training has made: variables, and all state of the optimizer."""
+    return [v.numpy() for v in (*var_list, *optimizer.variables)]

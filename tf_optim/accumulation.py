@@ -39,6 +39,12 @@ def _rows_not_zero(accumulator):
     return tf.reduce_any(tf.not_equal(accumulator, 0), inner)
 
 
+def _is_zero(accumulator, iterations):
+    if not accumulator.is_initialized():  # made by the tf.function being traced
+        return int(iterations) == 0
+    return not bool(tf.reduce_any(_rows_not_zero(accumulator)))
+
+
 class _TouchedRows:
     """The rows of an accumulator that may be other than zero.
 
@@ -48,9 +54,7 @@ class _TouchedRows:
 
     def __init__(self, accumulator, iterations):
         with tf.init_scope():
-            zero = tf.executing_eagerly() and not bool(
-                tf.reduce_any(_rows_not_zero(accumulator))
-            )
+            zero = tf.executing_eagerly() and _is_zero(accumulator, iterations)
             self.ids = tf.Variable(
                 tf.zeros([0], tf.int64), shape=[None], trainable=False
             )
@@ -69,9 +73,7 @@ class _TouchedRows:
         with tf.control_dependencies([known]):
             return [
                 self.ids.assign(tf.concat([before, ids], 0), read_value=False),
-                self.step.assign(
-                    tf.where(known, iterations + 1, -1), read_value=False
-                ),
+                self.step.assign(tf.where(known, iterations + 1, -1), read_value=False),
             ]
 
     def clear(self, iterations):
@@ -94,7 +96,11 @@ class Accumulation:
     _memory = None
 
     def forget_touched_rows(self):
-        """To be called where accumulators may have changed other than by a step."""
+        """To be called where accumulators have changed other than by a step.
+
+        Restoring, `set_weights` and loading do it. Who assigns to `variables` by
+        hand, in the middle of a window, values of the same count of steps, must.
+        """
         if self._memory is not None:
             for touched in self._memory.touched.values():
                 touched.forget()
@@ -215,9 +221,7 @@ class Accumulation:
         dense = [pair for pair in pairs if not _is_sparse(pair[0])]
         sparse = [pair for pair in pairs if _is_sparse(pair[0])]
         if dense:
-            super()._backend_increment_gradient_accumulators(
-                *zip(*dense, strict=True)
-            )
+            super()._backend_increment_gradient_accumulators(*zip(*dense, strict=True))
         if not sparse:
             return
         recorded = []

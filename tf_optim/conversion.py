@@ -59,7 +59,7 @@ def fuse(optimizer, sparse_update=None):
     classes = dict(_pairs())
 
     def config(old):
-        return {**old.get_config(), "sparse_update": mode}
+        return {**_config(old), "sparse_update": mode}
 
     return _converted(optimizer, classes, config)
 
@@ -107,9 +107,7 @@ def _is_ours(optimizer):
 def _converted(old, classes, config_of):
     if _is_wrapper(old):
         config = old.get_config()
-        config["inner_optimizer"] = _converted(
-            old.inner_optimizer, classes, config_of
-        )
+        config["inner_optimizer"] = _converted(old.inner_optimizer, classes, config_of)
         new = type(old)(**config)
     else:
         new = _made(old, classes, config_of)
@@ -132,8 +130,7 @@ def _made(old, classes, config_of):
             f"one. Received: {_name(type(old))}."
         )
     config = config_of(old)
-    # The schedule or callable itself: not all can be serialized.
-    rate = old._learning_rate
+    rate = old._learning_rate  # or the schedule or callable itself
     config["learning_rate"] = float(rate.numpy()) if _is_variable(rate) else rate
     new = cls(**config)
     for name, value in vars(old).items():
@@ -150,8 +147,15 @@ def _name(cls):
     return f"{cls.__module__}.{cls.__name__}"
 
 
+def _config(optimizer):
+    """As `get_config`, but without a schedule or callable: some cannot be saved."""
+    shadow = object.__new__(type(optimizer))
+    vars(shadow).update(vars(optimizer), _learning_rate=0.0)
+    return shadow.get_config()
+
+
 def _stock_config(old, stock):
-    config = old.get_config()
+    config = _config(old)
     del config["sparse_update"]
     config.pop("jit_compile", None)  # stock's own choice
     defaults = type(old)().get_config()

@@ -1,0 +1,256 @@
+"""`fuse` and `unfuse`: training goes on where it was, in both directions."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import cases, flavours, models
+from tests.marks import a_few, both_flavours, every_case, keras_3_only, richest
+
+pytestmark = both_flavours
+
+# tf.Variable's and our own way of one step differ in rounding: see keras_parity_test.
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def values(variables):
+    return [np.asarray(v.numpy()) for v in variables]
+
+
+def assert_same(left, right, **tolerance):
+    for a, b in zip(left, right, strict=True):
+        if tolerance:
+            np.testing.assert_allclose(a, b, **tolerance)
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+def trained(optimizer, steps=5):
+    var_list = models.variables()
+    models.train(optimizer, var_list, models.gradients(steps))
+    return var_list
+
+
+def go_on(optimizer, var_list, start):
+    for variable, value in zip(var_list, start, strict=True):
+        variable.assign(value)
+    models.train(optimizer, var_list, models.gradients(4, seed=3))
+    return values([*var_list, *optimizer.variables])
+
+
+def assert_goes_on(old, var_list):
+    """Ours goes on as stock, and what unfuse makes of ours is stock, bit for bit."""
+    start = values(var_list)
+    fused = tf_optim.fuse(old, sparse_update="dense")
+    stock = tf_optim.unfuse(fused)
+    assert type(fused) is getattr(tf_optim, type(old).__name__)
+    assert type(stock) is type(old)
+    assert stock.get_config() == old.get_config()
+    for new in (fused, stock):
+        assert_same(values(new.variables), values(old.variables))
+    expected = go_on(old, var_list, start)
+    assert_same(go_on(fused, var_list, start), expected, **CLOSE)
+    assert_same(go_on(stock, var_list, start), expected)
+    return fused
+
+
+@every_case
+def test_training_goes_on(case):
+    old = models.stock(case, 0.02)
+    fused = assert_goes_on(old, trained(old))
+    assert fused.sparse_update == "dense"
+
+
+OPTIONS = [
+    {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 4},
+    {"clipnorm": 0.5, "weight_decay": 0.1, "name": "mine"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "+".join(o))
+@richest
+def test_training_goes_on_with_options(case, options):
+    old = models.stock(case, 0.02, **options)
+    fused = assert_goes_on(old, trained(old))
+    assert {key: fused.get_config()[key] for key in options} == options
+
+
+@keras_3_only
+@richest
+def test_training_goes_on_in_the_middle_of_a_window(case):
+    old = models.stock(case, gradient_accumulation_steps=3)
+    assert_goes_on(old, trained(old))
+
+
+@a_few
+def test_learning_rate_set_since(case):
+    old = models.stock(case, 0.5)
+    var_list = trained(old)
+    old.learning_rate = 0.003
+    fused = assert_goes_on(old, var_list)
+    assert float(fused.learning_rate) == np.float32(0.003)
+
+
+class Halving(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Not registered, so it cannot be serialized."""
+
+    def __call__(self, step):
+        return 0.02 * 0.5 ** tf.cast(step, "float32")
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+@a_few
+def test_learning_rate_schedule(case):
+    schedule = tf.keras.optimizers.schedules.CosineDecay(0.02, 20)
+    old = models.stock(case, schedule)
+    assert_goes_on(old, trained(old))
+    fused = tf_optim.fuse(models.stock(case, Halving()))
+    stock = tf_optim.unfuse(fused)
+    assert fused._learning_rate is stock._learning_rate
+    results = [values(trained(each)) for each in (fused, stock)]
+    assert_same(*results, **CLOSE)
+
+
+@a_few
+def test_variables_excluded_from_weight_decay(case):
+    for by in ("var_list", "var_names"):
+        old, var_list = models.stock(case, weight_decay=0.5), models.variables()
+        excluded = {"var_list": [var_list[1]], "var_names": ["v1"]}
+        old.exclude_from_weight_decay(**{by: excluded[by]})
+        models.train(old, var_list, models.gradients(2))
+        assert_goes_on(old, var_list)
+
+
+@richest
+def test_not_built_yet(case):
+    fused = tf_optim.fuse(models.stock(case, 0.02))
+    assert fused.sparse_update == "lazy"
+    assert_same(values(trained(fused)), values(trained(models.ours(case, 0.02))))
+    stock = tf_optim.unfuse(models.ours(case, 0.02))
+    assert_same(values(trained(stock)), values(trained(models.stock(case, 0.02))))
+
+
+@a_few
+def test_the_old_optimizer_is_left_alone(case):
+    old = models.stock(case)
+    var_list = trained(old)
+    before = values(old.variables)
+    fused = tf_optim.fuse(old)
+    models.train(fused, var_list, models.gradients(2))
+    assert_same(values(old.variables), before)
+
+
+@richest
+def test_training_of_a_compiled_model_goes_on(case):
+    x, y = models.classifier_data()
+    results = []
+    for fuse in (False, True):
+        model = models.compiled(models.classifier(), models.stock(case), "classes")
+        model.fit(x, y, 16, 1, shuffle=False, verbose=0)
+        if fuse:
+            models.compiled(model, tf_optim.fuse(model.optimizer), "classes")
+        model.fit(x, y, 16, 1, shuffle=False, verbose=0)
+        assert int(model.optimizer.iterations) == 8
+        results.append(model.get_weights())
+    assert type(model.optimizer) is getattr(tf_optim, case.name)
+    assert_same(*results, rtol=1e-4, atol=1e-5)
+
+
+@richest
+def test_checkpoints_of_the_fused_are_those_of_stock(case, tmp_path):
+    old = models.stock(case)
+    var_list = trained(old)
+    fused = tf_optim.fuse(old)
+    path = tf.train.Checkpoint(o=fused).write(str(tmp_path / "state"))
+    again = models.stock(case)
+    again.build(var_list)
+    tf.train.Checkpoint(o=again).read(path).assert_consumed()
+    assert_same(values(again.variables), values(old.variables))
+
+
+@a_few
+def test_loss_scale_optimizer(case):
+    wrap = tf.keras.mixed_precision.LossScaleOptimizer
+    old = wrap(models.stock(case), initial_scale=64.0, dynamic_growth_steps=2)
+    var_list = models.variables()
+    models.train(old, var_list, models.gradients(3))
+    fused = tf_optim.fuse(old, sparse_update="dense")
+    stock = tf_optim.unfuse(fused)
+    assert type(fused.inner_optimizer) is getattr(tf_optim, case.name)
+    assert fused.inner_optimizer.sparse_update == "dense"
+    assert type(stock.inner_optimizer) is type(old.inner_optimizer)
+    start = values(var_list)
+    expected = go_on(old, var_list, start)
+    assert_same(go_on(fused, var_list, start), expected, **CLOSE)
+    assert_same(go_on(stock, var_list, start), expected)
+    if flavours.LEGACY:  # in Keras 3 it is one of `variables`
+        assert float(fused.loss_scale) == float(old.loss_scale) == 64.0 * 8
+    assert stock.get_config()["initial_scale"] == 64.0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@a_few
+def test_16_bit_variables(case, dtype):
+    """Our slots are float32; nothing is lost on the way there."""
+    old = models.stock(case)
+    var_list = models.variables(dtype=dtype)
+    models.train(old, var_list, models.gradients(2, dtype=dtype))
+    fused = tf_optim.fuse(old)
+    kinds = {tf.as_dtype(v.dtype).name for v in fused.variables}
+    assert "float32" in kinds and dtype not in kinds
+    assert_same(values(fused.variables), values(old.variables))
+    stock = tf_optim.unfuse(fused)
+    assert [v.dtype for v in stock.variables] == [v.dtype for v in old.variables]
+    assert_same(values(stock.variables), values(old.variables))
+    models.train(fused, var_list, models.gradients(2, dtype=dtype))
+
+
+# --- what is refused
+
+
+def test_optimizer_that_we_do_not_have():
+    class Mine(tf.keras.optimizers.Adam):
+        pass
+
+    strangers = [tf.keras.optimizers.Adafactor(), Mine(), "adam", None]
+    if flavours.LEGACY:
+        strangers.append(tf.keras.optimizers.legacy.Adam())
+    wrap = tf.keras.mixed_precision.LossScaleOptimizer
+    strangers.append(wrap(tf.keras.optimizers.Adafactor()))
+    for stranger in strangers:
+        with pytest.raises(ValueError, match="`optimizer` must be one of") as error:
+            tf_optim.fuse(stranger)
+        for row in cases.OPTIMIZERS:
+            if hasattr(tf.keras.optimizers, row.name):
+                assert f"tf.keras.optimizers.{row.name}" in str(error.value)
+        received = getattr(stranger, "inner_optimizer", stranger)
+        assert type(received).__name__ in str(error.value).split("Received")[1]
+    with pytest.raises(ValueError, match="`optimizer` must be one of tf_optim"):
+        tf_optim.unfuse(tf.keras.optimizers.Adafactor())
+
+
+@a_few
+def test_what_is_there_already_is_returned_as_it_is(case):
+    ours = models.ours(case, sparse_update="dense")
+    assert tf_optim.fuse(ours) is ours
+    assert tf_optim.fuse(ours, sparse_update="dense") is ours
+    with pytest.raises(ValueError, match="`sparse_update` must be .*'dense'.*'lazy'"):
+        tf_optim.fuse(ours, sparse_update="lazy")
+    stock = models.stock(case)
+    assert tf_optim.unfuse(stock) is stock
+
+
+@a_few
+def test_wrong_mode(case):
+    with pytest.raises(ValueError, match="`sparse_update` must be .*'sloppy'"):
+        tf_optim.fuse(models.stock(case), sparse_update="sloppy")
+
+
+@a_few
+@pytest.mark.filterwarnings("ignore:`decay`:DeprecationWarning")
+def test_an_option_that_stock_has_not(case):
+    with pytest.raises(ValueError, match="`decay` must be left out.*decay=0.5"):
+        tf_optim.unfuse(models.ours(case, decay=0.5))
