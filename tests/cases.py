@@ -284,6 +284,12 @@ OPTIMIZERS = (
 COMMON_ERRORS = (
     ({"sparse_update": "sloppy"}, "'lazy'"),
     ({"sparse_update": None}, "'lazy'"),
+    ({"clipnorm": 0.0}, "> 0"),
+    ({"clipnorm": float("nan")}, "> 0"),
+    ({"clipvalue": -0.5}, "> 0"),
+    ({"global_clipnorm": 0}, "> 0"),
+    ({"weight_decay": -0.1}, ">= 0"),
+    ({"ema_momentum": 1.5}, "[0, 1]"),
 )
 
 
