@@ -120,6 +120,15 @@ class Accumulation:
         self.forget_touched_rows()
         return super()._lookup_dependency(name, *args, **kwargs)
 
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "savedmodel" and self._memory is not None:
+            # A saved function needs all of its variables.
+            for index, touched in self._memory.touched.items():
+                children[f"touched_ids_{index}"] = touched.ids
+                children[f"touched_step_{index}"] = touched.step
+        return children
+
     def _rows_are_remembered(self):
         # XLA has no shapes that change, replicas have rows of their own.
         several = self._distribution_strategy.num_replicas_in_sync > 1
