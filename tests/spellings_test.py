@@ -81,11 +81,21 @@ def test_a_warning_points_at_the_caller(case):
 def test_nothing_warns_without_an_old_spelling(case, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
+        trained(make(case, learning_rate=0.25))
         optimizer = make(case, learning_rate=0.25)
-        trained(optimizer)
         type(optimizer).from_config(optimizer.get_config())
         tf.train.Checkpoint(o=optimizer).write(str(tmp_path / "state"))
         optimizer._trackable_children("savedmodel")
+        model = models.compiled(models.classifier(), optimizer, "classes")
+        callbacks = [
+            tf.keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+            tf.keras.callbacks.ReduceLROnPlateau("loss"),
+        ]
+        x, y = models.classifier_data(16)
+        with warnings.catch_warnings():
+            # Of NumPy about Keras 3, in the data adapter.
+            warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
+            model.fit(x, y, verbose=0, callbacks=callbacks)
 
 
 WITH_EPSILON = [case for case in cases.RICHEST if "epsilon" in case.optimizer.defaults]

@@ -142,8 +142,10 @@ def _made(old, classes, config_of):
 
 
 def _name(cls):
-    if cls in dict(_pairs()):
-        return f"tf.keras.optimizers.{cls.__name__}"
+    for stock, ours in _pairs():
+        if cls in (stock, ours):
+            room = "tf.keras.optimizers" if cls is stock else "tf_optim"
+            return f"{room}.{cls.__name__}"
     return f"{cls.__module__}.{cls.__name__}"
 
 

@@ -5,6 +5,7 @@ Each warns with a DeprecationWarning that says what to write instead.
 
 import functools
 import inspect
+import sys
 import warnings
 
 import tensorflow as tf
@@ -14,6 +15,13 @@ def _warn(old, new, stacklevel):
     warnings.warn(
         f"`{old}` is an old spelling: {new}.", DeprecationWarning, stacklevel + 1
     )
+
+
+def _warn_of_lr():
+    """Unless it is tf_keras that uses the attribute: its callbacks do."""
+    caller = sys._getframe(2).f_globals.get("__name__", "")
+    if caller.partition(".")[0] != "tf_keras":
+        _warn("lr", "use `learning_rate`", 3)
 
 
 def _schedule(learning_rate):
@@ -117,12 +125,12 @@ class OldSpellings:
     @property
     def lr(self):
         """Old spelling of `learning_rate`."""
-        _warn("lr", "use `learning_rate`", 2)
+        _warn_of_lr()
         return self.learning_rate
 
     def __setattr__(self, name, value):
         if name == "lr":  # not a property's setter: Keras 3 reads before it sets
-            _warn("lr", "use `learning_rate`", 2)
+            _warn_of_lr()
             name = "learning_rate"
         super().__setattr__(name, value)
 

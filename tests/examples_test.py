@@ -1,0 +1,27 @@
+"""The examples in docstrings print what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import tf_optim
+from tests.marks import both_flavours
+
+MODULES = [
+    "tf_optim.conversion",
+    "tf_optim.methods",
+    *(
+        f"tf_optim.optimizers.{module.name}"
+        for module in pkgutil.iter_modules(tf_optim.optimizers.__path__)
+    ),
+]
+
+
+@both_flavours
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
