@@ -62,6 +62,20 @@ def test_training_goes_on(case):
     assert fused.sparse_update == "dense"
 
 
+@every_case
+def test_training_of_ours_goes_on_as_stock(case):
+    """With slots that were never stock's, and variables that are the model's."""
+    old = models.ours(case, 0.02, use_ema=True)
+    var_list = trained(old)
+    start = values(var_list)
+    stock = tf_optim.unfuse(old)
+    assert_same(values(stock.variables), values(old.variables))
+    again = tf_optim.fuse(stock)
+    expected = go_on(old, var_list, start)
+    assert_same(go_on(stock, var_list, start), expected, **CLOSE)
+    assert_same(go_on(again, var_list, start), expected)
+
+
 OPTIONS = [
     {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 4},
     {"clipnorm": 0.5, "weight_decay": 0.1, "name": "mine"},

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from tf_optim import checks, flavour, fused, optimizers
 
-# Lists that repeat what other attributes hold, and one of the model's variables.
-_NOT_STATE = ("_variables", "_trainable_variables")
+# Lists of what other attributes hold, or of the variables of the model.
+_NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
 
 
 def _pairs():
