@@ -126,6 +126,18 @@ def test_learning_rate_schedule(case):
     assert fused._learning_rate is stock._learning_rate
     results = [values(trained(each)) for each in (fused, stock)]
     assert_same(*results, **CLOSE)
+    wrap = tf.keras.mixed_precision.LossScaleOptimizer
+    wrapped = tf_optim.fuse(wrap(models.stock(case, Halving())))
+    assert isinstance(wrapped.inner_optimizer._learning_rate, Halving)
+
+
+@a_few
+def test_loss_scale_that_does_not_change(case):
+    if not flavours.LEGACY:
+        pytest.skip("Keras 3 has `loss_scale_factor` for that")
+    wrap = tf.keras.mixed_precision.LossScaleOptimizer
+    fused = tf_optim.fuse(wrap(models.stock(case), dynamic=False, initial_scale=32.0))
+    assert not fused.dynamic and float(fused.loss_scale) == 32.0
 
 
 @a_few

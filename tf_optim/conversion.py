@@ -106,9 +106,11 @@ def _is_ours(optimizer):
 
 def _converted(old, classes, config_of):
     if _is_wrapper(old):
-        config = old.get_config()
-        config["inner_optimizer"] = _converted(old.inner_optimizer, classes, config_of)
-        new = type(old)(**config)
+        # Not by its `get_config`, which would serialize the inner one's schedule.
+        own = "name" if flavour.is_keras_3() else "dynamic"
+        names = (own, "initial_scale", "dynamic_growth_steps")
+        config = {name: getattr(old, name) for name in names}
+        new = type(old)(_converted(old.inner_optimizer, classes, config_of), **config)
     else:
         new = _made(old, classes, config_of)
     variables = flavour.built_with(old)
@@ -117,6 +119,8 @@ def _converted(old, classes, config_of):
     for old_variable, new_variable in _state(old, new):
         value = tf.cast(fused.raw(old_variable), new_variable.dtype)
         new_variable.assign(value)
+    if hasattr(new, "_u_product_counter"):  # of tf_keras' Nadam, a number of Python's
+        new._u_product_counter = int(new.iterations) + 1
     return new
 
 
