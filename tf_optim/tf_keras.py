@@ -44,8 +44,8 @@ def built_with(optimizer):
     keys = sorted(optimizer._index_dict, key=optimizer._index_dict.get)
     lists = [
         value
-        for value in vars(optimizer).values()
-        if isinstance(value, list) and len(value) == len(keys)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, list) and len(value) == len(keys) and name != "_variables"
     ]
     slots = next(
         (each for each in lists if all(isinstance(v, tf.Variable) for v in each)),
