@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import checks, library
+from tf_optim import checks, library, servers
 
 _ALL_ONE = np.zeros([0], np.float32)
 _NO_DECAY = np.zeros([0], np.float64)
@@ -50,6 +50,7 @@ class Step:
         flags: the spec's flags, in its order.
         clip_value: the bound of each element of a gradient; inf for none.
         sparse_update: "lazy" or "dense".
+        use_locking: whether sparse steps wait for each other.
     """
 
     learning_rate: object
@@ -58,6 +59,7 @@ class Step:
     flags: tuple = ()
     clip_value: float = float("inf")
     sparse_update: str = "lazy"
+    use_locking: bool = True
 
 
 def _with_right_types(update):
@@ -101,7 +103,7 @@ def _apply_group(spec, step, updates, scales):
         "gradient_scale": scale,
         "clip_value": step.clip_value,
         "weight_decay": decay if decay.any() else _NO_DECAY,
-        "use_locking": True,
+        "use_locking": step.use_locking,
     }
     gradients = [update.gradient for update in updates]
     if not updates[0].is_sparse:
@@ -134,6 +136,7 @@ def apply_step(spec, step, updates, scales=None):
     for update, scale in zip(updates, scales or [None] * len(updates), strict=True):
         update = _with_right_types(update)
         groups[update.group()].append((update, scale))
+    servers.check_they_know_our_ops(device for device, *_ in groups)
     ops = _checks_across(list(groups.values()))
     with tf.control_dependencies(ops):
         ops += [

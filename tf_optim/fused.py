@@ -17,6 +17,10 @@ def raw(variable):
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
+def _only(value):
+    return (value,)
+
+
 class Fused(spellings.OldSpellings, methods.Methods):
     """The step that both adapters take; mixed into a stock optimizer class.
 
@@ -24,6 +28,15 @@ class Fused(spellings.OldSpellings, methods.Methods):
     """
 
     _spec = None
+
+    def __init__(self, *args, use_locking=True, **kwargs):
+        if not isinstance(use_locking, bool):
+            raise ValueError(
+                "`use_locking` must be True or False. Received: "
+                f"use_locking={use_locking!r}"
+            )
+        super().__init__(*args, **kwargs)
+        self.use_locking = use_locking
 
     def _check_arguments(self, sparse_update):
         """Raises ValueError for a hyperparameter that no step could use."""
@@ -37,8 +50,12 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_keras_arguments(self)
 
     def get_config(self):
-        """The stock class's configuration and `sparse_update`."""
-        return {**super().get_config(), "sparse_update": self.sparse_update}
+        """The stock class's configuration, `sparse_update` and `use_locking`."""
+        return {
+            **super().get_config(),
+            "sparse_update": self.sparse_update,
+            "use_locking": self.use_locking,
+        }
 
     def _per_step_hyper(self):
         """The values of the spec's `per_step`."""
@@ -83,12 +100,15 @@ class Fused(spellings.OldSpellings, methods.Methods):
         ]
 
     def _fused_step(self, distribution, grads_and_vars, learning_rate, clip=True):
-        """Clips, decays and updates all variables, on every device they are on.
+        """Clips, decays and updates all variables.
 
-        Returns the ops that do it; none in eager mode.
+        In cross-replica context on every device that they are on, in a replica's
+        on its own. Returns the ops that do it; none in eager mode.
         """
         self._check_hyperparameters()  # they are attributes that can be set
         local = distribution.experimental_local_results
+        if tf.distribute.get_replica_context() is not None:
+            local = _only  # here a distributed variable is the replica's own
         per_variable = [self._updates(local, g, v) for g, v in grads_and_vars]
         per_step = self._per_step_hyper()
         hyper = tuple(getattr(self, h.attribute) for h in self._spec.hyper)
@@ -98,6 +118,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
             hyper=hyper + per_step,
             flags=tuple(bool(getattr(self, flag)) for flag in self._spec.flags),
             sparse_update=self.sparse_update,
+            use_locking=self.use_locking,
         )
         ops = []
         for updates in zip(*per_variable, strict=True):

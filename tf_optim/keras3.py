@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import clipping, fused
+from tf_optim import fused, replicas, shards
 from tf_optim.accumulation import Accumulation, DivisibleSlices
 
 
@@ -11,7 +11,7 @@ def built_with(optimizer):
     return list(optimizer._trainable_variables) if optimizer.built else None
 
 
-class FusedOptimizer(Accumulation, fused.Fused):
+class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused):
     """Puts one op call into the place of Keras 3's loop over variables."""
 
     _slot_dtype = None
@@ -105,26 +105,6 @@ class FusedOptimizer(Accumulation, fused.Fused):
             ]
         return grads, vars
 
-    def _clips_each_replica(self):
-        # Stock clips the gradients of each replica before it adds them up.
-        return self._distribution_strategy.num_replicas_in_sync > 1
-
-    def _clip_gradients(self, grads):
-        if not self._clips_each_replica():
-            return grads
-        return super()._clip_gradients(
-            [
-                clipping.sum_duplicates(g) if isinstance(g, tf.IndexedSlices) else g
-                for g in grads
-            ]
-        )
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        # With one replica stock puts an identity op around every gradient.
-        if self._distribution_strategy.num_replicas_in_sync == 1:
-            return grads_and_vars
-        return super()._all_reduce_sum_gradients(grads_and_vars)
-
     def _apply_weight_decay(self, variables):
         """The fused step decays the variables."""
 
@@ -135,8 +115,11 @@ class FusedOptimizer(Accumulation, fused.Fused):
             learning_rate,
             clip=not self._clips_each_replica(),
         )
-        if ops and not self._clips_each_replica():
+        if ops:
             # Stock adds 1 next. Writes of one variable keep their order, so this
             # one lets a failed step go uncounted.
             with tf.control_dependencies(ops):
-                self._iterations.value.assign_add(0)
+                tf.raw_ops.AssignAddVariableOp(
+                    resource=self._iterations.value.handle,
+                    value=tf.zeros([], self._iterations.dtype),
+                )
