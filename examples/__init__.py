@@ -1,0 +1,1 @@
+"""Training a recommender on several devices, machines and parameter servers."""

@@ -1,0 +1,109 @@
+"""Calls functions in other Python processes.
+
+A process has one TensorFlow, with the devices and the cluster that it got first, so
+a test that needs others runs its functions in a child.
+"""
+
+import importlib
+import multiprocessing.connection
+import os
+import pickle
+import sys
+import time
+import traceback
+
+from examples import local_cluster
+
+SECONDS = 60
+
+
+class ChildError(Exception):
+    """What a function raised in a child: its class's name, and its text."""
+
+    def __init__(self, kind, text):
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+class Child:
+    """A Python process that calls functions.
+
+    Functions are of modules that the child can import, and their arguments and
+    results can be pickled.
+    """
+
+    def __init__(self, environment=()):
+        self.end, other = multiprocessing.connection.Pipe()
+        with other:
+            self.task = local_cluster.Task(
+                [sys.executable, "-m", "tests.children", str(other.fileno())],
+                dict(environment),
+                pass_fds=[other.fileno()],
+            )
+
+    def begin(self, function, *arguments):
+        """Starts a call; `result` waits for it."""
+        self.end.send((function.__module__, function.__qualname__, arguments))
+
+    def result(self, seconds=SECONDS):
+        """What the call returned.
+
+        Raises:
+            ChildError: if it raised, the child has died or time is up.
+        """
+        try:
+            if self.end.poll(seconds):
+                good, value = pickle.loads(self.end.recv_bytes())
+                if good:
+                    return value
+                raise ChildError(*value)
+            why = f"no answer in {seconds} s"
+        except (EOFError, ConnectionError):
+            why = "the process has died"
+        self.task.kill()
+        raise ChildError("Ended", f"{why}. Its log:\n{self.task.said()}")
+
+    def call(self, function, *arguments, seconds=SECONDS):
+        """Calls and waits."""
+        self.begin(function, *arguments)
+        return self.result(seconds)
+
+    def close(self):
+        self.task.close()
+        self.end.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def call_all(children, function, *arguments, seconds=SECONDS):
+    """The same call in all of them at once."""
+    for child in children:
+        child.begin(function, *arguments)
+    deadline = time.monotonic() + seconds
+    return [c.result(max(0, deadline - time.monotonic())) for c in children]
+
+
+def _answer(end):
+    while True:
+        try:
+            module, name, arguments = end.recv()
+        except EOFError:
+            return
+        try:
+            function = getattr(importlib.import_module(module), name)
+            answer = pickle.dumps((True, function(*arguments)))
+        except Exception as error:
+            text = f"{error}\n{traceback.format_exc()}"
+            answer = pickle.dumps((False, (type(error).__name__, text)))
+        end.send_bytes(answer)
+
+
+if __name__ == "__main__":
+    local_cluster.end_with_parent()
+    os.dup2(2, 1)  # what it prints goes to its log
+    _answer(multiprocessing.connection.Connection(int(sys.argv[1])))
+    os._exit(0)  # TensorFlow may wait for a cluster that is gone

@@ -1,0 +1,168 @@
+"""What the children of the tests of synchronous strategies run.
+
+Every replica has gradients of its own, with ids that occur twice in one replica's
+and in several replicas'. On one device the same step is the sum of them all.
+"""
+
+import collections
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tests import flavours, models
+from tf_optim import fused
+
+ROWS = 20
+SHAPES = ((ROWS, 4), (3, 2), (5,))  # the first is a table
+REPLICAS = 2
+
+
+@functools.cache  # a process has one
+def strategy(kind):
+    if kind == "one device":
+        return tf.distribute.get_strategy()
+    if kind == "multi-worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    halves = [tf.config.LogicalDeviceConfiguration()] * REPLICAS
+    tf.config.set_logical_device_configuration(cpu, halves)
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(REPLICAS)])
+
+
+def gradients(step, replica):
+    """Ids and rows of the table's gradient, and the dense gradients."""
+    rng = np.random.default_rng([step, replica])
+    ids = np.array([1, 1, 2 + replica, 3, rng.integers(ROWS)], np.int64)
+    rows = rng.normal(size=(len(ids), SHAPES[0][1])).astype("float32")
+    return ids, rows, *(rng.normal(size=s).astype("float32") for s in SHAPES[1:])
+
+
+def _on_one_device(step):
+    ids, rows, *dense = zip(*(gradients(step, r) for r in range(REPLICAS)), strict=True)
+    dense = [functools.reduce(np.add, each) for each in dense]
+    return np.concatenate(ids), np.concatenate(rows), *dense
+
+
+def _inputs(kind, step):
+    if kind == "one device":
+        return _on_one_device(step)
+    return tuple(
+        strategy(kind).experimental_distribute_values_from_function(
+            lambda context, i=i: gradients(step, context.replica_id_in_sync_group)[i]
+        )
+        for i in range(1 + len(SHAPES))
+    )
+
+
+def _sum_into_table(ids, rows):
+    return tf.math.unsorted_segment_sum(rows, ids, ROWS)
+
+
+_SCALE = {"initial_scale": 1.0}
+if flavours.LEGACY:
+    _SCALE["dynamic"] = False
+
+
+class Training:
+    """An optimizer of some variables, and its step under a strategy."""
+
+    def __init__(self, kind, make, case, sparse=True, scaled=False, **arguments):
+        self.kind, self.sparse = kind, sparse
+        with strategy(kind).scope():
+            self.variables = models.variables(SHAPES)
+            self.optimizer = getattr(models, make)(case, **arguments)
+            if scaled:
+                self.optimizer = tf.keras.mixed_precision.LossScaleOptimizer(
+                    self.optimizer, **_SCALE
+                )
+            self.optimizer.build(self.variables)
+        self.step = tf.function(self._step)
+
+    def _apply(self, ids, rows, *dense):
+        if self.sparse:
+            first = tf.IndexedSlices(rows, ids, tf.constant(SHAPES[0]))
+        else:
+            first = _sum_into_table(ids, rows)
+        grads = [first, *dense]
+        self.optimizer.apply_gradients(zip(grads, self.variables, strict=True))
+
+    def _step(self, inputs):
+        strategy(self.kind).run(self._apply, args=inputs)
+
+    def run(self, steps):
+        for i in range(steps):
+            self.step(_inputs(self.kind, i))
+        return self
+
+    def values(self):
+        """As `local_values`, of the variables and of the optimizer's."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        held = optimizer.variables
+        held = held() if callable(held) else held
+        return local_values(self.kind, [*self.variables, *held])
+
+
+def local_values(kind, variables):
+    """Each variable's values on this process's devices."""
+    local = strategy(kind).experimental_local_results
+    return [[each.numpy() for each in local(fused.raw(v))] for v in variables]
+
+
+def trained(kind, make, case, steps=6, **arguments):
+    return Training(kind, make, case, **arguments).run(steps).values()
+
+
+def trained_with(kind, make, case, options):
+    return trained(kind, make, case, **options)
+
+
+def fitted_with(kind, make, case, options):
+    return fitted(kind, make, case, **options)
+
+
+def strategy_name(kind):
+    return type(strategy(kind)).__name__
+
+
+def graph_ops(kind, case):
+    """How many of our ops a step has, by type."""
+    training = Training(kind, "ours", case)
+    graph = training.step.get_concrete_function(_inputs(kind, 0)).graph
+    types = [op.type for op in graph.get_operations()]
+    for definition in graph.as_graph_def().library.function:
+        types += [node.op for node in definition.node_def]
+    counts = collections.Counter(types)
+    return {op: n for op, n in counts.items() if op.startswith("TfOptim>")}
+
+
+def failed(kind, case):
+    """Values before and after a step with a bad id, and what the step said."""
+    training = Training(kind, "ours", case).run(1)
+    before = training.values()
+    _, *others = _inputs(kind, 1)
+    bad = strategy(kind).experimental_distribute_values_from_function(
+        lambda context: np.full(5, ROWS, np.int64)
+    )
+    try:
+        training.step((bad, *others))
+        said = "nothing"
+    except tf.errors.InvalidArgumentError as error:
+        said = str(error)
+    return before, training.values(), said
+
+
+def fitted(kind, make, case, **arguments):
+    """Loss by epoch of `model.fit`, and the values of all weights."""
+    x, y = models.recommender_data()
+    with strategy(kind).scope():
+        optimizer = getattr(models, make)(case, **arguments)
+        model = models.compiled(models.recommender(), optimizer)
+    # Batches are whole: each worker takes its part of them.
+    data = tf.data.Dataset.from_tensor_slices((x, y.astype("float32"))).batch(16)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    history = model.fit(data.with_options(options), epochs=8, verbose=0)
+    return history.history["loss"], local_values(kind, model.trainable_variables)
