@@ -79,7 +79,9 @@ class Training:
             self.optimizer.build(self.variables)
         self.step = tf.function(self._step)
 
-    def _apply(self, ids, rows, *dense):
+    def _apply(self, *inputs):
+        # Made on the replica's device, as gradients are.
+        ids, rows, *dense = (tf.identity(each) for each in inputs)
         if self.sparse:
             first = tf.IndexedSlices(rows, ids, tf.constant(SHAPES[0]))
         else:
