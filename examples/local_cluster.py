@@ -5,7 +5,7 @@
         strategy = tf.distribute.ParameterServerStrategy(...)
 
 Run as a program, this file is one server of such a cluster: all that a parameter
-server or a worker of it needs is the two lines of `serve`.
+server or a worker needs is `import tf_optim` before `tf.distribute.Server`.
 """
 
 import contextlib
@@ -28,19 +28,24 @@ _SERVER = (sys.executable, "-m", "examples.local_cluster")
 
 def serve():
     """Serves this process's task of `TF_CONFIG` until its parent ends."""
+    import tf_optim  # noqa: F401  the server runs its ops
+
+    run_server()
+
+
+def run_server():
+    """As `serve`, of the ops that this process has loaded."""
     end_with_parent()
     import tensorflow as tf
 
-    import tf_optim  # noqa: F401  the server runs its ops
-
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    options = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=8)
     server = tf.distribute.Server(
         resolver.cluster_spec(),
         job_name=resolver.task_type,
         task_index=resolver.task_id,
         protocol="grpc",
-        config=options,
+        # Steps wait for each other in these threads.
+        config=tf.compat.v1.ConfigProto(inter_op_parallelism_threads=8),
     )
     say_up()
     server.join()
@@ -111,7 +116,7 @@ class Task:
         for file in (self.process.stdin, self.process.stdout, self.log):
             file.close()
 
-    def wait(self, deadline):
+    def wait_up(self, seconds=60):
         """Until it says that it is up.
 
         Raises:
@@ -119,7 +124,7 @@ class Task:
         """
         with selectors.DefaultSelector() as ready:
             ready.register(self.process.stdout, selectors.EVENT_READ)
-            in_time = ready.select(max(0, deadline - time.monotonic()))
+            in_time = ready.select(max(0, seconds))
             if in_time and self.process.stdout.readline() == _UP:
                 return
         raise RuntimeError(f"a process did not come up. Its log:\n{self.said()}")
@@ -173,7 +178,7 @@ class Cluster:
         """Until all tasks are up."""
         deadline = time.monotonic() + seconds
         for task in self.tasks.values():
-            task.wait(deadline)
+            task.wait_up(deadline - time.monotonic())
         return self
 
     def kill(self, job, index):

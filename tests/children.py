@@ -41,9 +41,10 @@ class Child:
                 pass_fds=[other.fileno()],
             )
 
-    def begin(self, function, *arguments):
+    def begin(self, function, *arguments, **options):
         """Starts a call; `result` waits for it."""
-        self.end.send((function.__module__, function.__qualname__, arguments))
+        name = function.__module__, function.__qualname__
+        self.end.send((*name, arguments, options))
 
     def result(self, seconds=SECONDS):
         """What the call returned.
@@ -63,10 +64,10 @@ class Child:
         self.task.kill()
         raise ChildError("Ended", f"{why}. Its log:\n{self.task.said()}")
 
-    def call(self, function, *arguments, seconds=SECONDS):
+    def call(self, function, *arguments, **options):
         """Calls and waits."""
-        self.begin(function, *arguments)
-        return self.result(seconds)
+        self.begin(function, *arguments, **options)
+        return self.result()
 
     def close(self):
         self.task.close()
@@ -79,23 +80,23 @@ class Child:
         self.close()
 
 
-def call_all(children, function, *arguments, seconds=SECONDS):
+def call_all(children, function, *arguments, **options):
     """The same call in all of them at once."""
     for child in children:
-        child.begin(function, *arguments)
-    deadline = time.monotonic() + seconds
+        child.begin(function, *arguments, **options)
+    deadline = time.monotonic() + SECONDS
     return [c.result(max(0, deadline - time.monotonic())) for c in children]
 
 
 def _answer(end):
     while True:
         try:
-            module, name, arguments = end.recv()
+            module, name, arguments, options = end.recv()
         except EOFError:
             return
         try:
             function = getattr(importlib.import_module(module), name)
-            answer = pickle.dumps((True, function(*arguments)))
+            answer = pickle.dumps((True, function(*arguments, **options)))
         except Exception as error:
             text = f"{error}\n{traceback.format_exc()}"
             answer = pickle.dumps((False, (type(error).__name__, text)))

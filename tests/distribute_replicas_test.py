@@ -82,11 +82,7 @@ def assert_one_device(values, case, **arguments):
 def assert_stock(group, case, **arguments):
     """Follows stock under the same strategy, on dense gradients."""
     both = [
-        merged(
-            group.call(
-                replicated.trained_with, make, case, {"sparse": False, **arguments}
-            )
-        )
+        merged(group.call(replicated.trained, make, case, sparse=False, **arguments))
         for make in ("ours", "stock")
     ]
     assert_same_bits(both[0])
@@ -117,7 +113,7 @@ def test_replicas_are_one_device_with_all_gradients(group, case, arguments):
     """Ids repeated within a replica and across replicas included."""
     if "clipvalue" in arguments and not flavours.LEGACY:
         pytest.skip("Keras 3 clips before it adds up: see the test against stock")
-    values = merged(group.call(replicated.trained_with, "ours", case, arguments))
+    values = merged(group.call(replicated.trained, "ours", case, **arguments))
     assert_same_bits(values)
     assert_one_device(values, case, **arguments)
 
@@ -134,7 +130,7 @@ def test_as_stock_under_the_same_strategy(group, case, arguments):
 @pytest.mark.parametrize("arguments", CLIPS, ids=str)
 @richest
 def test_clipping_of_repeated_ids_keeps_replicas_the_same(group, case, arguments):
-    values = merged(group.call(replicated.trained_with, "ours", case, arguments))
+    values = merged(group.call(replicated.trained, "ours", case, **arguments))
     assert_same_bits(values)
     if flavours.LEGACY:  # adds up, then clips
         assert_one_device(values, case, **arguments)
@@ -150,7 +146,7 @@ def test_average_without_overwriting_is_stock(group, case):
 def test_loss_scale_factor(group, case):
     assert_stock(group, case, loss_scale_factor=16.0)
     arguments = {"loss_scale_factor": 16.0}
-    values = merged(group.call(replicated.trained_with, "ours", case, arguments))
+    values = merged(group.call(replicated.trained, "ours", case, **arguments))
     assert_same_bits(values)
     assert_one_device(values, case, **arguments)
 
@@ -159,7 +155,7 @@ def test_loss_scale_factor(group, case):
 def test_loss_scale_optimizer(group, case):
     """With a scale of 1 it is the optimizer inside."""
     arguments = {"scaled": True}
-    values = merged(group.call(replicated.trained_with, "ours", case, arguments))
+    values = merged(group.call(replicated.trained, "ours", case, **arguments))
     assert_same_bits(values)
     assert_one_device(values, case)
 
@@ -173,7 +169,7 @@ def test_gradient_accumulation(group, case, arguments):
     """Stock raises here. Six steps of two, then one that ends no window."""
     arguments = {"gradient_accumulation_steps": 2, "sparse": False, **arguments}
     options = {**arguments, "steps": 7}
-    values = merged(group.call(replicated.trained_with, "ours", case, options))
+    values = merged(group.call(replicated.trained, "ours", case, **options))
     assert_same_bits(values)
     assert_one_device(values, case, **options)
 
@@ -190,7 +186,7 @@ def test_failed_step_changes_nothing_and_is_not_counted(group, case):
 def test_model_fit(group, case):
     """Stock is right on ids that occur once, and moves every row."""
     options = {"sparse_update": "dense"}
-    results = group.call(replicated.fitted_with, "ours", case, options)
+    results = group.call(replicated.fitted, "ours", case, **options)
     weights = merged([values for _, values in results])
     assert_same_bits(weights)
     alone_loss, alone = replicated.fitted("one device", "stock", case)

@@ -115,14 +115,6 @@ def trained(kind, make, case, steps=6, **arguments):
     return Training(kind, make, case, **arguments).run(steps).values()
 
 
-def trained_with(kind, make, case, options):
-    return trained(kind, make, case, **options)
-
-
-def fitted_with(kind, make, case, options):
-    return fitted(kind, make, case, **options)
-
-
 def strategy_name(kind):
     return type(strategy(kind)).__name__
 
