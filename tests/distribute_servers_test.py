@@ -7,21 +7,11 @@ import pytest
 
 from examples import local_cluster
 from tests import cases, children, flavours, served
+from tests.counters import counters, moves_by_one
 
 pytestmark = pytest.mark.both_flavours
 
 richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-
-# A gradient of 1 moves an element by exactly 1.
-COUNTERS = {
-    "Adam": {"beta_1": 0.0, "beta_2": 0.0, "epsilon": 0.0},
-    "RMSprop": {"rho": 0.0, "epsilon": 0.0},
-}
-counters = pytest.mark.parametrize(
-    "case",
-    [cases.Case(row, "plain") for row in cases.OPTIMIZERS if row.name in COUNTERS],
-    ids=str,
-)
 
 
 def chief_of(cluster):
@@ -80,7 +70,7 @@ def test_a_step_sends_rows_and_no_table(chief, case):
 @counters
 def test_every_gradient_counts_once(chief, case):
     """Two workers at once, on the same rows, and locks."""
-    options = COUNTERS[case.name]
+    options = moves_by_one(case)
     moved, named, steps = chief.call(served.counted, 2, case, 200, **options)
     assert steps == 200
     np.testing.assert_array_equal(moved, np.tile(named[:, None], served.WIDTH))
@@ -88,7 +78,7 @@ def test_every_gradient_counts_once(chief, case):
 
 @counters
 def test_without_locks_some_gradients_may_be_lost(chief, case):
-    options = {**COUNTERS[case.name], "use_locking": False}
+    options = {**moves_by_one(case), "use_locking": False}
     moved, named, steps = chief.call(served.counted, 2, case, 200, **options)
     assert steps == 200
     assert (moved == np.round(moved)).all()
@@ -141,7 +131,7 @@ def path(tmp_path):
 def test_training_goes_on_without_a_killed_worker(cluster, chief, case):
     """What the worker had not answered is done again by others."""
     victim = cluster.tasks["worker", 1].process.pid
-    options = COUNTERS[case.name]
+    options = moves_by_one(case)
     moved, named, steps = chief.call(served.counted, 2, case, 200, victim, **options)
     cluster.start("worker", 1)
     cluster.tasks["worker", 1].wait_up()

@@ -11,11 +11,25 @@ def built_with(optimizer):
     return list(optimizer._trainable_variables) if optimizer.built else None
 
 
+class _Counter(tf.keras.Variable):
+    """Adds on its device, where Keras reads, adds and assigns.
+
+    Of two workers of a parameter server that do so at once one would be lost.
+    """
+
+    def assign_add(self, value):
+        self.value.assign_add(tf.cast(value, self.value.dtype))
+
+
 class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused):
     """Puts one op call into the place of Keras 3's loop over variables."""
 
     _slot_dtype = None
     _slot_shape = None
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._iterations.__class__ = _Counter
 
     def _variable_index(self, variable):
         return self._get_variable_index(variable)
