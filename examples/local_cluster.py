@@ -1,7 +1,7 @@
 """A tf.distribute cluster of processes on this machine.
 
-    with Cluster({"worker": 2, "ps": 2}, chief=True) as cluster:
-        os.environ["TF_CONFIG"] = cluster.config("chief")
+    with Cluster({"chief": 1, "worker": 2, "ps": 2}, own="chief") as cluster:
+        os.environ["TF_CONFIG"] = cluster.wait().config("chief")
         strategy = tf.distribute.ParameterServerStrategy(...)
 
 Run as a program, this file is one server of such a cluster: all that a parameter
@@ -140,24 +140,23 @@ class Cluster:
 
     Args:
         jobs: job name -> number of tasks.
-        chief: whether there is a chief besides, which is another process.
+        own: the job whose task 0 is the caller's to run, so that it is not started.
         command: what each process runs. Default: a server.
         environment: variables for all processes.
     """
 
-    def __init__(self, jobs, chief=False, command=_SERVER, environment=()):
-        counts = {**({"chief": 1} if chief else {}), **jobs}
-        ports = iter(free_ports(sum(counts.values())))
+    def __init__(self, jobs, own=None, command=_SERVER, environment=()):
+        ports = iter(free_ports(sum(jobs.values())))
         self.addresses = {
             job: [f"127.0.0.1:{next(ports)}" for _ in range(count)]
-            for job, count in counts.items()
+            for job, count in jobs.items()
         }
         self.command = list(command)
         self.environment = dict(environment)
         self.tasks = {}
         try:
             for job, count in jobs.items():
-                for index in range(count):
+                for index in range(int(job == own), count):
                     self.start(job, index)
         except BaseException:
             self.close()

@@ -14,6 +14,10 @@ pytestmark = pytest.mark.both_flavours
 richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
 
 
+def jobs(workers):
+    return {"chief": 1, "worker": workers, "ps": 2}
+
+
 def chief_of(cluster):
     # Without it a chief waits for a server that is gone.
     environment = {"GRPC_FAIL_FAST": "use_caller"}
@@ -22,7 +26,7 @@ def chief_of(cluster):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with local_cluster.Cluster({"worker": 2, "ps": 2}, chief=True) as cluster:
+    with local_cluster.Cluster(jobs(2), own="chief") as cluster:
         yield cluster
 
 
@@ -146,7 +150,7 @@ def test_training_goes_on_without_a_killed_worker(cluster, chief, case):
 def test_training_resumes_after_a_killed_server(path):
     """Nothing is lost but the steps since the checkpoint."""
     case = cases.RICHEST[-1]
-    with local_cluster.Cluster({"worker": 1, "ps": 2}, chief=True) as cluster:
+    with local_cluster.Cluster(jobs(1), own="chief") as cluster:
         with chief_of(cluster) as chief:
             cluster.wait()
             victim = cluster.tasks["ps", 1].process.pid
@@ -163,9 +167,8 @@ def test_servers_without_our_ops_are_named():
     """Before the first step has changed anything."""
     code = "from examples import local_cluster; local_cluster.run_server()"
     command = [sys.executable, "-c", code]
-    jobs = {"worker": 1, "ps": 1}
     with (
-        local_cluster.Cluster(jobs, chief=True, command=command) as cluster,
+        local_cluster.Cluster(jobs(1), own="chief", command=command) as cluster,
         chief_of(cluster) as chief,
     ):
         cluster.wait()
