@@ -164,16 +164,13 @@ def show(title, settings, runs, expected=None, unit="steps/s"):
         )
 
 
-def dense_bytes(settings):
-    """The bytes of the dense layers."""
-    return 4 * 2 * 2 * settings.dim * 2 * settings.dim
+def bytes_of_a_step(settings):
+    """What a worker's step needs, by kind.
 
-
-def row_bytes(settings):
-    """The bytes of all rows that a batch looks up, repeated ids repeated."""
-    return 4 * 2 * settings.batch * settings.dim
-
-
-def id_bytes(settings):
-    """The bytes of a batch's ids."""
-    return 8 * 2 * settings.batch
+    Returns:
+        The bytes of its batch's ids, of the ids that differ, of their rows, and of
+        the dense layers.
+    """
+    distinct = recommender.Pairs(settings).distinct()
+    row, layer = 4 * settings.dim, 4 * settings.dim * 2 * settings.dim
+    return 2 * 8 * settings.batch, 8 * distinct, row * distinct, 4 * layer

@@ -34,12 +34,10 @@ def train(settings, options):
     first = strategy.cluster_resolver.task_id == 0
     runs = replicas.train(strategy, settings, options, progress=first)
     if first:
-        # Rows and ids are gathered; of dense gradients each worker sends the sum
-        # of some to all others, and gets it back.
-        gathered = common.row_bytes(settings) + common.id_bytes(settings)
-        expected = (workers - 1) * (
-            workers * gathered + 2 * common.dense_bytes(settings)
-        )
+        # Every worker sends its rows and ids to all others. Of dense gradients it
+        # adds up a part, which it gets from all others and sends to them.
+        _, ids, rows, dense = common.bytes_of_a_step(settings)
+        expected = (workers - 1) * (workers * (rows + ids) + 2 * dense)
         title = f"MultiWorkerMirroredStrategy, {workers} workers"
         common.show(title, settings, runs, expected)
 

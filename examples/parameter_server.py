@@ -44,13 +44,10 @@ def train(settings, options):
         common.timed(name, settings, _steps(coordinator, settings, workers, make))
         for name, make in common.optimizers(options.optimizer, settings.learning_rate)
     ]
-    # Ids come from the chief and go on to the servers; rows come back, and return
-    # as gradients with their ids. Dense layers are read, and their gradients sent.
-    expected = (
-        3 * common.id_bytes(settings)
-        + 2 * common.row_bytes(settings)
-        + 2 * common.dense_bytes(settings)
-    )
+    # The chief sends a batch. Ids go to the servers and rows come back; gradients go
+    # with their ids. Dense layers are read, and their gradients sent.
+    batch, ids, rows, dense = common.bytes_of_a_step(settings)
+    expected = batch + 2 * (ids + rows + dense)
     title = f"ParameterServerStrategy, {workers} workers, {servers} servers"
     common.show(title, settings, runs, expected)
 

@@ -69,6 +69,11 @@ class Pairs:
         items = np.where(same, items - items % _CLUSTERS + users % _CLUSTERS, items)
         return users, np.minimum(items, settings.rows - 1)
 
+    def distinct(self, steps=5):
+        """How many users and items a batch has that differ, on average."""
+        batches = [self.batch(step) for step in range(steps)]
+        return np.mean([sum(np.unique(ids).size for ids in b) for b in batches])
+
     def _zipf(self, rng):
         """Ids in [0, rows), of which id i has about the weight (i + 1) ** -zipf."""
         power = 1 - self._settings.zipf
@@ -122,13 +127,14 @@ class TwoTowers(tf.Module):
 
     def loss(self, users, items):
         """The mean cross entropy of telling each user's item from the batch's."""
-        vectors = [
-            tf.nn.relu(tf.nn.embedding_lookup(table, ids) @ first) @ second
-            for table, ids, (first, second) in (
-                (self.users, users, self.layers[0]),
-                (self.items, items, self.layers[1]),
-            )
-        ]
+        vectors = []
+        for table, ids, (first, second) in (
+            (self.users, users, self.layers[0]),
+            (self.items, items, self.layers[1]),
+        ):
+            each_once, places = tf.unique(ids)  # a row is fetched once
+            rows = tf.nn.embedding_lookup(table, each_once)
+            vectors.append(tf.gather(tf.nn.relu(rows @ first) @ second, places))
         logits = tf.matmul(*vectors, transpose_b=True)
         # An item that is in the batch twice is right in both places.
         same = tf.cast(items[:, None] == items[None, :], logits.dtype)

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import checks, library, servers
+from tf_optim import checks, clipping, library, servers
 
 _ALL_ONE = np.zeros([0], np.float32)
 _NO_DECAY = np.zeros([0], np.float64)
@@ -74,6 +74,8 @@ def _with_right_types(update):
             indices = tf.cast(indices, tf.int64)
         gradient = tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)
     checks.check_gradient(variable, gradient)
+    if servers.is_server(variable.handle.device):
+        gradient = clipping.sum_duplicates(gradient)  # fewer rows to send
     return dataclasses.replace(update, gradient=gradient)
 
 

@@ -8,12 +8,18 @@ import tensorflow as tf
 
 
 def sum_duplicates(gradient):
-    """IndexedSlices in which no index occurs twice."""
+    """IndexedSlices in which no index occurs twice; a dense gradient as it is.
+
+    Sums of 16-bit gradients are rounded once, at the end.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
     indices, position = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(
-        gradient.values, position, tf.shape(indices)[0]
-    )
-    return tf.IndexedSlices(values, indices, gradient.dense_shape)
+    values, dtype = gradient.values, gradient.values.dtype
+    if dtype.size < 4:
+        values = tf.cast(values, tf.float32)
+    values = tf.math.unsorted_segment_sum(values, position, tf.shape(indices)[0])
+    return tf.IndexedSlices(tf.cast(values, dtype), indices, gradient.dense_shape)
 
 
 def _squared_norm(gradient):

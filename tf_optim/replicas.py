@@ -29,17 +29,12 @@ class Replicas:
         """The fused step clips, or each replica has."""
         return grads
 
-    def _clip_own_gradients(self, grads):
-        grads = [
-            clipping.sum_duplicates(g) if isinstance(g, tf.IndexedSlices) else g
-            for g in grads
-        ]
-        return super()._clip_gradients(grads)
-
     def _backend_apply_gradients(self, grads, trainable_variables):
         if self._is_replicated():
+            # Here already, so that fewer rows are sent.
+            grads = [clipping.sum_duplicates(gradient) for gradient in grads]
             if self._clips_each_replica():
-                grads = self._clip_own_gradients(grads)
+                grads = super()._clip_gradients(grads)
             pairs = list(zip(grads, trainable_variables, strict=True))
             grads = [g for g, _ in self._all_reduce_sum_gradients(pairs)]
         super()._backend_apply_gradients(grads, trainable_variables)

@@ -10,6 +10,11 @@ from tf_optim import library
 _VARIABLES, _JOBS = "ps", ("ps", "worker")
 
 
+def is_server(device):
+    """Whether a device is a parameter server's, over the network."""
+    return bool(device) and tf.DeviceSpec.from_string(device).job == _VARIABLES
+
+
 def check_they_know_our_ops(devices):
     """Raises RuntimeError if a server of the cluster has not imported tf_optim.
 
@@ -17,7 +22,7 @@ def check_they_know_our_ops(devices):
         devices: the devices of a step's variables. Without a parameter server's
             among them nothing is asked.
     """
-    if any(tf.DeviceSpec.from_string(d).job == _VARIABLES for d in devices if d):
+    if any(map(is_server, devices)):
         _ask(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
 
 

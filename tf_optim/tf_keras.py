@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import fused
+from tf_optim import clipping, fused
 
 
 class _Float32Reference:
@@ -117,6 +117,15 @@ class FusedOptimizer(fused.Fused):
     def _add_scalar(self, value, name):
         """A float32 variable of the optimizer."""
         return tf.Variable(value, name=name, dtype=tf.float32)
+
+    def aggregate_gradients(self, grads_and_vars):
+        """Adds gradients up over replicas."""
+        if self._distribution_strategy.num_replicas_in_sync > 1:
+            # Here already, so that fewer rows are sent.
+            grads_and_vars = [
+                (clipping.sum_duplicates(g), v) for g, v in grads_and_vars
+            ]
+        return super().aggregate_gradients(grads_and_vars)
 
     def _clip_gradients(self, grads):
         """The fused step clips, after the duplicates are summed."""
