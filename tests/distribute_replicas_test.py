@@ -13,6 +13,10 @@ from tests import cases, children, flavours, models, replicated
 pytestmark = pytest.mark.both_flavours
 
 richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+# What does not depend on the rule is tested with one.
+one = pytest.mark.parametrize(
+    "case", [case for case in cases.RICHEST if case.name == "Adam"], ids=str
+)
 keras_3_only = pytest.mark.skipif(flavours.LEGACY, reason=models.KERAS_3_ONLY)
 EMA = {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 2}
 
@@ -98,8 +102,15 @@ def test_one_op_per_device_and_kind_of_gradient(group, case):
         assert len(counts) <= 3 and ours == [devices, devices], counts
 
 
+@richest
+def test_replicas_are_one_device_with_all_gradients(group, case):
+    """Ids repeated within a replica and across replicas included."""
+    values = merged(group.call(replicated.trained, "ours", case))
+    assert_same_bits(values)
+    assert_one_device(values, case)
+
+
 OPTIONS = [
-    {},
     {"weight_decay": 0.1},
     {"clipvalue": 0.3},
     EMA,
@@ -108,9 +119,8 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("arguments", OPTIONS, ids=str)
-@richest
-def test_replicas_are_one_device_with_all_gradients(group, case, arguments):
-    """Ids repeated within a replica and across replicas included."""
+@one
+def test_options_are_those_of_one_device(group, case, arguments):
     if "clipvalue" in arguments and not flavours.LEGACY:
         pytest.skip("Keras 3 clips before it adds up: see the test against stock")
     values = merged(group.call(replicated.trained, "ours", case, **arguments))
@@ -122,13 +132,13 @@ CLIPS = [{"clipvalue": 0.3}, {"clipnorm": 0.5}, {"global_clipnorm": 0.9}]
 
 
 @pytest.mark.parametrize("arguments", [*CLIPS, {"weight_decay": 0.1}, {}], ids=str)
-@richest
+@one
 def test_as_stock_under_the_same_strategy(group, case, arguments):
     assert_stock(group, case, **arguments)
 
 
 @pytest.mark.parametrize("arguments", CLIPS, ids=str)
-@richest
+@one
 def test_clipping_of_repeated_ids_keeps_replicas_the_same(group, case, arguments):
     values = merged(group.call(replicated.trained, "ours", case, **arguments))
     assert_same_bits(values)
@@ -136,13 +146,13 @@ def test_clipping_of_repeated_ids_keeps_replicas_the_same(group, case, arguments
         assert_one_device(values, case, **arguments)
 
 
-@richest
+@one
 def test_average_without_overwriting_is_stock(group, case):
     assert_stock(group, case, use_ema=True, ema_momentum=0.9)
 
 
 @keras_3_only
-@richest
+@one
 def test_loss_scale_factor(group, case):
     assert_stock(group, case, loss_scale_factor=16.0)
     arguments = {"loss_scale_factor": 16.0}
@@ -151,7 +161,7 @@ def test_loss_scale_factor(group, case):
     assert_one_device(values, case, **arguments)
 
 
-@richest
+@one
 def test_loss_scale_optimizer(group, case):
     """With a scale of 1 it is the optimizer inside."""
     arguments = {"scaled": True}
@@ -164,7 +174,7 @@ def test_loss_scale_optimizer(group, case):
 @pytest.mark.parametrize(
     "arguments", [{}, {"clipnorm": 0.5}, EMA, {"weight_decay": 0.1}], ids=str
 )
-@richest
+@one
 def test_gradient_accumulation(group, case, arguments):
     """Stock raises here. Six steps of two, then one that ends no window."""
     arguments = {"gradient_accumulation_steps": 2, "sparse": False, **arguments}
@@ -174,7 +184,7 @@ def test_gradient_accumulation(group, case, arguments):
     assert_one_device(values, case, **options)
 
 
-@richest
+@one
 def test_failed_step_changes_nothing_and_is_not_counted(group, case):
     for before, after, said in group.call(replicated.failed, case):
         for left, right in zip(before, after, strict=True):
@@ -182,11 +192,14 @@ def test_failed_step_changes_nothing_and_is_not_counted(group, case):
         assert f"must be in [0, {replicated.ROWS}). Received: {replicated.ROWS}" in said
 
 
-@richest
+@one
 def test_model_fit(group, case):
     """Stock is right on ids that occur once, and moves every row."""
-    options = {"sparse_update": "dense"}
-    results = group.call(replicated.fitted, "ours", case, **options)
+    try:
+        group.call(replicated.fitted, "stock", case)
+    except children.ChildError as error:
+        pytest.skip(f"stock's model.fit raises {str(error).splitlines()[0]}")
+    results = group.call(replicated.fitted, "ours", case, sparse_update="dense")
     weights = merged([values for _, values in results])
     assert_same_bits(weights)
     alone_loss, alone = replicated.fitted("one device", "stock", case)
