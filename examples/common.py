@@ -29,6 +29,7 @@ def parse(doc, **counts):
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--optimizer", default="Adam", help="default: %(default)s")
+    parser.add_argument("--only", choices=["stock", "ours"], help="default: both")
     parser.add_argument(
         "--quick", action="store_true", help=f"small: {QUICK}, where not given"
     )
@@ -55,6 +56,13 @@ def loopback_bytes():
     return int(line.split(":")[1].split()[8])
 
 
+def peak_memory(process):
+    """The most bytes of memory that a process has had; Linux only."""
+    with open(f"/proc/{process}/status") as lines:
+        (line,) = [line for line in lines if line.startswith("VmHWM:")]
+    return int(line.split()[1]) << 10
+
+
 @dataclasses.dataclass
 class Run:
     """What one optimizer did.
@@ -74,18 +82,22 @@ class Run:
     losses: tuple
 
 
-def optimizers(name, learning_rate):
-    """(what to call it, the optimizer) of stock and ours; made in a scope."""
+def optimizers(options, learning_rate):
+    """(what to call it, a function that makes it) of stock and ours."""
     import tensorflow as tf
 
     import tf_optim
 
+    name = options.optimizer
     stock = f"Keras {tf.keras.__version__}" if hasattr(tf.keras, "ops") else "tf_keras"
-    yield (
-        f"{stock} {name}",
-        lambda: getattr(tf.keras.optimizers, name)(learning_rate),
-    )
-    yield f"tf_optim.{name}", lambda: getattr(tf_optim, name)(learning_rate)
+    made = {
+        "stock": (stock + " ", tf.keras.optimizers),
+        "ours": ("tf_optim.", tf_optim),
+    }
+    for which, (prefix, module) in made.items():
+        if options.only in (None, which):
+            make = getattr(module, name)
+            yield prefix + name, lambda make=make: make(learning_rate)
 
 
 def timed(name, settings, take_steps, on_the_wire=True, progress=True):

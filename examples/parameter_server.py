@@ -21,7 +21,14 @@ def main():
     jobs = {"chief": 1, "worker": options.workers, "ps": options.servers}
     with local_cluster.Cluster(jobs, own="chief") as cluster:
         os.environ["TF_CONFIG"] = cluster.wait().config("chief")
+        servers = [cluster.tasks["ps", i].process.pid for i in range(options.servers)]
+        before = [common.peak_memory(server) for server in servers]
         train(settings, options)
+        more = [
+            f"{(common.peak_memory(server) - had) / 1e6:.0f}"
+            for server, had in zip(servers, before, strict=True)
+        ]
+        print(f"Peak memory of the servers over that before: {', '.join(more)} MB.")
         sys.stdout.flush()
     # TensorFlow would look for the servers once more.
     os._exit(0)
@@ -42,7 +49,7 @@ def train(settings, options):
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     runs = [
         common.timed(name, settings, _steps(coordinator, settings, workers, make))
-        for name, make in common.optimizers(options.optimizer, settings.learning_rate)
+        for name, make in common.optimizers(options, settings.learning_rate)
     ]
     # The chief sends a batch. Ids go to the servers and rows come back; gradients go
     # with their ids. Dense layers are read, and their gradients sent.

@@ -27,7 +27,7 @@ def train(strategy, settings, options, on_the_wire=True, progress=True):
             on_the_wire,
             progress,
         )
-        for name, make in common.optimizers(options.optimizer, settings.learning_rate)
+        for name, make in common.optimizers(options, settings.learning_rate)
     ]
 
 
