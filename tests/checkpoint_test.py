@@ -50,6 +50,8 @@ def values(optimizer):
 @directions
 @every_case
 def test_tf_train_checkpoint(case, first, second, tmp_path):
+    if stock in (first, second):
+        models.skip_where_stock_is_wrong(case)
     var_list, optimizer = trained(first, case)
     saved = tf.train.Checkpoint(optimizer=optimizer, var_list=var_list)
     path = saved.write(str(tmp_path / "state"))
@@ -106,6 +108,8 @@ def fresh(make, case):
 @richest
 def test_weights_files(case, first, second, suffix, tmp_path):
     """`load_weights` of either file into a compiled model brings the state."""
+    if stock in (first, second):
+        models.skip_where_stock_is_wrong(case)
     path = str(tmp_path / f"model{suffix}")
     model = fitted(first, case)
     model.save(path) if suffix == ".keras" else model.save_weights(path)
@@ -175,7 +179,7 @@ def test_16_bit_variables_keep_float32_slots(case, dtype, tmp_path):
     var_list = models.variables(shapes, dtype)
     optimizer = ours(case)
     models.train(optimizer, var_list, models.gradients(3, shapes, dtype))
-    kinds = {tf.as_dtype(v.dtype).name for v in optimizer.variables}
+    kinds = {tf.as_dtype(v.dtype).name for v in optimizer.variables if v.shape.rank}
     assert dtype not in kinds and "float32" in kinds
     path = tf.train.Checkpoint(o=optimizer, v=var_list).write(str(tmp_path / "a"))
 

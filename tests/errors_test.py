@@ -46,6 +46,19 @@ def test_wrong_argument(row, arguments, expected):
         make.from_config({**make().get_config(), **arguments})
 
 
+@both_flavours
+@pytest.mark.parametrize(
+    ("row", "arguments", "expected"),
+    [(row, *error) for row in cases.OPTIMIZERS for error in row.stock_errors],
+)
+def test_wrong_argument_in_stocks_words(row, arguments, expected):
+    ((name, _),) = arguments.items()
+    with pytest.raises(ValueError) as error:
+        getattr(models.tf_optim, row.name)(**arguments)
+    assert f"`{name}`" in str(error.value)
+    assert expected in str(error.value)
+
+
 @keras_3_only
 @pytest.mark.parametrize("steps", [0, 1, -2, 2.5, "2"])
 @a_few

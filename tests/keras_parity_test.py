@@ -91,6 +91,7 @@ def test_weight_decay(case):
 @richest
 @pytest.mark.parametrize("by", ["var_list", "var_names"])
 def test_weight_decay_leaves_out_what_is_excluded(case, by):
+    models.skip_where_stock_is_wrong(case)
     results = []
     for make in (models.stock, models.ours):
         var_list = models.variables()
@@ -169,6 +170,7 @@ def test_no_retrace_after_the_first_step(case):
 
 @richest
 def test_compile_fit_evaluate(case):
+    models.skip_where_stock_is_wrong(case)
     x, y = models.classifier_data()
     results = []
     for make in (models.stock, models.ours):
@@ -185,6 +187,7 @@ def test_compile_fit_evaluate(case):
 @richest
 def test_fit_with_an_embedding(case):
     """Where stock is right on IndexedSlices: each id once, every row decayed."""
+    models.skip_where_stock_is_wrong(case)
     x, y = models.recommender_data()
     results = []
     for make in (models.stock, models.ours):

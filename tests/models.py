@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
+from tests import flavours
 
 KERAS_3_ONLY = "tf_keras has no such argument"
 
@@ -15,6 +16,12 @@ def stock(case, learning_rate=0.01, **arguments):
     if make is None:
         pytest.skip(f"this Keras has no {case.name}")
     return make(learning_rate, **{**case.arguments, **arguments})
+
+
+def skip_where_stock_is_wrong(case):
+    """Skips a test that compares with stock in a graph, which has a bug there."""
+    if flavours.LEGACY and case.optimizer.wrong_in_graph:
+        pytest.skip(f"tf_keras' {case.name} is wrong in a tf.function")
 
 
 def ours(case, learning_rate=0.01, **arguments):

@@ -37,6 +37,9 @@ def bad_inputs(variables, grads):
     first, second = (v.handle for v in variables.var)
     slot = variables.case.slots[0].name
     slots = [v.handle for v in variables.slots[slot]]
+    slot_shape = "[10,3] of var[1]"
+    if variables.case.slots[0].per_row:
+        slot_shape = "[10], one number per row of var[1]"
 
     def variable(shape, dtype="float32"):
         made = tf.Variable(tf.zeros(shape, dtype))
@@ -63,7 +66,7 @@ def bad_inputs(variables, grads):
         ),
         "slot shape": (
             {slot: [slots[0], variable([10, 2])]},
-            f"{slot}[1] must have shape [10,3] of var[1]. Received: [10,2].",
+            f"{slot}[1] must have shape {slot_shape}. Received: [10,2].",
         ),
         "uninitialized var": (
             {"var": [first, uninitialized([10, 3])]},

@@ -44,7 +44,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         self._check_hyperparameters()
 
     def _check_hyperparameters(self):
-        for hyper in self._spec.hyper:
+        for hyper in (*self._spec.hyper, *self._spec.checked):
             hyper.check(getattr(self, hyper.attribute))
         checks.check_sparse_update(self.sparse_update)
         checks.check_keras_arguments(self)

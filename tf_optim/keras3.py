@@ -34,7 +34,7 @@ class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused
     def _variable_index(self, variable):
         return self._get_variable_index(variable)
 
-    def _is_built(self):
+    def _mark_built(self):
         return self.built
 
     def compute_gradients(self, loss, var_list, tape=None):
@@ -92,13 +92,7 @@ class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused
         finally:
             self._slot_shape = None
 
-    def _add_scalar(self, value, name):
-        """A float32 variable of the optimizer."""
-        return self.add_variable(
-            (), tf.keras.initializers.Constant(value), "float32", name=name
-        )
-
-    def _is_built(self):
+    def _mark_built(self):
         """Keras 3's base class has said so."""
 
     def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):

@@ -57,6 +57,7 @@ class Spec:
         name: the class's name.
         hyper: its `Hyper`s.
         slots: its `Slot`s.
+        checked: further arguments that have bounds and are no input of the op.
         options: keyword arguments that change what the op does, each set with the
             values worth testing and measuring.
         rule: the op's optimizer, if it has another name.
@@ -68,6 +69,7 @@ class Spec:
     name: str
     hyper: tuple
     slots: tuple
+    checked: tuple = ()
     options: tuple = ({},)
     rule: str = ""
     flags: tuple = ()
@@ -93,6 +95,7 @@ _BETA_1 = Hyper("beta_1", "beta_1", high=1.0)
 _BETA_2 = Hyper("beta_2", "beta_2", high=1.0)
 _RHO = Hyper("rho", "rho", high=1.0)
 _EPSILON = Hyper("epsilon", "epsilon")
+_INITIAL = Hyper("", "initial_accumulator_value")
 _MOMENTUM = Slot("momentum", "_momentums")
 _VELOCITY = Slot("velocity", "_velocities")
 
@@ -132,11 +135,13 @@ SPECS = {
             name="Adagrad",
             hyper=(_EPSILON,),
             slots=(Slot("accumulator", "_accumulators"),),
+            checked=(_INITIAL,),
         ),
         Spec(
             name="RowWiseAdagrad",
             hyper=(_EPSILON,),
             slots=(Slot("accumulator", "_accumulators", per_row=True),),
+            checked=(_INITIAL,),
         ),
         Spec(
             name="Adadelta",

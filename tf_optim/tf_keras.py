@@ -96,6 +96,8 @@ class FusedOptimizer(fused.Fused):
         dtype = getattr(model_variable, "true_dtype", model_variable.dtype)
         if fused.is_half(dtype) and variable_name != "average":
             model_variable = _Float32Reference(model_variable)
+            if kwargs.get("initial_value") is not None:
+                kwargs["initial_value"] = tf.cast(kwargs["initial_value"], tf.float32)
         return super().add_variable_from_reference(
             model_variable, variable_name, **kwargs
         )
@@ -103,9 +105,9 @@ class FusedOptimizer(fused.Fused):
     @property
     def built(self):
         """Whether the slots exist."""
-        return getattr(self, "_built", False)
+        return self._is_built()
 
-    def _is_built(self):
+    def _mark_built(self):
         self._built = True
 
     def _add_row_slot(self, variable, name, value):
@@ -113,10 +115,6 @@ class FusedOptimizer(fused.Fused):
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
         initial = tf.fill(variable.shape[:1], tf.cast(value, dtype))
         return self.add_variable_from_reference(variable, name, initial_value=initial)
-
-    def _add_scalar(self, value, name):
-        """A float32 variable of the optimizer."""
-        return tf.Variable(value, name=name, dtype=tf.float32)
 
     def aggregate_gradients(self, grads_and_vars):
         """Adds gradients up over replicas."""

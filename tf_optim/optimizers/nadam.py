@@ -2,26 +2,10 @@
 
 import warnings
 
+import numpy as np
 import tensorflow as tf
 
 from tf_optim import flavour, fused, specs
-
-
-def _checked(schedule_decay):
-    """None or the number, with a warning: it is an old spelling."""
-    if schedule_decay is None:
-        return None
-    if not isinstance(schedule_decay, (int, float)) or not schedule_decay > 0:
-        raise ValueError(
-            "`schedule_decay` must be a number > 0. "
-            f"Received: schedule_decay={schedule_decay!r}"
-        )
-    warnings.warn(
-        "`schedule_decay` is an old argument of Nadam that today's Keras lacks.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    return schedule_decay
 
 
 @flavour.register
@@ -82,8 +66,8 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         - Slots of 16-bit variables are float32, so `beta_2` near 1 works.
         - Under tf_keras the product advances once per step; in a `tf.function` stock's
           is wrong from the second step on.
-        - `beta^t`, `mu_t` and their product are computed in float64 (the product is
-          stored in float32).
+        - `beta^t`, `mu_t` and their product are computed in float64, the product from
+          the number of the step.
 
     Reference:
         [Dozat, 2016](https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ).
@@ -118,17 +102,24 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
             name=name,
             **kwargs,
         )
+        self.schedule_decay = schedule_decay
         self._check_arguments(sparse_update)
-        self.schedule_decay = _checked(schedule_decay)
+        if schedule_decay is not None:
+            warnings.warn(
+                "`schedule_decay` is an old argument of Nadam that today's Keras lacks.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
 
-    def build(self, var_list):
-        """Creates the slots and the product of all mu so far."""
-        if self.built:
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        value = self.schedule_decay
+        if value is None or (isinstance(value, (int, float)) and 0 < value < np.inf):
             return
-        super().build(var_list)
-        if fused.is_half(self._u_product.dtype):
-            # Stock gives it the first variable's dtype.
-            self._u_product = self._add_scalar(1.0, "u_product")
+        raise ValueError(
+            "`schedule_decay` must be a finite number > 0 or None. "
+            f"Received: schedule_decay={value!r}"
+        )
 
     def get_config(self):
         """The stock class's configuration, `sparse_update` and, if it was given,
@@ -138,18 +129,31 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
             config["schedule_decay"] = self.schedule_decay
         return config
 
-    def _mu(self, t):
+    def _momenta(self):
+        """mu_t and the product up to it, for t = 0, 1, ... until 0.96^t is nothing.
+
+        The product is a function of t, so it is right whatever state was loaded:
+        tf_keras' files do not hold it, and 16 bits would not do for it.
+        """
         decay = 1.0 if self.schedule_decay is None else self.schedule_decay
-        power = tf.pow(tf.constant(0.96, tf.float64), decay * t)
-        return self.beta_1 * (1.0 - 0.5 * power)
+        t = np.arange(min(1024 / decay, 1e6) + 3)
+        mu = self.beta_1 * (1.0 - 0.5 * 0.96 ** (decay * t))
+        mu[0] = 1.0
+        return mu, np.cumprod(mu)
 
     def _per_step_hyper(self):
-        t = tf.cast(tf.convert_to_tensor(self.iterations), tf.float64) + 1.0
-        mu = self._mu(t)
-        product = tf.cast(tf.convert_to_tensor(self._u_product), tf.float64) * mu
-        return mu, self._mu(t + 1.0), product
+        mu, products = self._momenta()
+        last = len(mu) - 2
+        t = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64) + 1
+        known = tf.minimum(t, last)
+        beyond = tf.cast(t - known, tf.float64)
+        product = tf.gather(products, known) * tf.pow(
+            tf.constant(self.beta_1, tf.float64), beyond
+        )
+        return tf.gather(mu, known), tf.gather(mu, known + 1), product
 
     def _after_step(self, per_step):
+        # For stock, should it go on from here.
         product = fused.raw(self._u_product)
         product.assign(tf.cast(per_step[-1], product.dtype))
 

@@ -96,4 +96,4 @@ class RowWiseAdagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
             self._add_row_slot(v, "accumulator", self.initial_accumulator_value)
             for v in var_list
         ]
-        self._is_built()
+        self._mark_built()
