@@ -40,7 +40,7 @@ struct Lion : ElementwiseRule {
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     const V mixed = c.beta_1 * s.momentum + c.rate_1 * g;
     s.momentum = c.beta_2 * s.momentum + c.rate_2 * g;
-    const V not_above = IfPositive(V(0) - mixed, V(0) - V(1), mixed);
+    const V not_above = IfPositive(V(0) - mixed, V(-1), mixed);
     const V sign = IfPositive(mixed, V(1), not_above);  // 0 and NaN stay
     return p - c.learning_rate * sign;
   }

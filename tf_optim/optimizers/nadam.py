@@ -106,7 +106,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         self._check_arguments(sparse_update)
         if schedule_decay is not None:
             warnings.warn(
-                "`schedule_decay` is an old argument of Nadam that today's Keras lacks.",
+                "`schedule_decay` is an old argument of Nadam that Keras lacks.",
                 DeprecationWarning,
                 stacklevel=2,
             )
