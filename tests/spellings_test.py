@@ -123,7 +123,7 @@ def test_decay_is_inverse_time_decay(case, graph):
     with deprecated("`decay` is an old spelling"):
         optimizer = make(case, learning_rate=0.1, decay=0.5)
     schedule = tf.keras.optimizers.schedules.InverseTimeDecay(0.1, 1, 0.5)
-    expected = make(case, learning_rate=schedule, weight_decay=None)
+    expected = make(case, learning_rate=schedule)
     variables, others = models.variables(SHAPES), models.variables(SHAPES)
     for each, var_list in ((optimizer, variables), (expected, others)):
         models.train(each, var_list, models.gradients(5, SHAPES), graph)

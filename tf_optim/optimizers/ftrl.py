@@ -54,7 +54,7 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
     >>> var = tf.Variable(10.0)
     >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
     >>> print(f"{var.numpy():.4f}")
-    @@
+    9.5840
 
     Differences from Keras:
         - Repeated indices of a sparse gradient are summed before anything else; stock

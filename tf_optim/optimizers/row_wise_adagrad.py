@@ -46,7 +46,7 @@ class RowWiseAdagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
     >>> var = tf.Variable(10.0)
     >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
     >>> print(f"{var.numpy():.4f}")
-    9.9000
+    9.9001
 
     Differences from Keras:
         - Keras has no such optimizer; everything else is as in its Adagrad.
