@@ -172,6 +172,7 @@ def test_the_old_optimizer_is_left_alone(case):
 
 @richest
 def test_training_of_a_compiled_model_goes_on(case):
+    models.skip_where_stock_is_wrong(case)
     x, y = models.classifier_data()
     results = []
     for fuse in (False, True):

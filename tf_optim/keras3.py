@@ -34,7 +34,7 @@ class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused
     def _variable_index(self, variable):
         return self._get_variable_index(variable)
 
-    def _mark_built(self):
+    def _is_built(self):
         return self.built
 
     def compute_gradients(self, loss, var_list, tape=None):
