@@ -136,7 +136,7 @@ def fit(case, jit, policy=None, arguments=None, **compile_arguments):
     tf.keras.mixed_precision.set_global_policy(policy or "float32")
     try:
         model = models.recommender()
-        optimizer = models.ours(case, **(arguments or {}))
+        optimizer = models.ours(case, case.optimizer.learning_rate, **(arguments or {}))
         models.compiled(model, optimizer, jit_compile=jit, **compile_arguments)
         ids, targets = models.recommender_data(unique=False)
         history = model.fit(ids, targets, 4, 2, verbose=0, shuffle=False)
@@ -167,7 +167,7 @@ def test_fit_of_an_embedding_model(case):
 @modes
 def test_fit_with_clipping_decay_and_several_steps_at_once(mode):
     arguments = {"sparse_update": mode, "clipnorm": 0.5, "weight_decay": 0.01}
-    assert_fit(cases.RICHEST[-1], arguments=arguments, steps_per_execution=2)
+    assert_fit(cases.RICHEST[1], arguments=arguments, steps_per_execution=2)
 
 
 # Activations have 8 bits (11 in float16), and XLA keeps more where it fuses.
