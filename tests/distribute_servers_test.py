@@ -52,6 +52,8 @@ def assert_same(left, right, exact=True):
 @richest
 def test_one_worker_at_a_time_is_one_device(chief, case):
     """With the same bits, though shards of a table are updated apart."""
+    if case.optimizer.scope == "variable":
+        pytest.skip("its norms are those of each shard")
     options = {"weight_decay": 0.01}
     servers = chief.call(served.trained, 2, "ours", case, 6, **options)
     assert_same(servers, served.trained(0, "ours", case, 6, **options))
