@@ -117,7 +117,8 @@ def check_checkpoint(chief, case, shards, makes, path):
     before = chief.call(served.saved, shards[0], makes[0], case, path, **ema)
     after, later = chief.call(served.resumed, shards[1], makes[1], case, path, 4, **ema)
     assert_same(before, after)
-    if "stock" not in makes:
+    # Lamb's norms are those of a shard, so that another division trains otherwise.
+    if "stock" not in makes and case.optimizer.scope != "variable":
         assert_same(later, served.trained(0, "ours", case, 14, **ema))
 
 

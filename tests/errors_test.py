@@ -116,7 +116,9 @@ class Training:
             models.variables(((10, 3),), dtype, seed=i)[0]
             for i, dtype in enumerate(["float32", "float64", "float16", "float32"])
         ]
-        self.optimizer = models.ours(case, sparse_update=mode)
+        self.optimizer = models.ours(
+            case, case.optimizer.learning_rate, sparse_update=mode
+        )
         self.optimizer.build(self.variables)
 
     def gradients(self, bad_table=None, bad_id=0, index_dtypes=("int32",) * 3):

@@ -20,6 +20,8 @@ LEARNING_RATE = single(0.01)
 
 def stock(case, **common):
     arguments = {**case.hyper, **case.arguments, **common}
+    if initial := [slot.initial for slot in case.slots if slot.initial]:
+        arguments["initial_accumulator_value"] = initial[0]
     return models.stock(
         case, LEARNING_RATE, **{k: single(v) for k, v in arguments.items()}
     )
