@@ -1,5 +1,6 @@
 """The benchmark: its arithmetic, its refusal of wrong subjects, and a tiny run."""
 
+import concurrent.futures
 import dataclasses
 import io
 import json
@@ -7,11 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from tf_optim import reference
+from tests import cases as all_cases
+from tf_optim import reference, specs
 from tf_optim.benchmark import (
     cases,
     check,
     cli,
+    markdown,
     plot,
     report,
     runner,
@@ -36,11 +39,20 @@ KEYS = {
 DENSE = cases.Case("tiny-dense", "40 numbers", "dense", ((8, 4), (8,)))
 TABLE = cases.Case("tiny-table", "a table", "sparse", ((64, 4),), ids=32, zipf=1.2)
 TABLES = cases.Case("tiny-tables", "tables", "sparse", ((64, 4), (5, 4)), ids=32)
+# No batch names a row twice, which several peers get wrong.
+APART = cases.Case("tiny-apart", "a table", "sparse", ((4096, 4),), ids=8)
+FIT = cases.Case("tiny-fit", "a model", "fit", ((64, 4),), ids=128, zipf=1.2)
 RMSPROP = {"rho": 0.9, "momentum": 0.0, "epsilon": 1e-7}
 
 
 def rmsprop(case):
     return Work(case, "RMSprop", {}, RMSPROP, {"velocity": 0.0})
+
+
+def plain(case, name):
+    """The work of an optimizer without options."""
+    (work,) = (w for w in plan([case], [name]) if not w.options)
+    return work
 
 
 @pytest.mark.parametrize("slots, expected", [(0, 12), (1, 20), (2, 28), (3, 36)])
@@ -60,7 +72,40 @@ def test_sparse_bytes():
     assert traffic.sparse_bytes(3, 1, 64, slots=2) == expected
     # Row-wise: the slot is a line that is read and written.
     expected = 4 * 64 * 3 + 8 * 64 + 8 * 3 + 128
-    assert traffic.sparse_bytes(3, 1, 64, slots=0, row_slots=1) == expected
+    assert traffic.sparse_bytes(3, 1, 64, slots=0, slot_lines=1) == expected
+
+
+def test_slots_of_rows_share_cache_lines():
+    inputs = cases.Inputs(dataclasses.replace(TABLE, ids=4096, zipf=None))
+    without = traffic.case_bytes(inputs, slots=0)
+    # All 64 rows are named, and 16 of their accumulators fit into a line.
+    assert traffic.case_bytes(inputs, slots=0, row_slots=1) == without + 4 * 128
+    inputs = cases.Inputs(DENSE)
+    without = traffic.case_bytes(inputs, slots=0)
+    assert traffic.case_bytes(inputs, slots=0, row_slots=1) == without + 8 * (8 + 8)
+
+
+def test_second_pass_is_counted_where_no_cache_helps():
+    assert traffic.dense_bytes(10**8, 2, passes=2) == 40 * 10**8
+    assert traffic.dense_bytes(10**6, 2, passes=2) == 28 * 10**6
+    inputs = cases.Inputs(next(case for case in cases.CASES if case.name == "dense"))
+    moved = {
+        name: Adapter().bytes_moved(plain(inputs.case, name), inputs)
+        for name in ("Lamb", "Adam", "RowWiseAdagrad")
+    }
+    assert moved["Lamb"] == 40 * 4096**2
+    assert moved["Adam"] == 28 * 4096**2
+    assert moved["RowWiseAdagrad"] == 12 * 4096**2 + 8 * 4096
+
+
+class Adapter(subjects.Subject):
+    """One that does nothing."""
+
+    def step(self):
+        pass
+
+    def read(self, i, positions):
+        raise NotImplementedError
 
 
 def test_case_bytes_add_up_over_tables():
@@ -125,52 +170,93 @@ def test_limit_counts_its_own_bytes():
 
 
 class NumPySubject(subjects.Subject):
-    """The reference's formulas in float32, whole arrays at a time."""
+    """The reference's formulas, whole arrays at a time."""
 
     ours = True
     lazy = True
-    hyper = RMSPROP
 
     def __init__(self, work, inputs):
-        self._inputs = inputs
-        shapes = inputs.case.shapes
-        self._variables = [inputs.initial(i).astype(float) for i in range(len(shapes))]
-        self._slots = [{"velocity": np.zeros(shape)} for shape in shapes]
+        self._work, self._inputs = self.changed(work), inputs
+        self._variables, self._slots = [], []
+        for i in range(len(inputs.case.shapes)):
+            parts = self.parts(inputs.initial(i).astype(float))
+            self._variables.append(parts)
+            self._slots.append([self._first_slots(part) for part in parts])
         self._steps = 0
 
+    def changed(self, work):
+        return work
+
+    def parts(self, array):
+        """What is updated as if it were a variable of its own."""
+        return [array]
+
+    def _first_slots(self, part):
+        rows = self._work.row_slots
+        return {
+            name: np.full(part.shape[:1] if name in rows else part.shape, value)
+            for name, value in self._work.slots.items()
+        }
+
     def step(self):
-        for i, variable in enumerate(self._variables):
+        work = self._work
+        for i, (parts, slots) in enumerate(
+            zip(self._variables, self._slots, strict=True)
+        ):
             sparse = self._inputs.case.kind == "sparse"
             batch = self._steps % cases.BATCHES
             where = {"indices": self._inputs.ids(i)[batch]} if sparse else {}
             step = reference.sparse_step if sparse else reference.step
-            self._variables[i], self._slots[i] = step(
-                "RMSprop",
-                variable,
-                self._slots[i],
-                self._inputs.gradient(i),
-                self.hyper,
-                LEARNING_RATE,
-                self._steps,
-                **where,
-            )
+            if sparse and not self.lazy:
+                where["mode"] = "dense"
+            for k, gradient in enumerate(self.parts(self._inputs.gradient(i))):
+                parts[k], slots[k] = step(
+                    work.optimizer,
+                    parts[k],
+                    slots[k],
+                    gradient,
+                    work.hyper,
+                    LEARNING_RATE,
+                    self._steps,
+                    weight_decay=work.weight_decay,
+                    **where,
+                )
         self._steps += 1
 
     def read(self, i, positions):
         dense = self._inputs.case.kind == "dense"
-        variable = self._variables[i]
+        variable = np.concatenate(self._variables[i], axis=-1)
         return (variable.reshape(-1) if dense else variable)[positions]
+
+
+class DenseUpdate(NumPySubject):
+    lazy = False
 
 
 class WrongSubject(NumPySubject):
     """Off by one percent in one hyperparameter."""
 
-    hyper = {**RMSPROP, "rho": 0.909}
+    rho = 0.909
+
+    def changed(self, work):
+        return dataclasses.replace(work, hyper={**work.hyper, "rho": self.rho})
 
 
 class WrongPeer(WrongSubject):
     ours = False
-    hyper = {**RMSPROP, "rho": 0.5}
+    rho = 0.5
+
+
+class Undecayed(NumPySubject):
+    def changed(self, work):
+        return dataclasses.replace(work, weight_decay=0.0)
+
+
+class InHalves(NumPySubject):
+    """Takes the left and the right half of a variable for two."""
+
+    def parts(self, array):
+        return np.split(array, 2, axis=-1)
 
 
 def prepare(monkeypatch, adapter, case):
@@ -207,9 +293,157 @@ def test_wrong_peer_is_named_wrong(monkeypatch):
     assert answer["note"].startswith("wrong in ")
 
 
+NAMES = tuple(specs.SPECS)
+SCOPES = {row.name: row.scope for row in all_cases.OPTIMIZERS}
+
+
+def verdict(adapter, case, name):
+    work, inputs = plain(case, name), cases.Inputs(case)
+    return check.check(adapter(work, inputs), work, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reach_is_what_the_reference_does(name):
+    assert check.reach(plain(DENSE, name)) == SCOPES[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", [DENSE, TABLE, TABLES], ids=lambda c: c.name)
+@pytest.mark.parametrize("adapter", [NumPySubject, DenseUpdate])
+def test_right_subjects_are_right(adapter, case, name):
+    found = verdict(adapter, case, name)
+    assert found.checked > 0 and found.wrong == 0, found
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", [DENSE, TABLE], ids=lambda c: c.name)
+def test_norms_of_a_part_are_wrong(case, name):
+    # Where a number depends on itself alone, halves are as good as the whole.
+    assert (verdict(InHalves, case, name).wrong > 0) == (SCOPES[name] != "element")
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_undecayed_is_wrong(kind):
+    case = cases.Case("small", "64 x 64", kind, ((64, 64),), ids=32)
+    assert verdict(NumPySubject, case, "AdamW").wrong == 0
+    assert verdict(Undecayed, case, "AdamW").wrong > 0
+    assert verdict(Undecayed, case, "Adam").wrong == 0
+
+
+def test_rows_that_no_step_names_count_in_norms():
+    # 4096 rows of which 16 are named: the check's own table has a few more.
+    assert verdict(DenseUpdate, APART, "Lamb").wrong == 0
+
+    class SaysDense(NumPySubject):
+        lazy = False
+
+        def step(self):
+            self.lazy = True
+            super().step()
+            self.lazy = False
+
+    assert verdict(SaysDense, APART, "Lamb").wrong > 0
+
+
 def test_nan_is_wrong():
-    verdict = check.compare(np.array([np.nan, 1.0]), np.ones(2), "float32")
-    assert (verdict.checked, verdict.wrong) == (2, 1)
+    ones = np.ones(2)
+    found = check.compare(np.array([np.nan, 1.0]), 0.9 * ones, ones, "float32")
+    assert (found.checked, found.wrong) == (2, 1)
+
+
+def test_tolerance_is_of_what_a_number_moves():
+    before = np.linspace(-0.1, 0.1, 1000)
+    for moved in (1e-3, 1e-5):
+        wanted = before + moved
+        near = check.compare(before + 1.0005 * moved, before, wanted, "float32")
+        far = check.compare(before + 1.1 * moved, before, wanted, "float32")
+        assert near.wrong == 0 and far.far == 1000
+
+
+@pytest.mark.parametrize("name", ["RMSprop", "RowWiseAdagrad", "AdamW", "Lamb"])
+def test_fit_of_ours_is_right(name):
+    from tf_optim.benchmark import fit_subjects
+
+    found = verdict(fit_subjects.Ours, FIT, name)
+    assert found.checked > 200 and found.wrong == 0, found
+
+
+def test_fit_sees_the_whole_table_where_stock_does():
+    from tf_optim.benchmark import fit_subjects
+
+    apart = dataclasses.replace(FIT, shapes=((4096, 4),), zipf=None)
+    assert verdict(fit_subjects.Keras, apart, "Lamb").note == ""
+
+
+# Optimizers that a subject has not, for dense and for sparse gradients.
+NO_KERAS = {"RowWiseAdagrad"}
+NO_TF_KERAS = NO_KERAS | {"Lamb"}
+NO_LEGACY = NO_TF_KERAS | {"AdamW", "Lion"}
+NO_RAW_OP = NO_LEGACY | {"Nadam"}
+LACKS = {
+    "dense": {
+        "keras3 graph": NO_KERAS,
+        "keras3 jit": NO_KERAS,
+        "tf raw op": NO_RAW_OP,
+        "tf_keras": NO_TF_KERAS,
+        "tf_keras legacy": NO_LEGACY,
+        "torch": {"RowWiseAdagrad", "Ftrl", "Lion", "Lamb"},
+    },
+    "sparse": {
+        "ours, op per table": set(NAMES),  # there is one table only
+        "keras3 graph": NO_KERAS,
+        "keras3 jit": NO_KERAS,
+        "tf raw op": NO_RAW_OP | {"Adam", "Adamax"},
+        "tf_keras": NO_TF_KERAS,
+        "tf_keras legacy": NO_LEGACY,
+        "torch sparse": set(NAMES) - {"SGD", "Adagrad", "Adam"},
+        "fbgemm": set(NAMES) - {"SGD", "Adagrad", "RowWiseAdagrad"},
+    },
+}
+# tf_keras' Nadam is wrong inside of a tf.function.
+WRONG = {(case.name, "Nadam", "tf_keras") for case in (DENSE, APART)}
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What the real workers say of every pair: (case, optimizer, subject) -> it."""
+    works = [plain(case, name) for case in (DENSE, APART) for name in NAMES]
+
+    def ask(kind):
+        process = runner.Process(kind, 1)
+        found = {}
+        for work in works:
+            for entry in subjects.select((), work.case.kind):
+                if entry.worker == kind:
+                    key = work.case.name, work.optimizer, entry.name
+                    found[key] = process.ask(
+                        do="prepare", subject=entry.name, work=dataclasses.asdict(work)
+                    )
+            process.ask(do="release", inputs=True)
+        process.stop()
+        return found
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(ask, subjects.WORKERS))
+    return {key: answer for part in found for key, answer in part.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", [DENSE, APART], ids=lambda c: c.name)
+def test_every_subject_does_what_it_says(answers, case, name):
+    for i in range(len(case.shapes) if case is APART else 0):
+        for batch in cases.Inputs(case).ids(i)[: check.STEPS]:
+            assert len(set(batch)) == len(batch)
+    for (of, optimizer, subject), answer in answers.items():
+        if (of, optimizer) != (case.name, name) or "missing" in answer:
+            continue
+        assert "failed" not in answer, (subject, answer)
+        lacks = name in LACKS[case.kind].get(subject, ())
+        assert ("reason" in answer) == lacks, (subject, answer)
+        if not lacks:
+            wrong = (of, optimizer, subject) in WRONG
+            assert bool(answer["note"]) == wrong, (subject, answer)
+            assert answer["bytes"] > 0
 
 
 def test_answers_survive_an_error():
@@ -224,14 +458,26 @@ def test_every_variant_of_every_optimizer_is_planned():
     dense = [case for case in cases.CASES if case.name == "dense"]
     labels = [work.label for work in plan(dense)]
     assert len(labels) == len(set(labels))
-    assert {"Adam", "Adam(amsgrad=True)", "RMSprop", "RMSprop(centered=True)"} <= set(
-        labels
-    )
-    amsgrad = next(w for w in plan(dense) if w.label == "Adam(amsgrad=True)")
-    assert amsgrad.full_slots == 3
-    assert amsgrad.hyper["beta_2"] == 0.999
-    plain = plan(dense, ["Adam"], plain_only=True)
-    assert [work.label for work in plain] == ["Adam"]
+    assert set(NAMES) | {"Adam(amsgrad=True)", "RMSprop(centered=True)"} <= set(labels)
+    works = {work.label: work for work in plan(dense)}
+    assert works["Adam(amsgrad=True)"].full_slots == 3
+    assert works["Adam(amsgrad=True)"].hyper["beta_2"] == 0.999
+    assert works["SGD(momentum=0.9, nesterov=True)"].hyper["nesterov"] is True
+    assert works["SGD"].slots == {}
+    assert works["RowWiseAdagrad"].row_slots == ("accumulator",)
+    assert works["Adagrad"].slots == {"accumulator": pytest.approx(0.1)}
+    assert works["AdamW"].weight_decay == 0.004 and works["Adam"].weight_decay == 0
+
+
+def test_cases_say_what_they_are_run_for():
+    few = [case for case in cases.CASES if case.name == "bf16"]
+    assert [work.label for work in plan(few)] == ["RMSprop", "Adam"]
+    assert [work.label for work in plan(few, ["Lion"])] == ["Lion"]
+    dense = [case for case in cases.CASES if case.name == "dense"]
+    assert [work.label for work in plan(dense, quick=True)] == ["RMSprop", "Adam"]
+    assert [work.label for work in plan(dense, ["SGD"], quick=True)] == ["SGD"]
+    for case in cases.CASES:
+        assert set(case.optimizers) <= set(NAMES)
 
 
 def test_list(capsys):
@@ -255,6 +501,22 @@ def test_table_is_readable():
     lines = report.table(rows, {"tiny-dense": "40 numbers"}).splitlines()
     assert max(map(len, lines)) <= 120
     assert lines[-2].startswith("ours") and "123" in lines[-1]
+
+
+def test_markdown_has_every_plain_optimizer_and_the_peers_it_has():
+    about = {"bytes": 10**6, "extra_mb": 0.0, "note": ""}
+    rows = []
+    for name, peer in (
+        ("Lion", "torch"),
+        ("SGD", "fbgemm"),
+        ("Adam(amsgrad=True)", ""),
+    ):
+        work = dataclasses.replace(rmsprop(cases.CASES[0]), optimizer=name)
+        figures = {"ours": [0.001], **({peer: [0.002]} if peer else {})}
+        rows += runner.make_rows(work, dict.fromkeys(figures, about), figures)
+    lines = markdown.table({"rows": rows}).splitlines()
+    assert lines[0].endswith("| of limit | torch | FBGEMM |")
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["Lion", "SGD"]
 
 
 def test_footnotes_name_each_reason_once():

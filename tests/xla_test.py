@@ -13,6 +13,16 @@ richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
 modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
 
+
+@pytest.fixture
+def rows(request, monkeypatch):
+    """Who moves the rows: our loops, as on CPUs, or XLA itself, as on GPUs."""
+    monkeypatch.setenv("TF_OPTIM_XLA_ROWS", request.param)
+    return request.param
+
+
+both_rows = pytest.mark.parametrize("rows", ["", "portable"], indirect=True)
+
 SHAPES = ((), (1,), (17,), (4, 3, 5), (0, 3))
 
 # (shape of the variable, ids of its gradient).
@@ -147,23 +157,26 @@ def test_sparse_dense_mode(case):
 
 @pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
 @modes
+@both_rows
 @richest
-def test_sparse_more_shapes(case, mode, index_dtype):
+def test_sparse_more_shapes(rows, case, mode, index_dtype):
     assert_sparse(case, "float32", MORE_TABLES, mode, index_dtype)
 
 
 @modes
 @every_dtype
+@both_rows
 @richest
-def test_sparse_tail(case, dtype, mode):
+def test_sparse_tail(rows, case, dtype, mode):
     """Scale and clip see the sum of a row's gradients."""
     assert_sparse(case, dtype, TABLES, mode, "int32", **tail(len(TABLES)))
 
 
 @pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
 @modes
+@both_rows
 @richest
-def test_ids_out_of_range_are_dropped(case, mode, index_dtype):
+def test_ids_out_of_range_are_dropped(rows, case, mode, index_dtype):
     """The others are applied, and nothing else is written."""
     tables = [((10, 4), [3, 3, 8]), ((10, 4), [9, 0]), ((1, 2), [0])]
     arrays, grads, ids = draw_tables(case, "float32", tables)
@@ -196,6 +209,20 @@ def test_ids_out_of_range_are_dropped(case, mode, index_dtype):
             assert numerics.same_bits(after[untouched], var[untouched])
             for key, value in slots.items():
                 assert numerics.same_bits(slots_after[key][untouched], value[untouched])
+
+
+@both_rows
+def test_who_moves_the_rows(rows):
+    case = cases.RICHEST[0]
+    arrays, grads, ids = draw_tables(case, "float32", [((5, 2), [3, 3])])
+    variables = Variables(case, arrays)
+
+    @tf.function(jit_compile=True)
+    def step():
+        variables.sparse_apply([tf.constant(grads[0])], [tf.constant(ids[0])])
+
+    computation = step.experimental_get_compiler_ir()(stage="hlo")
+    assert ("tf_optim_scatter_rows" in computation) == (rows != "portable")
 
 
 @richest

@@ -3,6 +3,7 @@
 #ifndef TF_OPTIM_CC_RULES_ADAM_H_
 #define TF_OPTIM_CC_RULES_ADAM_H_
 
+#include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -47,8 +48,7 @@ struct Adam : ElementwiseRule {
 
   template <class V>
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
-    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
-    s.velocity = s.velocity + c.rate_2 * (g * g - s.velocity);
+    UpdateMoments(g, s, c);
     V v = s.velocity;
     if constexpr (amsgrad) v = s.velocity_hat = Max(s.velocity_hat, v);
     return p - c.alpha * s.momentum / (Sqrt(v) + c.epsilon);

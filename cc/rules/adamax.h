@@ -2,6 +2,7 @@
 #ifndef TF_OPTIM_CC_RULES_ADAMAX_H_
 #define TF_OPTIM_CC_RULES_ADAMAX_H_
 
+#include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -39,7 +40,7 @@ struct Adamax : ElementwiseRule {
 
   template <class V>
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
-    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
+    s.momentum = Towards(s.momentum, g, c.rate_1);
     s.norm = Max(c.beta_2 * s.norm, Abs(g));
     return p - c.alpha * s.momentum / (s.norm + c.epsilon);
   }

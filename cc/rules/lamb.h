@@ -2,6 +2,7 @@
 #ifndef TF_OPTIM_CC_RULES_LAMB_H_
 #define TF_OPTIM_CC_RULES_LAMB_H_
 
+#include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -54,8 +55,7 @@ struct Lamb : ElementwiseRule {
   template <class V>
   static constexpr Means<V> Measure(V p, V g, Slots<V>& s,
                                     const Coefficients<V>& c) {
-    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
-    s.velocity = s.velocity + c.rate_2 * (g * g - s.velocity);
+    UpdateMoments(g, s, c);
     const V step = StepOf(s, c);
     return {p * p, step * step};
   }

@@ -4,6 +4,7 @@
 #ifndef TF_OPTIM_CC_RULES_NADAM_H_
 #define TF_OPTIM_CC_RULES_NADAM_H_
 
+#include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -55,8 +56,7 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
 
   template <class V>
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
-    s.momentum = s.momentum + c.rate_1 * (g - s.momentum);
-    s.velocity = s.velocity + c.rate_2 * (g * g - s.velocity);
+    UpdateMoments(g, s, c);
     const V ahead = c.of_momentum * s.momentum + c.of_grad * g;
     return p - ahead / (Sqrt(s.velocity / c.bias_2) + c.epsilon);
   }

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "cc/xla/cpu_rows.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 #include "xla/hlo/builder/xla_builder.h"
 
@@ -17,8 +18,9 @@ namespace tf_optim {
 class SparseRows {
  public:
   SparseRows() = default;
-  // `table` is the shape of the variable.
-  SparseRows(xla::XlaOp indices, const tensorflow::TensorShape& table);
+  // `table` is the shape of the variable; on a CPU, cpu_rows.h does the moving.
+  SparseRows(xla::XlaOp indices, const tensorflow::TensorShape& table,
+             bool on_cpu);
 
   // Whether there are no indices at all: then only Densify may be called.
   bool empty() const { return count_ == 0; }
@@ -37,10 +39,9 @@ class SparseRows {
 
  private:
   tensorflow::TensorShape table_;
+  bool on_cpu_ = false;
   int64_t count_ = 0;  // of indices
-  xla::XlaOp order_;   // the place in `indices` of each sorted index
-  xla::XlaOp run_;     // the place of each sorted index's sum
-  xla::XlaOp row_;     // the row of each place; out of range if it is empty
+  SortedRows sorted_;
 };
 
 }  // namespace tf_optim

@@ -1,14 +1,17 @@
 #include "cc/xla/xla_apply_op.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "cc/rules/all_rules.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
+#include "tensorflow/compiler/tf2xla/xla_compiler.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
-#include "tensorflow/core/platform/errors.h"
 #include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/lib/slicing.h"
@@ -20,6 +23,8 @@ using ::tensorflow::TensorShape;
 using ::tensorflow::XlaOpKernelContext;
 
 namespace {
+
+constexpr const char* kJitDevices[] = {"XLA_CPU_JIT", "XLA_GPU_JIT"};
 
 xla::PrimitiveType XlaType(DataType dtype) {
   xla::PrimitiveType type = xla::PRIMITIVE_TYPE_INVALID;
@@ -77,25 +82,25 @@ absl::Status XlaStepOp::CheckShapes(XlaOpKernelContext* context, int i,
     TensorShape indices;
     TF_RETURN_IF_ERROR(InputShape(context, layout_.indices + i, &indices));
     if (variable.dims() < 1 || indices.dims() != 1) {
-      return tensorflow::errors::InvalidArgument(
+      return absl::InvalidArgumentError(absl::StrCat(
           "indices[", i, "] must be a vector, and var[", i,
           "] must have rows. Received: shapes ", indices.DebugString(), " and ",
-          variable.DebugString(), ".");
+          variable.DebugString(), "."));
     }
     expected.set_dim(0, indices.dim_size(0));
   }
   if (gradient != expected) {
-    return tensorflow::errors::InvalidArgument(
-        "grad[", i, "] must have shape ", expected.DebugString(),
-        ". Received: ", gradient.DebugString(), ".");
+    return absl::InvalidArgumentError(
+        absl::StrCat("grad[", i, "] must have shape ", expected.DebugString(),
+                     ". Received: ", gradient.DebugString(), "."));
   }
   for (int input : {layout_.gradient_scale, layout_.weight_decay}) {
     TensorShape shape;
     TF_RETURN_IF_ERROR(InputShape(context, input, &shape));
     if (shape.num_elements() != 0 && shape != TensorShape({layout_.count})) {
-      return tensorflow::errors::InvalidArgument(
+      return absl::InvalidArgumentError(absl::StrCat(
           "gradient_scale and weight_decay must be empty or have shape [",
-          layout_.count, "]. Received: ", shape.DebugString(), ".");
+          layout_.count, "]. Received: ", shape.DebugString(), "."));
     }
   }
   return absl::OkStatus();
@@ -108,11 +113,11 @@ absl::Status XlaStepOp::CheckSlot(int slot, int i, const TensorShape& shape,
     while (expected.dims() > 1) expected.RemoveLastDims(1);
   }
   if (shape == expected) return absl::OkStatus();
-  return tensorflow::errors::InvalidArgument(
+  return absl::InvalidArgumentError(absl::StrCat(
       traits_.slots[slot], "[", i, "] must have ",
       traits_.IsRowSlot(slot) ? "one number per row of var[" : "var[", i,
       "]'s shape ", expected.DebugString(), ". Received: ", shape.DebugString(),
-      ".");
+      "."));
 }
 
 xla::XlaOp XlaStepOp::ToElements(xla::XlaOp per_row, XlaValue like) {
@@ -163,6 +168,13 @@ XlaValue XlaStepOp::MeanOver(Over over, XlaValue value,
   return over == Over::kRow ? XlaValue(ToElements(result.op(), value)) : result;
 }
 
+bool XlaStepOp::IsOnCpu(XlaOpKernelContext* context) {
+  const char* rows = std::getenv("TF_OPTIM_XLA_ROWS");
+  if (rows != nullptr && std::string(rows) == "portable") return false;
+  return context->compiler()->options().device_type.type_string() ==
+         kJitDevices[0];
+}
+
 bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
   double clip_value;
   return !IsEmpty(context, layout_.gradient_scale) ||
@@ -198,8 +210,6 @@ absl::Status XlaStepOp::ReadVariable(XlaOpKernelContext* context, int input,
 }
 
 namespace {
-
-constexpr const char* kJitDevices[] = {"XLA_CPU_JIT", "XLA_GPU_JIT"};
 
 // TensorFlow makes kernels of all XLA ops once, at the first function it
 // optimizes; what is registered later has to make its own.

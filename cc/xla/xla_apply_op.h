@@ -41,6 +41,9 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   static xla::XlaOp ToRows(XlaValue elements);
   // The mean over the elements, or over those of the places that `used` says.
   XlaValue MeanOver(Over over, XlaValue value, const SparseRows* used) const;
+  // Whether it is compiled for a CPU, where our own loops move rows faster.
+  // TF_OPTIM_XLA_ROWS=portable says no, so that tests see what GPUs do.
+  static bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
   // False if the graph shows that the tail would change nothing.
   bool HasTail(tensorflow::XlaOpKernelContext* context) const;
   Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
@@ -115,7 +118,8 @@ class XlaApplyOp : public XlaStepOp {
     XlaValue g = Gradient(context, i);
     SparseRows rows;
     if constexpr (sparse) {
-      rows = SparseRows(context->Input(layout().indices + i), shape);
+      rows = SparseRows(context->Input(layout().indices + i), shape,
+                        IsOnCpu(context));
       if (lazy_ && rows.empty()) return absl::OkStatus();
       g = XlaValue(lazy_ ? rows.SumDuplicates(g.op()) : rows.Densify(g.op()));
     }

@@ -1,0 +1,24 @@
+// Running means of the gradient and of its square, as Adam and its relatives
+// keep them.
+#ifndef TF_OPTIM_CC_RULES_MOMENTS_H_
+#define TF_OPTIM_CC_RULES_MOMENTS_H_
+
+namespace tf_optim {
+
+// A mean moved towards x by a share of the distance: (1 - rate) mean + rate x
+// with one multiplication.
+template <class V>
+constexpr V Towards(V mean, V x, V rate) {
+  return mean + rate * (x - mean);
+}
+
+// `s` has momentum and velocity, `c` the rates 1 - beta_1 and 1 - beta_2.
+template <class V, class Slots, class Coefficients>
+constexpr void UpdateMoments(V g, Slots& s, const Coefficients& c) {
+  s.momentum = Towards(s.momentum, g, c.rate_1);
+  s.velocity = Towards(s.velocity, g * g, c.rate_2);
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_RULES_MOMENTS_H_
