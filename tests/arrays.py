@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tests import numerics
+from tests import guarded, numerics
+from tests.guarded import GUARD, MARGIN
 from tf_optim import library
 
 native = library.native()
@@ -15,13 +16,10 @@ ITERATIONS = 4
 class Guarded:
     """An array at a chosen misalignment, with guard bytes on both sides."""
 
-    MARGIN = 128
-    GUARD = 0xA5
-
     def __init__(self, values, offset=0):
         values = np.ascontiguousarray(values)
-        self.raw = np.full(values.nbytes + 2 * self.MARGIN + 256, self.GUARD, np.uint8)
-        self.first = -self.raw.ctypes.data % 64 + self.MARGIN
+        self.raw = np.full(values.nbytes + 2 * MARGIN + 256, GUARD, np.uint8)
+        self.first = -self.raw.ctypes.data % 64 + MARGIN
         self.first += offset * values.itemsize
         self.last = self.first + values.nbytes
         view = self.raw[self.first : self.last].view(values.dtype)
@@ -30,26 +28,11 @@ class Guarded:
 
     def intact(self):
         outside = np.concatenate([self.raw[: self.first], self.raw[self.last :]])
-        return bool((outside == self.GUARD).all())
+        return bool((outside == GUARD).all())
 
 
-class State:
-    """Guarded copies of a variable, its slots and its gradient."""
-
-    def __init__(self, var, slots, grad, indices=None, offset=0):
-        # Every array at a misalignment of its own.
-        offsets = [(offset * (2 * i + 1) + i * (offset > 0)) % 9 for i in range(6)]
-        self.var = Guarded(var, offset)
-        self.grad = Guarded(grad, offsets[1])
-        self.slots = {
-            key: Guarded(value, offsets[2 + i])
-            for i, (key, value) in enumerate(slots.items())
-        }
-        self.indices = None if indices is None else Guarded(indices, offsets[5])
-
-    def guards(self):
-        inputs = [self.var, self.grad, *self.slots.values()]
-        return inputs + ([] if self.indices is None else [self.indices])
+class State(guarded.State):
+    guarded = Guarded
 
     def run(self, case, **options):
         arguments = {
@@ -68,12 +51,6 @@ class State:
         else:
             native.sparse_apply(indices=[self.indices.array], **arguments)
         return self
-
-    def result(self):
-        return {"var": self.var.array} | {k: v.array for k, v in self.slots.items()}
-
-    def after(self):
-        return self.var.array, {k: v.array for k, v in self.slots.items()}
 
 
 def assert_same(left, right, what):

@@ -8,7 +8,8 @@ import os
 
 import numpy as np
 
-from tests import gpu_library
+from tests import gpu_library, guarded
+from tests.guarded import GUARD, MARGIN
 
 LEARNING_RATE = 0.03
 ITERATIONS = 4
@@ -49,16 +50,13 @@ to_device, to_host, wait = _backend()
 class Guarded:
     """An array at a chosen misalignment, with guard bytes on both sides."""
 
-    MARGIN = 128
-    GUARD = 0xA5
-
     def __init__(self, values, offset=0):
         values = np.ascontiguousarray(values)
         self.dtype, self.shape, self.size = values.dtype, values.shape, values.size
-        length = values.nbytes + 2 * self.MARGIN + 256
-        bare = to_device(np.full(length, self.GUARD, np.uint8))
+        length = values.nbytes + 2 * MARGIN + 256
+        bare = to_device(np.full(length, GUARD, np.uint8))
         # The memory's own address decides where the array is aligned.
-        self._first = -gpu_library.address(bare) % 64 + self.MARGIN
+        self._first = -gpu_library.address(bare) % 64 + MARGIN
         self._first += offset * values.itemsize
         self._last = self._first + values.nbytes
         raw = to_host(bare).copy()
@@ -78,32 +76,11 @@ class Guarded:
     def intact(self):
         raw = to_host(self.raw)
         outside = np.concatenate([raw[: self._first], raw[self._last :]])
-        return bool((outside == self.GUARD).all())
+        return bool((outside == GUARD).all())
 
 
-class State:
-    """Guarded copies of a variable, its slots and its gradient."""
-
-    def __init__(self, var, slots, grad, indices=None, offset=0):
-        # Every array at a misalignment of its own.
-        offsets = [(offset * (2 * i + 1) + i * (offset > 0)) % 9 for i in range(6)]
-        self.var = Guarded(var, offset)
-        self.grad = Guarded(grad, offsets[1])
-        self.slots = {
-            key: Guarded(value, offsets[2 + i])
-            for i, (key, value) in enumerate(slots.items())
-        }
-        self.indices = None if indices is None else Guarded(indices, offsets[5])
-
-    def guards(self):
-        inputs = [self.var, self.grad, *self.slots.values()]
-        return inputs + ([] if self.indices is None else [self.indices])
-
-    def result(self):
-        return {"var": self.var.array} | {k: v.array for k, v in self.slots.items()}
-
-    def after(self):
-        return self.var.array, {k: v.array for k, v in self.slots.items()}
+class State(guarded.State):
+    guarded = Guarded
 
 
 def step(

@@ -28,8 +28,10 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
         name: the optimizer's name. Default: `"adagrad"`.
-        **kwargs: the stock class's others: `weight_decay`, `clipnorm`,
-            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+        **kwargs: `use_locking`, whether sparse steps of several workers on one
+            variable wait for each other (default: True), and the stock class's
+            others: `weight_decay`, `clipnorm`, `clipvalue`,
+            `global_clipnorm`, `use_ema`, `ema_momentum`,
             `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
             `gradient_accumulation_steps`.
 

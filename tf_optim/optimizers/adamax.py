@@ -30,8 +30,10 @@ class Adamax(flavour.FusedOptimizer, tf.keras.optimizers.Adamax):
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
         name: the optimizer's name. Default: `"adamax"`.
-        **kwargs: the stock class's others: `weight_decay`, `clipnorm`,
-            `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`,
+        **kwargs: `use_locking`, whether sparse steps of several workers on one
+            variable wait for each other (default: True), and the stock class's
+            others: `weight_decay`, `clipnorm`, `clipvalue`,
+            `global_clipnorm`, `use_ema`, `ema_momentum`,
             `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
             `gradient_accumulation_steps`.
 
