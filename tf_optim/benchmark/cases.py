@@ -30,6 +30,7 @@ class Case:
       ids: sparse: rows of the gradient per table.
       zipf: sparse: exponent of the distribution of ids; None is uniform.
       variants: whether to run every variant of an optimizer's options.
+      optimizers: names of those it is run for when none is named; () for all.
       quick: whether `--quick` runs it when no case is named.
     """
 
@@ -41,6 +42,7 @@ class Case:
     ids: int = 0
     zipf: float | None = None
     variants: bool = False
+    optimizers: tuple = ()
     quick: bool = False
 
     @property
@@ -85,6 +87,11 @@ _CRITEO = (
 )  # fmt: skip
 _CRITEO_CAP = 1_000_000
 _EMBEDDING = ((1_000_000, 64),)
+# Every optimizer is measured on one large variable and on one large table. Where
+# the question is another (how lists, rows or a model add up), a few will do.
+_LISTS = ("RMSprop", "Adam", "Lamb")  # Lamb because its norms are per variable
+_TABLES = ("RMSprop", "RowWiseAdagrad", "Adam")  # the middle one as FBGEMM's best
+_FEW = ("RMSprop", "Adam")
 
 
 def _growth(name, rows):
@@ -94,6 +101,7 @@ def _growth(name, rows):
         kind="sparse",
         shapes=((rows, 16),),
         ids=8192,
+        optimizers=_TABLES,
     )
 
 
@@ -111,18 +119,21 @@ CASES = (
         title="300 variables of 256 float32",
         kind="dense",
         shapes=((256,),) * 300,
+        optimizers=_LISTS,
     ),
     Case(
         name="resnet50",
         title="the shapes of ResNet-50, 25.6M float32",
         kind="dense",
         shapes=_resnet50(),
+        optimizers=_LISTS,
     ),
     Case(
         name="bert-base",
         title="the shapes of BERT-base, 109M float32",
         kind="dense",
         shapes=_bert_base(),
+        optimizers=_LISTS,
     ),
     Case(
         name="bf16",
@@ -130,6 +141,7 @@ CASES = (
         kind="dense",
         shapes=((4096, 4096),),
         dtype="bfloat16",
+        optimizers=_FEW,
     ),
     Case(
         name="sparse-uniform",
@@ -157,6 +169,7 @@ CASES = (
         kind="sparse",
         shapes=tuple((min(rows, _CRITEO_CAP), 16) for rows in _CRITEO),
         ids=2048,
+        optimizers=_TABLES,
     ),
     Case(
         name="fit",
@@ -165,6 +178,7 @@ CASES = (
         shapes=_EMBEDDING,
         ids=256 * 32,
         zipf=1.2,
+        optimizers=_FEW,
     ),
 )
 
@@ -198,6 +212,7 @@ class Inputs:
     def __init__(self, case, seed=0):
         self.case = case
         self.seed = seed
+        self.wanted = {}  # what subjects are compared with; see check.py
 
     @functools.cached_property
     def _pattern(self):

@@ -80,6 +80,10 @@ class Limit(Subject):
             )
         return calls
 
+    def bytes_moved(self, work, inputs):
+        """What its streams are: no slots of one number per row, no second pass."""
+        return traffic.case_bytes(inputs, work.full_slots)
+
     def tune(self):
         """Keeps the fastest setting, the trials of all of them interleaved."""
         best = dict.fromkeys(self._calls, np.inf)

@@ -1,6 +1,6 @@
 """The table of README.md, made from a JSON file that the command wrote."""
 
-from tf_optim.benchmark import cases, report
+from tf_optim.benchmark import cases, report, subjects
 
 # (column, the subject it compares with ours)
 _PEERS = (
@@ -10,6 +10,7 @@ _PEERS = (
     ("raw TF op", "tf raw op"),
     ("torch", "torch"),
     ("torch sparse", "torch sparse"),
+    ("FBGEMM", "fbgemm"),
 )
 
 
@@ -19,33 +20,40 @@ def _times(row):
     return f"{report.number(row['ratio_to_ours'], 2)}x"
 
 
-def table(record, optimizers=("Adam", "RMSprop")):
-    """Markdown: a line per case and optimizer, how much slower each peer is.
+def table(record):
+    """Markdown: a line per case and plain optimizer, how much slower each peer is.
 
     Args:
         record: what `report.write_json` wrote, loaded.
-        optimizers: those to show, without variants.
     """
     titles = {case.name: case.title for case in cases.CASES}
     rows = {}
     for row in record["rows"]:
         rows.setdefault((row["case"], row["optimizer"]), {})[row["subject"]] = row
+    shown = {
+        key: group
+        for key, group in rows.items()
+        if "(" not in key[1] and subjects.OURS in group
+    }
+    peers = [
+        (column, name)
+        for column, name in _PEERS
+        if any(name in group for group in shown.values())
+    ]
     names = ["one step", "optimizer", "ours, ms", "of limit"]
     lines = [
-        "| " + " | ".join(names + [column for column, _ in _PEERS]) + " |",
-        "|---|---" + "|---:" * (len(_PEERS) + 2) + "|",
+        "| " + " | ".join(names + [column for column, _ in peers]) + " |",
+        "|---|---" + "|---:" * (len(peers) + 2) + "|",
     ]
-    for (case, optimizer), subjects in rows.items():
-        if optimizer not in optimizers or "ours" not in subjects:
-            continue
-        ours = subjects["ours"]
+    for (case, optimizer), group in shown.items():
+        ours = group[subjects.OURS]
         limit = ours["limit_fraction"]
         cells = [
             titles[case],
             optimizer,
             report.number(ours["ms"]),
             "-" if limit is None else f"{100 * limit:.0f} %",
-            *(_times(subjects.get(subject)) for _, subject in _PEERS),
+            *(_times(group.get(name)) for _, name in peers),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -10,6 +10,8 @@ import dataclasses
 import importlib
 import time
 
+from tf_optim.benchmark import check, traffic
+
 
 class Unsupported(Exception):
     """The subject has no such update; the message says why."""
@@ -42,6 +44,16 @@ class Subject(abc.ABC):
     @abc.abstractmethod
     def read(self, i, positions):
         """Variable i at flat positions (dense) or rows (tables)."""
+
+    def bytes_moved(self, work, inputs):
+        """The least that one step has to move; None where that means nothing."""
+        return traffic.case_bytes(
+            inputs,
+            work.full_slots,
+            len(work.row_slots),
+            self.slot_item,
+            passes=2 if check.reach(work) == "variable" else 1,
+        )
 
     def tune(self):  # noqa: B027 - most have nothing to settle
         """Settles what is the fastest on this machine, before any timing."""

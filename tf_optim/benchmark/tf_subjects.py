@@ -108,11 +108,25 @@ class KerasJit(Keras):
     jit = True
 
 
+def legacy_class(work):
+    """tf_keras' optimizer of before 2.11.
+
+    Raises:
+      Unsupported: if there is none.
+    """
+    cls = optimizer_class(tf.keras.optimizers.legacy, work.optimizer)
+    if work.optimizer == "Nadam":  # where 0.004 was the default, as nowhere else
+        cls = functools.partial(cls, schedule_decay=1.0)
+    return cls
+
+
 class KerasLegacy(TfSubject):
     """tf_keras' optimizers of before 2.11, mostly on TensorFlow's raw ops."""
 
     def choose(self, work, case):
-        self._cls = optimizer_class(tf.keras.optimizers.legacy, work.optimizer)
+        self._cls = legacy_class(work)
+        # All but Adam leave the rows alone that no id names.
+        self.lazy = work.optimizer != "Adam"
 
     def prepare(self, work):
         self.slot_item = self._variables[0].dtype.size

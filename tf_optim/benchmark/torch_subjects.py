@@ -22,27 +22,63 @@ def _tensor(array):
     return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
 
 
-def _adam(h, options):
+def _sgd(work):
+    return {key: work.hyper[key] for key in ("momentum", "nesterov")}
+
+
+def _rmsprop(work):
     return {
-        "betas": (h["beta_1"], h["beta_2"]),
-        "eps": h["epsilon"],
-        "amsgrad": options.get("amsgrad", False),
+        "alpha": work.hyper["rho"],
+        "eps": work.hyper["epsilon"],
+        "momentum": work.hyper["momentum"],
+        "centered": work.options.get("centered", False),
     }
 
 
-def _rmsprop(h, options):
+def _adagrad(work):
     return {
-        "alpha": h["rho"],
-        "eps": h["epsilon"],
-        "momentum": h.get("momentum", 0.0),
-        "centered": options.get("centered", False),
+        "initial_accumulator_value": work.slots["accumulator"],
+        "eps": work.hyper["epsilon"],
     }
+
+
+def _adadelta(work):
+    return {"rho": work.hyper["rho"], "eps": work.hyper["epsilon"]}
+
+
+def _betas(work):
+    h = work.hyper
+    return {"betas": (h["beta_1"], h["beta_2"]), "eps": h["epsilon"]}
+
+
+def _adam(work):
+    return {**_betas(work), "amsgrad": work.options.get("amsgrad", False)}
+
+
+def _adamw(work):
+    return {**_adam(work), "weight_decay": work.weight_decay}
+
+
+def _nadam(work):
+    return {**_betas(work), "momentum_decay": 1.0}  # Dozat's and Keras' schedule
 
 
 # name -> (torch's class, its arguments, the implementation that is fastest)
 _DENSE = {
-    "Adam": ("Adam", _adam, {"fused": True}),
+    "SGD": ("SGD", _sgd, {"fused": True}),
     "RMSprop": ("RMSprop", _rmsprop, {"foreach": True}),
+    "Adagrad": ("Adagrad", _adagrad, {"fused": True}),
+    "Adadelta": ("Adadelta", _adadelta, {"foreach": True}),
+    "Adam": ("Adam", _adam, {"fused": True}),
+    "AdamW": ("AdamW", _adamw, {"fused": True}),
+    "Adamax": ("Adamax", _betas, {"foreach": True}),
+    "Nadam": ("NAdam", _nadam, {"foreach": True}),
+}
+# The same for gradients that name rows.
+_SPARSE = {
+    "SGD": ("SGD", _sgd, {}),
+    "Adagrad": ("Adagrad", _adagrad, {}),
+    "Adam": ("SparseAdam", _betas, {}),
 }
 
 
@@ -64,7 +100,7 @@ class Torch(Subject):
         self._optimizer = getattr(torch.optim, name)(
             self._parameters,
             lr=LEARNING_RATE,
-            **arguments(work.hyper, work.options),
+            **arguments(work),
             **implementation,
         )
         self._batches = itertools.cycle(self._gradients(inputs))
@@ -89,9 +125,7 @@ class Torch(Subject):
 class TorchSparse(Torch):
     """torch.optim on sparse gradients, not coalesced, as autograd makes them."""
 
-    recipes = {
-        "Adam": ("SparseAdam", lambda h, o: _without(_adam(h, o), "amsgrad"), {}),
-    }
+    recipes = _SPARSE
     lazy = True
 
     def __init__(self, work, inputs):
@@ -108,10 +142,6 @@ class TorchSparse(Torch):
 
         every = range(len(self._parameters))
         return [[sparse(i, batch) for i in every] for batch in range(BATCHES)]
-
-
-def _without(arguments, name):
-    return {key: value for key, value in arguments.items() if key != name}
 
 
 class Fbgemm(Subject):
@@ -148,6 +178,9 @@ class Fbgemm(Subject):
         weights = self._tables.split_embedding_weights()
         for i, weight in enumerate(weights):
             weight.data.copy_(_tensor(inputs.initial(i)))
+        for slots in self._tables.split_optimizer_states():
+            for slot, value in zip(slots, work.slots.values(), strict=True):
+                slot.fill_(value)
         # One id per bag: the gradient has a row for each id, as elsewhere.
         every = range(len(shapes))
         self._gradient = torch.cat([_tensor(inputs.gradient(i)) for i in every], 1)

@@ -17,9 +17,10 @@ class Work:
       case: a `cases.Case`.
       optimizer: name of the optimizer's class.
       options: keyword arguments beyond the defaults.
-      hyper: all hyperparameters of the update, by name.
+      hyper: all hyperparameters of the update, by name, flags too.
       slots: the slots that this variant has, with their initial values.
       row_slots: those among them that keep one number per row.
+      weight_decay: the rate of decoupled weight decay.
     """
 
     case: cases.Case
@@ -28,6 +29,7 @@ class Work:
     hyper: dict
     slots: dict
     row_slots: tuple = ()
+    weight_decay: float = 0.0
 
     @property
     def label(self):
@@ -44,18 +46,12 @@ class Work:
         """The work whose `dataclasses.asdict` went through JSON."""
         case = dict(fields.pop("case"))
         case["shapes"] = tuple(map(tuple, case["shapes"]))
+        case["optimizers"] = tuple(case["optimizers"])
         return cls(case=cases.Case(**case), **fields)
 
 
-# FBGEMM's strongest CPU kernel, shown for what it is where the package has no
-# such optimizer: its update is not that of any other row.
-_PEERS_ALONE = {
-    "RowWiseAdagrad": {
-        "hyper": {"epsilon": 1e-7},
-        "slots": {"accumulator": 0.0},
-        "row_slots": ("accumulator",),
-    }
-}
+# What `--quick` measures where no optimizer is named.
+_QUICK = ("Adam", "RMSprop")
 
 
 def _variant(spec, cls, options):
@@ -65,24 +61,26 @@ def _variant(spec, cls, options):
     optimizer = cls(**options)
     optimizer.build([tf.Variable(tf.zeros([3, 2]))])
     # The list of a slot whose option is off is empty or missing.
-    built = {s.name: getattr(optimizer, s.attribute, None) for s in spec.slots}
-    slots = {name: np.asarray(made[0]) for name, made in built.items() if made}
+    built = {s: getattr(optimizer, s.attribute, None) for s in spec.slots}
+    slots = {slot: np.asarray(made[0]) for slot, made in built.items() if made}
+    hyper = (*(h.attribute for h in spec.hyper), *spec.flags)
     return {
         "optimizer": spec.name,
         "options": options,
-        "hyper": {h.attribute: getattr(optimizer, h.attribute) for h in spec.hyper},
-        "slots": {name: float(slot.flat[0]) for name, slot in slots.items()},
-        "row_slots": tuple(name for name, slot in slots.items() if slot.size == 3),
+        "hyper": {name: getattr(optimizer, name) for name in hyper},
+        "slots": {slot.name: float(array.flat[0]) for slot, array in slots.items()},
+        "row_slots": tuple(slot.name for slot in slots if slot.per_row),
+        "weight_decay": optimizer.weight_decay or 0.0,
     }
 
 
-def plan(chosen_cases, optimizers=(), plain_only=False):
-    """All the work of `chosen_cases`, for every optimizer of the package.
+def plan(chosen_cases, optimizers=(), quick=False):
+    """All the work of `chosen_cases`.
 
     Args:
       chosen_cases: list of `cases.Case`.
-      optimizers: names to keep; all when empty.
-      plain_only: leave out the variants of optimizers.
+      optimizers: names to keep; when empty, those that the case is run for.
+      quick: fewer optimizers where none is named, and no variants.
 
     Raises:
       ValueError: for an optimizer that does not exist.
@@ -90,27 +88,23 @@ def plan(chosen_cases, optimizers=(), plain_only=False):
     import tf_optim
     from tf_optim.specs import SPECS
 
-    known = list(SPECS) + [name for name in _PEERS_ALONE if name not in SPECS]
     for name in optimizers:
-        if name not in known:
+        if name not in SPECS:
             raise ValueError(
-                f"optimizer must be one of {', '.join(known)}. Received: {name}."
+                f"optimizer must be one of {', '.join(SPECS)}. Received: {name}."
             )
-    kept = [name for name in known if not optimizers or name in optimizers]
     variants = [
-        _variant(SPECS[name], getattr(tf_optim, name), options)
-        for name in kept
-        if name in SPECS
-        for options in SPECS[name].options
+        _variant(spec, getattr(tf_optim, name), options)
+        for name, spec in SPECS.items()
+        for options in spec.options
     ]
     planned = []
     for case in chosen_cases:
-        every = case.variants and not plain_only
-        planned += [Work(case, **v) for v in variants if every or not v["options"]]
-        if case.kind == "sparse" and not plain_only:
-            planned += [
-                Work(case, name, options={}, **_PEERS_ALONE[name])
-                for name in kept
-                if name not in SPECS
-            ]
+        kept = optimizers or (_QUICK if quick else case.optimizers) or SPECS
+        every = case.variants and not quick
+        planned += [
+            Work(case, **variant)
+            for variant in variants
+            if variant["optimizer"] in kept and (every or not variant["options"])
+        ]
     return planned

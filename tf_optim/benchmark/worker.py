@@ -36,8 +36,6 @@ class Worker:
       threads: that every subject may use.
     """
 
-    # Seconds of warm-up after the check's steps.
-    _WARM_UP = 0.2
     # Steps that one figure is the median of.
     _MOST_STEPS = 15
 
@@ -69,14 +67,14 @@ class Worker:
             return {"torch": torch.__version__}
         return {}
 
-    def prepare(self, subject, work):
-        """Makes, checks and warms up a subject.
+    def prepare(self, subject, work, warm_up=0.2):
+        """Makes, checks and warms up a subject, `warm_up` seconds after the check.
 
         Returns:
           A dict: "bytes", "extra_mb" and "note" of the subject when it may be
           timed, else "reason" why not.
         """
-        from tf_optim.benchmark import check, memory, subjects, traffic
+        from tf_optim.benchmark import check, memory, subjects
         from tf_optim.benchmark.cases import Inputs
         from tf_optim.benchmark.work import Work
 
@@ -89,13 +87,10 @@ class Worker:
             note = ""
             if subject != subjects.LIMIT:
                 verdict = check.check(made, work, self._inputs)
-                if verdict is None:
-                    note = "not checked: the reference has no such optimizer"
-                elif made.ours and verdict.wrong:
+                if made.ours and verdict.wrong:
                     return {"reason": f"error: {verdict}", "failed": True}
-                else:
-                    note = verdict.note
-            end = time.perf_counter() + self._WARM_UP
+                note = verdict.note
+            end = time.perf_counter() + warm_up
             extra = memory.extra_mb(made.step)
             while time.perf_counter() < end:
                 made.step()
@@ -106,9 +101,7 @@ class Worker:
             return {"reason": f"{missing} is not installed", "missing": True}
         self._subjects[subject] = made
         return {
-            "bytes": traffic.case_bytes(
-                self._inputs, work.full_slots, len(work.row_slots), made.slot_item
-            ),
+            "bytes": made.bytes_moved(work, self._inputs),
             "extra_mb": extra,
             "note": note,
         }
