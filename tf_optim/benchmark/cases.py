@@ -159,6 +159,7 @@ CASES = (
         shapes=_EMBEDDING,
         ids=8192,
         zipf=1.2,
+        optimizers=_TABLES,
     ),
     _growth("100k", 100_000),
     _growth("1m", 1_000_000),

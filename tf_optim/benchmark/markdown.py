@@ -4,6 +4,7 @@ from tf_optim.benchmark import cases, report, subjects
 
 # (column, the subject it compares with ours)
 _PEERS = (
+    ("ours in a loop", "ours, in a loop"),
     ("Keras 3", "keras3 graph"),
     ("Keras 3 XLA", "keras3 jit"),
     ("tf_keras", "tf_keras"),

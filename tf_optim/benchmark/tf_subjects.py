@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -70,7 +71,9 @@ class TfSubject(Subject):
 
             all_ids = np.stack([inputs.ids(i) for i in range(count)])
             batches = [(tf.constant(all_ids[:, b]),) for b in range(BATCHES)]
+        self._all_batches = batches
         self._batches = itertools.cycle(batches)
+        self._python_update = update
         self._update = tf.function(update, jit_compile=self.jit, autograph=False)
 
     def choose(self, work, case):
@@ -162,6 +165,36 @@ class Ours(TfSubject):
 
     def choose(self, work, case):
         self._cls = our_class(work)
+
+
+class OursInALoop(Ours):
+    """The steps of all batches in one call, as `steps_per_execution` makes them.
+
+    What remains is the op: not the call of a function from Python, which takes
+    TensorFlow longer than the step of a small gradient.
+    """
+
+    def __init__(self, work, inputs):
+        super().__init__(work, inputs)
+        # One tensor per argument, with a first dimension of batches.
+        arguments = [tf.stack(each) for each in zip(*self._all_batches, strict=True)]
+
+        def body(i):
+            self._python_update(*(argument[i] for argument in arguments))
+            return (i + 1,)
+
+        @tf.function(autograph=False)
+        def loop():
+            tf.while_loop(
+                lambda i: i < BATCHES, body, [tf.constant(0)], parallel_iterations=1
+            )
+
+        self._loop = loop
+
+    def seconds(self):
+        start = time.perf_counter()
+        self._loop()
+        return (time.perf_counter() - start) / BATCHES
 
 
 class OursJit(Ours):
