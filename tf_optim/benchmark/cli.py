@@ -125,9 +125,13 @@ def main(arguments=None):
         threads=options.threads, **(_QUICK if options.quick else {})
     )
     advance, close = _progress(len(planned) * (settings.rounds + 1))
+    interrupted = False
     with runner.Runner(settings, options.subject, advance) as run:
-        for now, after in zip(planned, [*planned[1:], None], strict=True):
-            run.measure(now, last_of_case=after is None or after.case != now.case)
+        try:
+            for now, after in zip(planned, [*planned[1:], None], strict=True):
+                run.measure(now, last_of_case=after is None or after.case != now.case)
+        except KeyboardInterrupt:  # what has been measured is shown all the same
+            interrupted = True
         about = report.machine(run.versions, settings.threads)
     close()
     titles = {case.name: case.title for case in chosen}
@@ -142,5 +146,8 @@ def main(arguments=None):
         from tf_optim.benchmark.plot import write_plot
 
         write_plot(options.plot, run.rows, about)
+    if interrupted:
+        print("\nInterrupted: the rest was not measured.")
+        return 130
     ours = [miss for miss in run.not_measured if miss["subject"].startswith("ours")]
     return 1 if any(miss["kind"] == "failed" for miss in ours) else 0

@@ -64,6 +64,7 @@ class Process:
             stderr=self._log,
             env=environment,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the parent, which stops it
         )
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))[:threads]
