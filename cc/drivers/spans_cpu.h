@@ -174,9 +174,10 @@ struct Span {
     }
   }
 
-  // In eight chains, whichever vectors there are: the same bits on every set.
+  // In 32 chains, whichever vectors there are: the same bits on every set, and
+  // no addition waits for the one before.
   static HWY_INLINE double Sum(const C* x, int64_t size) {
-    constexpr int64_t kChains = 8;
+    constexpr int64_t kChains = 32;
     double chains[kChains] = {};
     int64_t i = 0;
     for (; i + kChains <= size; i += kChains) {
@@ -187,8 +188,10 @@ struct Span {
     for (int64_t k = 0; i + k < size; ++k) {
       chains[k] += static_cast<double>(x[i + k]);
     }
-    return ((chains[0] + chains[1]) + (chains[2] + chains[3])) +
-           ((chains[4] + chains[5]) + (chains[6] + chains[7]));
+    for (int64_t half = kChains / 2; half > 0; half /= 2) {
+      for (int64_t k = 0; k < half; ++k) chains[k] += chains[k + half];
+    }
+    return chains[0];
   }
 };
 

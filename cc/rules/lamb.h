@@ -31,7 +31,7 @@ struct Lamb : ElementwiseRule {
 
   template <class V>
   struct Coefficients {
-    V learning_rate, rate_1, rate_2, bias_1, bias_2, epsilon;
+    V learning_rate, rate_1, rate_2, of_momentum, of_velocity, epsilon;
   };
 
   template <class V>
@@ -40,8 +40,8 @@ struct Lamb : ElementwiseRule {
     return {step.learning_rate,
             V(1) - h.beta_1,
             V(1) - h.beta_2,
-            V(1) - Pow(h.beta_1, step.number),
-            V(1) - Pow(h.beta_2, step.number),
+            V(1) / (V(1) - Pow(h.beta_1, step.number)),
+            V(1) / (V(1) - Pow(h.beta_2, step.number)),
             h.epsilon};
   }
 
@@ -72,7 +72,8 @@ struct Lamb : ElementwiseRule {
  private:
   template <class V>
   static constexpr V StepOf(const Slots<V>& s, const Coefficients<V>& c) {
-    return s.momentum / c.bias_1 / (Sqrt(s.velocity / c.bias_2) + c.epsilon);
+    return c.of_momentum * s.momentum /
+           (Sqrt(c.of_velocity * s.velocity) + c.epsilon);
   }
 };
 

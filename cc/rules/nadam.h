@@ -36,7 +36,7 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
 
   template <class V>
   struct Coefficients {
-    V rate_1, rate_2, of_momentum, of_grad, bias_2, epsilon;
+    V rate_1, rate_2, of_momentum, of_grad, of_velocity, epsilon;
   };
 
   template <class V>
@@ -50,7 +50,7 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
             V(1) - h.beta_2,
             of_momentum,
             of_grad,
-            V(1) - Pow(h.beta_2, step.number),
+            V(1) / (V(1) - Pow(h.beta_2, step.number)),
             h.epsilon};
   }
 
@@ -58,7 +58,7 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     UpdateMoments(g, s, c);
     const V ahead = c.of_momentum * s.momentum + c.of_grad * g;
-    return p - ahead / (Sqrt(s.velocity / c.bias_2) + c.epsilon);
+    return p - ahead / (Sqrt(c.of_velocity * s.velocity) + c.epsilon);
   }
 };
 

@@ -54,7 +54,8 @@ struct RowWiseAdagrad : ElementwiseRule {
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c,
                             const Means<V>& means) {
     s.accumulator = s.accumulator + means.grad_squared;
-    return p - c.learning_rate * g / Sqrt(s.accumulator + c.epsilon);
+    const V rate = c.learning_rate / Sqrt(s.accumulator + c.epsilon);
+    return p - rate * g;  // the rate is one for the row
   }
 };
 
