@@ -133,7 +133,7 @@ CASES = (
         title="the shapes of BERT-base, 109M float32",
         kind="dense",
         shapes=_bert_base(),
-        optimizers=_LISTS,
+        optimizers=_FEW,
     ),
     Case(
         name="bf16",

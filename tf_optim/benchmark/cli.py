@@ -125,11 +125,19 @@ def main(arguments=None):
         threads=options.threads, **(_QUICK if options.quick else {})
     )
     advance, close = _progress(len(planned) * (settings.rounds + 1))
+
+    def save(run):
+        """Every time, so that nothing is lost of an hour that ends early."""
+        if options.json:
+            about = report.machine(run.versions, settings.threads)
+            report.write_json(options.json, run.rows, run.not_measured, about)
+
     interrupted = False
     with runner.Runner(settings, options.subject, advance) as run:
         try:
             for now, after in zip(planned, [*planned[1:], None], strict=True):
                 run.measure(now, last_of_case=after is None or after.case != now.case)
+                save(run)
         except KeyboardInterrupt:  # what has been measured is shown all the same
             interrupted = True
         about = report.machine(run.versions, settings.threads)
@@ -140,8 +148,7 @@ def main(arguments=None):
     notes = report.footnotes(run.not_measured)
     if notes:
         print("\n" + notes)
-    if options.json:
-        report.write_json(options.json, run.rows, run.not_measured, about)
+    save(run)
     if options.plot and run.rows:
         from tf_optim.benchmark.plot import write_plot
 
