@@ -22,5 +22,4 @@ def test_ours_was_checked_and_timed_in_every_record():
         for row in record["rows"]
         if row["subject"] == "ours"
     }
-    # FBGEMM's optimizer has rows of its own until we have it.
-    assert {group for group in groups - ours if group[1] != "RowWiseAdagrad"} == set()
+    assert groups == ours

@@ -79,11 +79,11 @@ def _list():
 
 
 def _progress(total):
-    """A progress bar's `advance(text)` and `close()`; plain lines without tqdm."""
+    """`advance(text, share)` and `close()` of a bar; plain lines without tqdm."""
     if importlib.util.find_spec("tqdm") is None:
         last = [""]
 
-        def advance(text):
+        def advance(text, share):
             if text != last[0]:
                 print(text, file=sys.stderr)
             last[0] = text
@@ -91,11 +91,17 @@ def _progress(total):
         return advance, lambda: None
     import tqdm
 
-    bar = tqdm.tqdm(total=total, file=sys.stderr, leave=False, dynamic_ncols=True)
+    bar = tqdm.tqdm(
+        total=total,
+        file=sys.stderr,
+        leave=False,
+        dynamic_ncols=True,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
+    )
 
-    def advance(text):
+    def advance(text, share):
         bar.set_description(text, refresh=False)
-        bar.update()
+        bar.update(share)
 
     return advance, bar.close
 

@@ -75,5 +75,5 @@ def write_plot(path, rows, about):
         f"{about['processor']}, {about['threads']} threads",
         size=10,
     )
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     pyplot.close(figure)

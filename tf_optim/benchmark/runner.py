@@ -105,10 +105,11 @@ class Runner:
     Args:
       settings: `Settings`.
       wanted: names of subjects; all when empty.
-      advance: called with a short text after every bit of progress.
+      advance: called after every bit of progress with a short text and how much
+        it was, 1 + rounds for a work.
     """
 
-    def __init__(self, settings, wanted=(), advance=lambda text: None):
+    def __init__(self, settings, wanted=(), advance=lambda text, share: None):
         self._settings = settings
         self._wanted = wanted
         self._advance = advance
@@ -142,7 +143,9 @@ class Runner:
     def measure(self, work, last_of_case):
         """Adds the rows of `work` to `rows`, and what has none to `not_measured`."""
         entries = subjects.select(self._wanted, work.case.kind)
-        for number, group in enumerate(self._groups(work, entries)):
+        groups = self._groups(work, entries)
+        self._share = 1 / len(groups)
+        for number, group in enumerate(groups):
             ready = self._prepare(work, group, quiet=number > 0)
             figures = self._rounds(work, [e for e in group if e.name in ready])
             known = {row["subject"] for row in self.rows if row_is_of(row, work)}
@@ -209,7 +212,7 @@ class Runner:
                     ready[name] = answer
                 elif not quiet or answer.get("failed"):
                     self._miss(work, name, answer)
-        self._advance(f"{work.case.name} {work.label}")
+        self._advance(f"{work.case.name} {work.label}", self._share)
         return ready
 
     def _miss(self, work, subject, answer):
@@ -238,7 +241,7 @@ class Runner:
                     figures[entry.name].append(answer["seconds"])
                 else:
                     self._drop(work, entry, answer, entries, figures)
-            self._advance(f"{work.case.name} {work.label}")
+            self._advance(f"{work.case.name} {work.label}", self._share)
         return figures
 
     def _sits_out(self, number, spent, entry):
