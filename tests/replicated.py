@@ -152,9 +152,6 @@ def fitted(kind, make, case, **arguments):
     with strategy(kind).scope():
         optimizer = getattr(models, make)(case, **arguments)
         model = models.compiled(models.recommender(), optimizer)
-    if kind == "multi-worker" and not flavours.LEGACY:
-        # "auto" takes the mean of each worker's scalar loss along its first axis.
-        model.distribute_reduction_method = "first"
     # Batches are whole: each worker takes its part of them.
     data = tf.data.Dataset.from_tensor_slices((x, y.astype("float32"))).batch(16)
     options = tf.data.Options()
