@@ -164,8 +164,8 @@ class Runner:
         """Entries that fit into memory together, each group with ours and limit."""
         case = work.case
         item = 2 if case.dtype == "bfloat16" else 4
-        # The variable, its slots, and temporaries of two variables.
-        need = case.numbers * (3 * item + 4 * work.full_slots)
+        # The variable, its slots, and temporaries of five variables.
+        need = case.numbers * (6 * item + 4 * work.full_slots)
         room = max(3, int(memory.available_bytes() * _MEMORY_SHARE // need))
         always = [e for e in entries if e.name in (subjects.OURS, subjects.LIMIT)]
         others = [e for e in entries if e not in always]
