@@ -20,7 +20,7 @@ using Int64s = ffi::Buffer<ffi::S64>;
 using ToInt64s = ffi::Result<Int64s>;
 using ToAny = ffi::Result<ffi::AnyBuffer>;
 
-// --- What runs. XLA has checked the shapes.
+// --- What runs. Shapes are checked before, and no table is empty.
 
 ffi::Error Sort(Int64s ids, Int64s end_buffer, ToInt64s order, ToInt64s run,
                 ToInt64s row) {
@@ -78,11 +78,11 @@ ffi::Error Sum(ffi::AnyBuffer gradients, Int64s order, Int64s run, ToAny sums) {
 ffi::Error Scatter(ffi::AnyBuffer table, Int64s row, ffi::AnyBuffer updates,
                    ToAny to) {
   const int64_t rows = table.dimensions().front();
-  const int64_t bytes = table.size_bytes() / std::max<int64_t>(1, rows);
+  const int64_t bytes = table.size_bytes() / rows;
   const char* from = static_cast<const char*>(updates.untyped_data());
   for (size_t i = 0; i < row.element_count(); ++i, from += bytes) {
     const int64_t at = row.typed_data()[i];
-    if (at < 0 || at >= rows) continue;
+    if (at >= rows) continue;  // the place is empty
     std::memcpy(static_cast<char*>(to->untyped_data()) + at * bytes, from,
                 bytes);
   }
