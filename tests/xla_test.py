@@ -15,13 +15,15 @@ modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
 
 
 @pytest.fixture
-def rows(request, monkeypatch):
-    """Who moves the rows: our loops, as on CPUs, or XLA itself, as on GPUs."""
-    monkeypatch.setenv("TF_OPTIM_XLA_ROWS", request.param)
+def step_of(request, monkeypatch):
+    """Who takes the step: the CPU drivers, or XLA itself, as on GPUs."""
+    monkeypatch.setenv("TF_OPTIM_XLA_STEP", request.param)
     return request.param
 
 
-both_rows = pytest.mark.parametrize("rows", ["", "portable"], indirect=True)
+both_steps = pytest.mark.parametrize(
+    "step_of", ["", "portable"], ids=["drivers", "portable"], indirect=True
+)
 
 SHAPES = ((), (1,), (17,), (4, 3, 5), (0, 3))
 
@@ -104,8 +106,9 @@ def arrays_of(drawn):
 
 
 @every_dtype
+@both_steps
 @every_case
-def test_dense(case, dtype):
+def test_dense(step_of, case, dtype):
     drawn = draw(case, dtype, SHAPES)
     grads = [tf.constant(grad) for _, _, grad in drawn]
     assert_close(case, *both(case, arrays_of(drawn), lambda v: v.apply(grads)))
@@ -120,8 +123,9 @@ def tail(count):
 
 
 @every_dtype
+@both_steps
 @richest
-def test_dense_tail(case, dtype):
+def test_dense_tail(step_of, case, dtype):
     drawn = draw(case, dtype, SHAPES)
     grads = [tf.constant(grad) for _, _, grad in drawn]
     changed = tail(len(SHAPES))
@@ -146,38 +150,40 @@ def assert_sparse(case, dtype, tables, mode, index_dtype, **changed):
 
 
 @every_dtype
+@both_steps
 @every_case
-def test_sparse_lazy(case, dtype):
+def test_sparse_lazy(step_of, case, dtype):
     assert_sparse(case, dtype, TABLES, "lazy", "int64")
 
 
+@both_steps
 @every_case
-def test_sparse_dense_mode(case):
+def test_sparse_dense_mode(step_of, case):
     assert_sparse(case, "float32", TABLES, "dense", "int32")
 
 
 @pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
 @modes
-@both_rows
+@both_steps
 @richest
-def test_sparse_more_shapes(rows, case, mode, index_dtype):
+def test_sparse_more_shapes(step_of, case, mode, index_dtype):
     assert_sparse(case, "float32", MORE_TABLES, mode, index_dtype)
 
 
 @modes
 @every_dtype
-@both_rows
+@both_steps
 @richest
-def test_sparse_tail(rows, case, dtype, mode):
+def test_sparse_tail(step_of, case, dtype, mode):
     """Scale and clip see the sum of a row's gradients."""
     assert_sparse(case, dtype, TABLES, mode, "int32", **tail(len(TABLES)))
 
 
 @pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
 @modes
-@both_rows
+@both_steps
 @richest
-def test_ids_out_of_range_are_dropped(rows, case, mode, index_dtype):
+def test_ids_out_of_range_are_dropped(step_of, case, mode, index_dtype):
     """The others are applied, and nothing else is written."""
     tables = [((10, 4), [3, 3, 8]), ((10, 4), [9, 0]), ((1, 2), [0])]
     arrays, grads, ids = draw_tables(case, "float32", tables)
@@ -212,8 +218,8 @@ def test_ids_out_of_range_are_dropped(rows, case, mode, index_dtype):
                 assert numerics.same_bits(slots_after[key][untouched], value[untouched])
 
 
-@both_rows
-def test_who_moves_the_rows(rows):
+@both_steps
+def test_who_takes_the_step(step_of):
     case = cases.RICHEST[0]
     arrays, grads, ids = draw_tables(case, "float32", [((5, 2), [3, 3])])
     variables = Variables(case, arrays)
@@ -223,11 +229,12 @@ def test_who_moves_the_rows(rows):
         variables.sparse_apply([tf.constant(grads[0])], [tf.constant(ids[0])])
 
     computation = step.experimental_get_compiler_ir()(stage="hlo")
-    assert ("tf_optim_scatter_rows" in computation) == (rows != "portable")
+    assert ("tf_optim_step_" in computation) == (step_of != "portable")
 
 
+@both_steps
 @richest
-def test_only_ids_out_of_range_change_nothing(case):
+def test_only_ids_out_of_range_change_nothing(step_of, case):
     arrays, grads, _ = draw_tables(case, "float32", [((3, 2), [0] * 4)])
     variables = Variables(case, arrays)
     before = variables.bytes()
@@ -240,8 +247,9 @@ def test_only_ids_out_of_range_change_nothing(case):
     assert variables.bytes() == before
 
 
+@both_steps
 @richest
-def test_number_of_ids_changes_from_step_to_step(case):
+def test_number_of_ids_changes_from_step_to_step(step_of, case):
     """Shapes are static in XLA: each count is compiled when it comes."""
     arrays, _, _ = draw_tables(case, "float32", [((9, 2), [])])
     jit, plain = Variables(case, arrays), Variables(case, arrays)
@@ -292,7 +300,8 @@ def test_wrong_gradient_shape_that_only_xla_sees(case, shape, ids):
     assert variables.bytes() == before
 
 
-def test_repeated_ids_are_summed_in_their_order():
+@both_steps
+def test_repeated_ids_are_summed_in_their_order(step_of):
     """So the bits do not depend on how XLA sorts, on a CPU."""
     case = cases.RICHEST[0]
     rng = np.random.default_rng(0)

@@ -12,13 +12,20 @@ def built_with(optimizer):
 
 
 class _Counter(tf.keras.Variable):
-    """Adds on its device, where Keras reads, adds and assigns.
+    """Counts the steps that have been done.
 
-    Of two workers of a parameter server that do so at once one would be lost.
+    Adds on its device, where Keras reads, adds and assigns: of two workers of a
+    parameter server that do so at once one would be lost.
     """
 
+    step = ()  # the ops that take the step which is counted next
+
     def assign_add(self, value):
-        self.value.assign_add(tf.cast(value, self.value.dtype))
+        # A step inside of a cond reads the counter, which orders the two.
+        graph = tf.compat.v1.get_default_graph()
+        ops, self.step = [op for op in self.step if op.graph is graph], ()
+        with tf.control_dependencies(ops):  # a failed step is not counted
+            self.value.assign_add(tf.cast(value, self.value.dtype))
 
 
 class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused):
@@ -117,17 +124,9 @@ class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused
         """The fused step decays the variables."""
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        ops = self._fused_step(
+        self._iterations.step = self._fused_step(
             distribution,
             grads_and_vars,
             learning_rate,
             clip=not self._clips_each_replica(),
         )
-        if ops:
-            # Stock adds 1 next. Writes of one variable keep their order, so this
-            # one lets a failed step go uncounted.
-            with tf.control_dependencies(ops):
-                tf.raw_ops.AssignAddVariableOp(
-                    resource=self._iterations.value.handle,
-                    value=tf.zeros([], self._iterations.dtype),
-                )

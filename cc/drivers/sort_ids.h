@@ -38,29 +38,34 @@ int64_t FirstBadIndex(const Index* indices, int64_t count, int64_t rows) {
   return bad == end ? -1 : bad - indices;
 }
 
+// What becomes of an id that no row has.
+enum class Outside { kRefuse, kLeaveOut };
+
 // The keys of one table's gradient, and the room to sort them.
 class IdSorter {
  public:
   IdSorter() = default;
 
   // Returns -1, or the first position whose id is not in [0, rows).
-  template <class Index>
+  template <Outside outside = Outside::kRefuse, class Index>
   int64_t Sort(const Index* indices, int64_t count, int64_t rows) {
     position_bits_ = BitsFor(count);
-    count_ = count;
+    count_ = 0;
     keys_.reset(new uint64_t[count]);
     uint64_t all_or = 0, all_and = ~uint64_t{0};
     bool sorted = true, in_range = true;
     uint64_t previous = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t id = indices[i];
-      in_range &= id >= 0 && id < rows;
+      const bool inside = id >= 0 && id < rows;
+      if (outside == Outside::kLeaveOut && !inside) continue;
+      in_range &= inside;
       const uint64_t bits = static_cast<uint64_t>(id);
       sorted &= bits >= previous;
       previous = bits;
       all_or |= bits;
       all_and &= bits;
-      keys_[i] = bits << position_bits_ | static_cast<uint64_t>(i);
+      keys_[count_++] = bits << position_bits_ | static_cast<uint64_t>(i);
     }
     if (!in_range) return FirstBadIndex(indices, count, rows);
     // Bits that are the same in every id need no sorting.

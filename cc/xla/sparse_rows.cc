@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "cc/drivers/sort_ids.h"
 #include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/comparators.h"
 #include "xla/hlo/builder/lib/constants.h"
@@ -73,66 +72,54 @@ XlaOp ScatterRows(XlaOp table, XlaOp rows, XlaOp updates, Combine combine,
                       numbers, /*indices_are_sorted=*/true, distinct);
 }
 
-// As SortOnCpu, on any device.
-SortedRows Sort(XlaOp ids, int64_t end) {
-  XlaBuilder* builder = ids.builder();
-  const int64_t n = ShapeOf(ids).dimensions(0);
-  const xla::PrimitiveType type = xla::S64;
-  const XlaOp sorted =
-      xla::Sort({ids, xla::Iota(builder, type, n)},
-                xla::CreateScalarLtComputation({type, type}, builder),
-                /*dimension=*/0, /*is_stable=*/true);
-  const XlaOp sorted_ids = xla::GetTupleElement(sorted, 0);
-  const XlaOp previous =
-      xla::ConcatInDim(builder,
-                       {xla::SliceInDim(sorted_ids, 0, 1, 1, 0),
-                        xla::SliceInDim(sorted_ids, 0, n - 1, 1, 0)},
-                       0);
-  const XlaOp run = InclusiveSum(
-      xla::ConvertElementType(xla::Ne(sorted_ids, previous), type), n);
-  const XlaOp nowhere = xla::Broadcast(xla::ScalarLike(ids, end), {n});
-  return {xla::GetTupleElement(sorted, 1), run,
-          ScatterRows(nowhere, run, sorted_ids, Combine::kReplace,
-                      /*distinct=*/false)};
-}
-
 }  // namespace
 
-SparseRows::SparseRows(XlaOp indices, const tensorflow::TensorShape& table,
-                       bool on_cpu)
-    : table_(table), on_cpu_(on_cpu), count_(ShapeOf(indices).dimensions(0)) {
+SparseRows::SparseRows(XlaOp indices, const tensorflow::TensorShape& table)
+    : table_(table), count_(ShapeOf(indices).dimensions(0)) {
   if (empty()) return;
-  const int64_t end = table.dim_size(0);
+  XlaBuilder* builder = indices.builder();
   const XlaOp all = xla::ConvertElementType(indices, xla::S64);
-  const XlaOp nowhere = xla::ScalarLike(all, end);
+  const XlaOp nowhere =
+      xla::Broadcast(xla::ScalarLike(all, table.dim_size(0)), {count_});
   const XlaOp in_range =
       xla::And(xla::Ge(all, xla::ScalarLike(all, 0)), xla::Lt(all, nowhere));
-  const XlaOp ids =
-      xla::Select(in_range, all, xla::Broadcast(nowhere, {count_}));
-  // What IdSorter cannot put into a key is sorted by XLA.
-  const bool fits = KeyFits(end + 1, count_);
-  sorted_ = on_cpu_ && fits ? SortOnCpu(ids, end) : Sort(ids, end);
+  const XlaOp sorted =
+      xla::Sort({xla::Select(in_range, all, nowhere),
+                 xla::Iota(builder, xla::S64, count_)},
+                xla::CreateScalarLtComputation({xla::S64, xla::S64}, builder),
+                /*dimension=*/0, /*is_stable=*/true);
+  const XlaOp ids = xla::GetTupleElement(sorted, 0);
+  order_ = xla::GetTupleElement(sorted, 1);
+  const XlaOp previous =
+      xla::ConcatInDim(builder,
+                       {xla::SliceInDim(ids, 0, 1, 1, 0),
+                        xla::SliceInDim(ids, 0, count_ - 1, 1, 0)},
+                       0);
+  run_ = InclusiveSum(xla::ConvertElementType(xla::Ne(ids, previous), xla::S64),
+                      count_);
+  row_ = ScatterRows(nowhere, run_, ids, Combine::kReplace,
+                     /*distinct=*/false);
 }
 
-XlaOp SparseRows::Gather(XlaOp table) const {
-  return GatherRows(table, sorted_.row, /*sorted=*/true);
+std::vector<XlaOp> SparseRows::Read(XlaOp gradients,
+                                    const std::vector<XlaOp>& tables) const {
+  const XlaOp in_order = GatherRows(gradients, order_, /*sorted=*/false);
+  std::vector<XlaOp> read = {ScatterRows(xla::ZerosLike(gradients), run_,
+                                         in_order, Combine::kAdd,
+                                         /*distinct=*/false)};
+  for (XlaOp table : tables) {
+    read.push_back(GatherRows(table, row_, /*sorted=*/true));
+  }
+  return read;
 }
 
 XlaOp SparseRows::IsUsed() const {
-  return xla::Lt(sorted_.row, xla::ScalarLike(sorted_.row, table_.dim_size(0)));
+  return xla::Lt(row_, xla::ScalarLike(row_, table_.dim_size(0)));
 }
 
 XlaOp SparseRows::Scatter(XlaOp table, XlaOp rows) const {
-  if (on_cpu_) return ScatterOnCpu(table, sorted_.row, rows);
-  return ScatterRows(table, sorted_.row, rows, Combine::kReplace,
+  return ScatterRows(table, row_, rows, Combine::kReplace,
                      /*distinct=*/true);
-}
-
-XlaOp SparseRows::SumDuplicates(XlaOp gradients) const {
-  if (on_cpu_) return SumOnCpu(gradients, sorted_);
-  const XlaOp in_order = GatherRows(gradients, sorted_.order, /*sorted=*/false);
-  return ScatterRows(xla::ZerosLike(gradients), sorted_.run, in_order,
-                     Combine::kAdd, /*distinct=*/false);
 }
 
 XlaOp SparseRows::Densify(XlaOp gradients) const {
@@ -140,7 +127,7 @@ XlaOp SparseRows::Densify(XlaOp gradients) const {
   const XlaOp zeros = xla::Broadcast(
       xla::Zero(gradients.builder(), ShapeOf(gradients).element_type()),
       std::vector<int64_t>(sizes.begin(), sizes.end()));
-  return empty() ? zeros : Scatter(zeros, SumDuplicates(gradients));
+  return empty() ? zeros : Scatter(zeros, Read(gradients, {})[0]);
 }
 
 }  // namespace tf_optim

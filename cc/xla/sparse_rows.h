@@ -8,8 +8,8 @@
 #define TF_OPTIM_CC_XLA_SPARSE_ROWS_H_
 
 #include <cstdint>
+#include <vector>
 
-#include "cc/xla/cpu_rows.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 #include "xla/hlo/builder/xla_builder.h"
 
@@ -18,20 +18,18 @@ namespace tf_optim {
 class SparseRows {
  public:
   SparseRows() = default;
-  // `table` is the shape of the variable; on a CPU, cpu_rows.h does the moving.
-  SparseRows(xla::XlaOp indices, const tensorflow::TensorShape& table,
-             bool on_cpu);
+  // `table` is the shape of the variable.
+  SparseRows(xla::XlaOp indices, const tensorflow::TensorShape& table);
 
   // Whether there are no indices at all: then only Densify may be called.
   bool empty() const { return count_ == 0; }
 
-  // [count, ...] gradients to [count, ...] sums, one place per distinct index,
-  // added in the order of `indices`.
-  xla::XlaOp SumDuplicates(xla::XlaOp gradients) const;
+  // One place per distinct index: first the sums of the [count, ...] gradients,
+  // added in the order of `indices`, then the rows of each table.
+  std::vector<xla::XlaOp> Read(xla::XlaOp gradients,
+                               const std::vector<xla::XlaOp>& tables) const;
   // The equivalent gradient of the whole table.
   xla::XlaOp Densify(xla::XlaOp gradients) const;
-  // The table's rows, one place per distinct index.
-  xla::XlaOp Gather(xla::XlaOp table) const;
   // Which places hold a row: [count] bool.
   xla::XlaOp IsUsed() const;
   // The table with those rows replaced.
@@ -39,9 +37,11 @@ class SparseRows {
 
  private:
   tensorflow::TensorShape table_;
-  bool on_cpu_ = false;
   int64_t count_ = 0;  // of indices
-  SortedRows sorted_;
+  // Of the sorted ids, int64, one per id:
+  xla::XlaOp order_;  // where each stood among the ids
+  xla::XlaOp run_;    // the place of its sum
+  xla::XlaOp row_;    // the table's row that each place stands for
 };
 
 }  // namespace tf_optim

@@ -120,6 +120,12 @@ absl::Status XlaStepOp::CheckSlot(int slot, int i, const TensorShape& shape,
       "."));
 }
 
+int64_t XlaStepOp::CountIds(XlaOpKernelContext* context, int i) const {
+  TensorShape ids;
+  const absl::Status status = InputShape(context, layout_.indices + i, &ids);
+  return status.ok() ? ids.num_elements() : 0;
+}
+
 xla::XlaOp XlaStepOp::ToElements(xla::XlaOp per_row, XlaValue like) {
   const xla::Shape shape = ShapeOf(like.op());
   if (shape.dimensions().size() < 2) return per_row;
@@ -169,8 +175,8 @@ XlaValue XlaStepOp::MeanOver(Over over, XlaValue value,
 }
 
 bool XlaStepOp::IsOnCpu(XlaOpKernelContext* context) {
-  const char* rows = std::getenv("TF_OPTIM_XLA_ROWS");
-  if (rows != nullptr && std::string(rows) == "portable") return false;
+  const char* step = std::getenv("TF_OPTIM_XLA_STEP");
+  if (step != nullptr && std::string(step) == "portable") return false;
   return context->compiler()->options().device_type.type_string() ==
          kJitDevices[0];
 }
@@ -184,19 +190,35 @@ bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
          !std::isinf(clip_value);
 }
 
-Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {
-  // A vector that is empty stands for one value for all variables.
-  const auto element = [&](int input, double otherwise) {
-    if (IsEmpty(context, input)) return XlaValue(otherwise);
-    return ToComputeType(xla::Reshape(
-        xla::SliceInDim(context->Input(input), i, i + 1, 1, 0), {}));
+Tail<XlaValue> XlaStepOp::Tails(XlaOpKernelContext* context) const {
+  const auto number = [&](int input) {
+    return ToComputeType(context->Input(input));
   };
-  XlaValue decay = element(layout_.weight_decay, 0);
-  if (!IsEmpty(context, layout_.weight_decay)) {
-    decay = decay * ToComputeType(context->Input(layout_.learning_rate));
-  }
-  return {element(layout_.gradient_scale, 1),
-          ToComputeType(context->Input(layout_.clip_value)), decay};
+  const auto for_all = [&](XlaValue x) {
+    return XlaValue(xla::Broadcast(x.op(), {layout_.count}));
+  };
+  const XlaValue clip_value = for_all(number(layout_.clip_value));
+  // A vector that is empty stands for one value for all variables.
+  const auto all = [&](double x) {
+    return XlaValue(xla::FullLike(clip_value.op(), x));
+  };
+  return {IsEmpty(context, layout_.gradient_scale)
+              ? all(1)
+              : number(layout_.gradient_scale),
+          clip_value,
+          IsEmpty(context, layout_.weight_decay)
+              ? all(0)
+              : number(layout_.weight_decay) *
+                    for_all(number(layout_.learning_rate))};
+}
+
+Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {
+  Tail<XlaValue> tail;
+  MapFields(Tails(context), tail, [i](const XlaValue& values) {
+    return XlaValue(
+        xla::Reshape(xla::SliceInDim(values.op(), i, i + 1, 1, 0), {}));
+  });
+  return tail;
 }
 
 XlaValue XlaStepOp::Gradient(XlaOpKernelContext* context, int i) const {

@@ -4,10 +4,12 @@
 #define TF_OPTIM_CC_XLA_XLA_APPLY_OP_H_
 
 #include <string>
+#include <vector>
 
 #include "cc/ops/layout.h"
 #include "cc/rules/rule.h"
 #include "cc/values/xla.h"
+#include "cc/xla/cpu_step.h"
 #include "cc/xla/sparse_rows.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
@@ -41,11 +43,13 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   static xla::XlaOp ToRows(XlaValue elements);
   // The mean over the elements, or over those of the places that `used` says.
   XlaValue MeanOver(Over over, XlaValue value, const SparseRows* used) const;
-  // Whether it is compiled for a CPU, where our own loops move rows faster.
-  // TF_OPTIM_XLA_ROWS=portable says no, so that tests see what GPUs do.
+  // Whether it is compiled for a CPU, where the drivers take the step.
+  // TF_OPTIM_XLA_STEP=portable says no, so that tests see what GPUs do.
   static bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
   // False if the graph shows that the tail would change nothing.
   bool HasTail(tensorflow::XlaOpKernelContext* context) const;
+  // Vectors of a number per variable, and what the i-th is.
+  Tail<XlaValue> Tails(tensorflow::XlaOpKernelContext* context) const;
   Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
   // The gradient of a variable, whole tensor or rows, in computation type.
   XlaValue Gradient(tensorflow::XlaOpKernelContext* context, int i) const;
@@ -57,6 +61,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   absl::Status InputShape(tensorflow::XlaOpKernelContext* context, int input,
                           tensorflow::TensorShape* shape) const;
   bool IsEmpty(tensorflow::XlaOpKernelContext* context, int input) const;
+  int64_t CountIds(tensorflow::XlaOpKernelContext* context, int i) const;
 
   template <class Rule>
   typename Rule::template Coefficients<XlaValue> Prepare(
@@ -95,61 +100,122 @@ class XlaApplyOp : public XlaStepOp {
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
     VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
-      using Rule = decltype(rule);
-      const auto coefficients = Prepare<Rule>(context);
-      for (int i = 0; i < layout().count; ++i) {
-        OP_REQUIRES_OK(context, Update<Rule>(context, i, coefficients));
-      }
+      OP_REQUIRES_OK(context, Update<decltype(rule)>(context));
     });
   }
 
  private:
-  template <class Rule>
-  absl::Status Update(
-      tensorflow::XlaOpKernelContext* context, int i,
-      const typename Rule::template Coefficients<XlaValue>& coefficients) {
-    // Reads every stream, through `rows` if only some rows change.
-    tensorflow::TensorShape shape;
-    xla::XlaOp var;
-    TF_RETURN_IF_ERROR(
-        ReadVariable(context, layout().var + i, dtype(), &shape, &var));
-    TF_RETURN_IF_ERROR(CheckShapes(context, i, shape));
-    if (shape.num_elements() == 0) return absl::OkStatus();
-    XlaValue g = Gradient(context, i);
-    SparseRows rows;
-    if constexpr (sparse) {
-      rows = SparseRows(context->Input(layout().indices + i), shape,
-                        IsOnCpu(context));
-      if (lazy_ && rows.empty()) return absl::OkStatus();
-      g = XlaValue(lazy_ ? rows.SumDuplicates(g.op()) : rows.Densify(g.op()));
-    }
-    const bool by_row = sparse && lazy_;
-    const auto read = [&](xla::XlaOp stream) {
-      return by_row ? rows.Gather(stream) : stream;
-    };
-    const auto written = [&](xla::XlaOp stream, xla::XlaOp value) {
-      return by_row ? rows.Scatter(stream, value) : value;
-    };
+  using Context = tensorflow::XlaOpKernelContext;
+  using Streams = std::vector<xla::XlaOp>;  // a variable, then its slots
 
-    typename Rule::template Slots<XlaValue> slots;
-    xla::XlaOp slot_streams[kSlotFields<Rule>];
+  template <class Rule>
+  using Coefficients = typename Rule::template Coefficients<XlaValue>;
+
+  template <class Rule>
+  absl::Status Update(Context* context) {
+    std::vector<Streams> streams(layout().count);
+    std::vector<tensorflow::TensorShape> shapes(layout().count);
+    bool on_cpu = IsOnCpu(context);
+    for (int i = 0; i < layout().count; ++i) {
+      TF_RETURN_IF_ERROR(
+          ReadStreams<Rule>(context, i, &shapes[i], &streams[i]));
+      if constexpr (sparse) {
+        on_cpu &= KeyFits(shapes[i].dim_size(0), CountIds(context, i));
+      }
+    }
+    const auto coefficients = Prepare<Rule>(context);
+    if (on_cpu) {
+      streams = OnCpu<Rule>(context, coefficients, streams);
+    } else {
+      for (int i = 0; i < layout().count; ++i) {
+        if (shapes[i].num_elements() == 0) continue;
+        streams[i] =
+            Updated<Rule>(context, i, coefficients, streams[i], shapes[i]);
+      }
+    }
+    TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
+    for (int i = 0; i < layout().count; ++i) {
+      TF_RETURN_IF_ERROR(WriteStreams<Rule>(context, i, streams[i]));
+    }
+    return absl::OkStatus();
+  }
+
+  // The streams after the step, as XLA computes them.
+  template <class Rule>
+  Streams Updated(Context* context, int i,
+                  const Coefficients<Rule>& coefficients, Streams streams,
+                  const tensorflow::TensorShape& shape) {
+    XlaValue g = Gradient(context, i);
+    if constexpr (!sparse) {
+      return Apply<Rule>(context, i, coefficients, g, streams, nullptr);
+    } else {
+      const SparseRows rows(context->Input(layout().indices + i), shape);
+      if (!lazy_) {
+        g = XlaValue(rows.Densify(g.op()));
+        return Apply<Rule>(context, i, coefficients, g, streams, nullptr);
+      }
+      if (rows.empty()) return streams;
+      Streams read = rows.Read(g.op(), streams);
+      g = XlaValue(read.front());
+      read.erase(read.begin());
+      const Streams after =
+          Apply<Rule>(context, i, coefficients, g, read, &rows);
+      for (size_t s = 0; s < streams.size(); ++s) {
+        streams[s] = rows.Scatter(streams[s], after[s]);
+      }
+      return streams;
+    }
+  }
+
+  // Checks the shapes too.
+  template <class Rule>
+  absl::Status ReadStreams(Context* context, int i,
+                           tensorflow::TensorShape* shape, Streams* streams) {
+    TF_RETURN_IF_ERROR(ReadVariable(context, layout().var + i, dtype(), shape,
+                                    &streams->emplace_back()));
+    TF_RETURN_IF_ERROR(CheckShapes(context, i, *shape));
     absl::Status status;
+    typename Rule::template Slots<XlaValue> slots;
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
         tensorflow::TensorShape slot_shape;
         status.Update(ReadVariable(context, layout().slots[s] + i, slot_dtype(),
-                                   &slot_shape, &slot_streams[s]));
-        if (status.ok()) status = CheckSlot(s, i, slot_shape, shape);
-        if (!status.ok()) return;
-        slot = XlaValue(read(slot_streams[s]));
-        if constexpr (IsRowSlot<Rule>(s())) {
-          slot = XlaValue(ToElements(slot.op(), g));
-        }
+                                   &slot_shape, &streams->emplace_back()));
+        if (status.ok()) status = CheckSlot(s, i, slot_shape, *shape);
       }
     });
-    TF_RETURN_IF_ERROR(status);
+    return status;
+  }
 
-    XlaValue p = ToComputeType(read(var));
+  template <class Rule>
+  absl::Status WriteStreams(Context* context, int i, const Streams& streams) {
+    absl::Status status =
+        context->AssignVariable(layout().var + i, dtype(), streams.front());
+    auto stream = streams.begin() + 1;
+    typename Rule::template Slots<XlaValue> slots;
+    ForEachField(slots, [&](auto s, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)>) {
+        status.Update(context->AssignVariable(layout().slots[s] + i,
+                                              slot_dtype(), *stream++));
+      }
+    });
+    return status;
+  }
+
+  // The rule's computation, over a whole variable or the places of `rows`.
+  template <class Rule>
+  Streams Apply(Context* context, int i, const Coefficients<Rule>& coefficients,
+                XlaValue g, const Streams& streams, const SparseRows* rows) {
+    XlaValue p = ToComputeType(streams.front());
+    auto stream = streams.begin() + 1;
+    typename Rule::template Slots<XlaValue> slots;
+    ForEachField(slots, [&](auto s, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)>) {
+        slot =
+            XlaValue(IsRowSlot<Rule>(s()) ? ToElements(*stream, g) : *stream);
+        ++stream;
+      }
+    });
     if (HasTail(context)) {
       const Tail<XlaValue> tail = TailAt(context, i);
       p = TailVariable(p, tail);
@@ -160,24 +226,59 @@ class XlaApplyOp : public XlaStepOp {
     } else {
       auto means = Rule::Measure(p, g, slots, coefficients);
       ForEachField(means, [&](auto, XlaValue& mean) {
-        mean = MeanOver(Rule::kMeansOver, mean, by_row ? &rows : nullptr);
+        mean = MeanOver(Rule::kMeansOver, mean, rows);
       });
       p = Rule::Update(p, g, slots, coefficients, means);
     }
-    TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
-
+    Streams after = {ToStorageType(p)};
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
-        const xla::XlaOp value =
-            IsRowSlot<Rule>(s()) ? ToRows(slot) : slot.op();
-        status.Update(context->AssignVariable(layout().slots[s] + i,
-                                              slot_dtype(),
-                                              written(slot_streams[s], value)));
+        after.push_back(IsRowSlot<Rule>(s()) ? ToRows(slot) : slot.op());
       }
     });
-    TF_RETURN_IF_ERROR(status);
-    return context->AssignVariable(layout().var + i, dtype(),
-                                   written(var, ToStorageType(p)));
+    return after;
+  }
+
+  // The same, by the CPU drivers.
+  template <class Rule>
+  std::vector<Streams> OnCpu(Context* context,
+                             const Coefficients<Rule>& coefficients,
+                             const std::vector<Streams>& streams) {
+    CpuStepInputs inputs;
+    inputs.streams = streams;
+    for (int i = 0; i < layout().count; ++i) {
+      inputs.gradients.push_back(context->Input(layout().grad + i));
+      if constexpr (sparse) {
+        inputs.ids.push_back(xla::ConvertElementType(
+            context->Input(layout().indices + i), xla::S64));
+      }
+    }
+    ForEachField(coefficients, [&](auto, const XlaValue& value) {
+      inputs.numbers.push_back(xla::Reshape(value.op(), {1}));
+    });
+    const Tail<XlaValue> tails = Tails(context);
+    ForEachField(tails, [&](auto, const XlaValue& values) {
+      inputs.numbers.push_back(values.op());
+    });
+    using Kind = CpuStepKind;
+    const auto& target = !sparse ? Target<Rule, Kind::kDense>()
+                         : lazy_ ? Target<Rule, Kind::kLazyRows>()
+                                 : Target<Rule, Kind::kAllRows>();
+    return CallCpuStep(target, inputs);
+  }
+
+  template <class Rule, CpuStepKind kind>
+  const std::string& Target() const {
+    switch (dtype()) {
+      case tensorflow::DT_DOUBLE:
+        return CpuStep<AllVariants, Rule, double, kind>::Target();
+      case tensorflow::DT_HALF:
+        return CpuStep<AllVariants, Rule, Float16, kind>::Target();
+      case tensorflow::DT_BFLOAT16:
+        return CpuStep<AllVariants, Rule, BFloat16, kind>::Target();
+      default:
+        return CpuStep<AllVariants, Rule, float, kind>::Target();
+    }
   }
 
   bool lazy_;

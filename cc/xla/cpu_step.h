@@ -1,0 +1,167 @@
+// A step under XLA on a CPU: one call out of the computation to the CPU
+// drivers. docs/decisions/0011 says why.
+#ifndef TF_OPTIM_CC_XLA_CPU_STEP_H_
+#define TF_OPTIM_CC_XLA_CPU_STEP_H_
+
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cc/cpu/kernels.h"
+#include "cc/drivers/dense_cpu.h"
+#include "cc/drivers/sparse_cpu.h"
+#include "cc/kernels/threads.h"
+#include "xla/ffi/api/c_api.h"
+#include "xla/ffi/api/ffi.h"
+#include "xla/hlo/builder/xla_builder.h"
+
+namespace tf_optim {
+
+// What XLA passes.
+struct CpuStepInputs {
+  // Of each variable itself and its slots; a row of the table belongs together.
+  std::vector<std::vector<xla::XlaOp>> streams;
+  std::vector<xla::XlaOp> gradients;  // of the variable's type
+  std::vector<xla::XlaOp> ids;        // int64; empty if gradients are dense
+  // Vectors of the computation type: the coefficients, then the members of the
+  // tail, each with a number per variable.
+  std::vector<xla::XlaOp> numbers;
+};
+
+// The streams after the step that `target` names, in their own memory.
+std::vector<std::vector<xla::XlaOp>> CallCpuStep(const std::string& target,
+                                                 const CpuStepInputs& inputs);
+
+enum class CpuStepKind { kDense, kLazyRows, kAllRows };
+
+// The function that is called, for a rule and a storage type.
+template <class AllVariants, class Rule, class T, CpuStepKind kind>
+class CpuStep {
+ public:
+  // The name under which XLA knows it.
+  static const std::string& Target() {
+    static const std::string* const target = Register();
+    return *target;
+  }
+
+ private:
+  using C = ComputeType<T>;
+  using AnyBuffer = ::xla::ffi::AnyBuffer;
+  using Error = ::xla::ffi::Error;
+  using Inputs = ::xla::ffi::RemainingArgs;
+  using Streams = ::xla::ffi::RemainingRets;
+
+  static const std::string* Register() {
+    namespace ffi = ::xla::ffi;
+    const auto* name = new std::string(absl::StrCat(
+        "tf_optim_step_", AllVariants::kName, "_", VariantKey<Rule>(), "_",
+        static_cast<int>(kStorageOf<T>), "_", static_cast<int>(kind)));
+    ffi::Ffi::RegisterStaticHandler(
+        XLA_FFI_GetApi(), *name, "Host", +[](XLA_FFI_CallFrame* frame) {
+          static auto* const handler = ffi::Ffi::Bind()
+                                           .RemainingArgs()
+                                           .RemainingRets()
+                                           .Ctx<ffi::ThreadPool>()
+                                           .To(Run)
+                                           .release();
+          return handler->Call(frame);
+        });
+    return name;
+  }
+
+  static Error Run(Inputs inputs, Streams streams,
+                   ::xla::ffi::ThreadPool pool) {
+    const auto parallel_for = ShareAmong(
+        pool.num_threads(),
+        [&pool](Task task) { pool.Schedule(std::move(task)); },
+        /*spare=*/nullptr);
+    try {
+      Apply(inputs, streams, FindKernels<AllVariants, Rule, T>(ChosenIsa()),
+            parallel_for);
+    } catch (const std::exception& error) {  // no such instruction set
+      return Error::InvalidArgument(error.what());
+    }
+    return Error::Success();
+  }
+
+  static void Apply(const Inputs& inputs, const Streams& streams,
+                    const CpuKernels<Rule, T>& kernels,
+                    const ParallelFor& parallel_for) {
+    constexpr size_t kStreams = CountStreams();
+    const size_t count = streams.size() / kStreams;
+    // Behind the streams: gradients, ids, numbers.
+    const auto input = [&](size_t i) {
+      return *inputs.get<AnyBuffer>(streams.size() + i);
+    };
+    const C* number = static_cast<const C*>(
+        (*inputs.get<AnyBuffer>(inputs.size() - 1)).untyped_data());
+    CoefficientsOf<Rule, T> coefficients;
+    ForEachField(coefficients, [&](auto, C& value) { value = *number++; });
+    const auto variable_at = [&](size_t i) {
+      Variable<Rule, T> variable = VariableAt(streams, i);
+      SetTail(number[i], number[count + i], number[2 * count + i], &variable);
+      return variable;
+    };
+    if constexpr (kind == CpuStepKind::kDense) {
+      std::vector<DenseItem<Rule, T>> items;
+      for (size_t i = 0; i < count; ++i) {
+        const AnyBuffer gradient = input(i);
+        items.push_back({variable_at(i),
+                         static_cast<const T*>(gradient.untyped_data()),
+                         static_cast<int64_t>(gradient.element_count())});
+      }
+      ApplyDense(&items, coefficients, kernels, parallel_for);
+    } else {
+      std::vector<SparseItem<Rule, T, int64_t>> items;
+      std::vector<IdSorter> sorters(count);
+      for (size_t i = 0; i < count; ++i) {
+        const AnyBuffer ids = input(count + i);
+        const auto* indices = static_cast<const int64_t*>(ids.untyped_data());
+        const int64_t rows = Rows(**streams.get<AnyBuffer>(i * kStreams));
+        sorters[i].template Sort<Outside::kLeaveOut>(
+            indices, static_cast<int64_t>(ids.element_count()), rows);
+        items.push_back({variable_at(i),
+                         static_cast<const T*>(input(i).untyped_data()),
+                         indices, sorters[i].ids().count, rows});
+      }
+      ApplySparse(&items, sorters,
+                  kind == CpuStepKind::kLazyRows ? SparseMode::kLazy
+                                                 : SparseMode::kDense,
+                  coefficients, kernels, parallel_for);
+    }
+  }
+
+  static constexpr size_t CountStreams() {
+    size_t count = 1;
+    for (uint32_t mask = SlotMask<Rule>(); mask != 0; mask &= mask - 1) ++count;
+    return count;
+  }
+
+  static int64_t Rows(const AnyBuffer& table) {
+    return table.dimensions().size() > 0 ? table.dimensions().front() : 1;
+  }
+
+  static Variable<Rule, T> VariableAt(const Streams& streams, size_t i) {
+    size_t stream = i * CountStreams();
+    const AnyBuffer table = **streams.get<AnyBuffer>(stream++);
+    const int64_t rows = Rows(table);
+    Variable<Rule, T> variable;
+    variable.var = static_cast<T*>(table.untyped_data());
+    variable.width =
+        rows > 0 ? static_cast<int64_t>(table.element_count()) / rows : 0;
+    typename Rule::template Slots<C> slots;
+    ForEachField(slots, [&](auto s, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)>) {
+        const AnyBuffer buffer = **streams.get<AnyBuffer>(stream++);
+        variable.slots[s] = static_cast<C*>(buffer.untyped_data());
+      }
+    });
+    return variable;
+  }
+};
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_XLA_CPU_STEP_H_
