@@ -116,7 +116,7 @@ class Task:
         for file in (self.process.stdin, self.process.stdout, self.log):
             file.close()
 
-    def wait_up(self, seconds=60):
+    def wait_up(self, seconds=180):
         """Until it says that it is up.
 
         Raises:
@@ -173,7 +173,7 @@ class Cluster:
         config = {"TF_CONFIG": self.config(job, index)}
         self.tasks[job, index] = Task(self.command, {**self.environment, **config})
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=180):
         """Until all tasks are up."""
         deadline = time.monotonic() + seconds
         for task in self.tasks.values():

@@ -14,7 +14,7 @@ import traceback
 
 from examples import local_cluster
 
-SECONDS = 60
+SECONDS = 180
 
 
 class ChildError(Exception):
