@@ -356,3 +356,22 @@ def test_loss_scale_and_averages_beside_it(case):
         np.testing.assert_array_equal(left, right)
     averages = scaled.optimizer._model_variables_moving_average
     assert not np.array_equal(averages[0], scaled.variables[0])
+
+
+@both_ways
+@a_few
+def test_failed_step_is_not_counted(case, graph):
+    """Whether it is one that accumulates or the one that ends the window."""
+    rng = np.random.default_rng(8)
+    how = "function" if graph else "eager"
+    window = draw_window(rng)
+    wrong = (np.array([1, ROWS]), *draw_window(rng, (2,))[0][1:])
+    failing, other = (accumulating(case, how=how) for _ in range(2))
+    for step in window:
+        before = failing.values()
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            failing.step(*wrong)
+        assert_same_bits(failing.values(), before)
+        failing.step(*step)
+        other.step(*step)
+    assert_same_bits(failing.values(), other.values())
