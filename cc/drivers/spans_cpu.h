@@ -188,12 +188,54 @@ struct Span {
     for (int64_t k = 0; i + k < size; ++k) {
       chains[k] += static_cast<double>(x[i + k]);
     }
-    for (int64_t half = kChains / 2; half > 0; half /= 2) {
-      for (int64_t k = 0; k < half; ++k) chains[k] += chains[k + half];
-    }
+    Fold<kChains / 2>(chains);
     return chains[0];
   }
+
+  // Adds the upper half of 2 * half chains to the lower, and so on: unrolled.
+  template <int64_t half>
+  static HWY_INLINE void Fold(double* chains) {
+    for (int64_t k = 0; k < half; ++k) chains[k] += chains[k + half];
+    if constexpr (half > 1) Fold<half / 2>(chains);
+  }
 };
+
+// A row between its two passes.
+template <class Rule, class T>
+struct MeasuredRow {
+  ComputeType<T> slots[kSlotFields<Rule>] = {};  // the row slots' values before
+  MeansOf<Rule, T> means = {};
+};
+
+template <class Isa, class Rule, class T, class Visit>
+HWY_INLINE MeasuredRow<Rule, T> MeasureRow(
+    const Variable<Rule, T>& variable,
+    const CoefficientsOf<Rule, T>& coefficients, const Visit& visit) {
+  MeasuredRow<Rule, T> row;
+  Measured<Rule> measured;
+  visit([&](int64_t begin, int64_t size, const auto& gradient) {
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+      if (!IsRowSlot<Rule>(s) || measured.count > 0) continue;
+      row.slots[s] = variable.slots[s][begin / variable.width];
+    }
+    Span<Isa, Rule, T>{variable, begin,     size,     coefficients,
+                       {},       row.slots, &measured}
+        .template Run<Pass::kMeasure>(gradient);
+  });
+  row.means = measured.template Means<T>();
+  return row;
+}
+
+template <class Isa, class Rule, class T, class Visit>
+HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable,
+                          const CoefficientsOf<Rule, T>& coefficients,
+                          const MeasuredRow<Rule, T>& row, const Visit& visit) {
+  visit([&](int64_t begin, int64_t size, const auto& gradient) {
+    Span<Isa, Rule, T>{variable,     begin,     size,
+                       coefficients, row.means, row.slots}
+        .template Run<Pass::kUpdate>(gradient);
+  });
+}
 
 // A pass over parts of one row, or of a variable whose rule does not look at
 // rows. visit(f) calls f(begin, size, gradient) for each part in order, and may
@@ -202,27 +244,14 @@ template <class Isa, class Rule, class T, class Visit>
 HWY_INLINE void RunParts(const Variable<Rule, T>& variable,
                          const CoefficientsOf<Rule, T>& coefficients,
                          Measured<Rule>* measured, const Visit& visit) {
-  using S = Span<Isa, Rule, T>;
   if constexpr (Rule::kMeansOver == Over::kRow) {
-    ComputeType<T> row_slots[kSlotFields<Rule>] = {};
-    Measured<Rule> of_row;
-    visit([&](int64_t begin, int64_t size, const auto& gradient) {
-      for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-        if (!IsRowSlot<Rule>(s) || of_row.count > 0) continue;
-        row_slots[s] = variable.slots[s][begin / variable.width];
-      }
-      S{variable, begin, size, coefficients, {}, row_slots, &of_row}
-          .template Run<Pass::kMeasure>(gradient);
-    });
-    const auto means = of_row.template Means<T>();
-    visit([&](int64_t begin, int64_t size, const auto& gradient) {
-      S{variable, begin, size, coefficients, means, row_slots}
-          .template Run<Pass::kUpdate>(gradient);
-    });
+    const auto row = MeasureRow<Isa, Rule, T>(variable, coefficients, visit);
+    UpdateRow<Isa, Rule, T>(variable, coefficients, row, visit);
   } else {
     visit([&](int64_t begin, int64_t size, const auto& gradient) {
-      const S span = {variable,       begin,   size,    coefficients,
-                      variable.means, nullptr, measured};
+      const Span<Isa, Rule, T> span = {variable,     begin,          size,
+                                       coefficients, variable.means, nullptr,
+                                       measured};
       if constexpr (Rule::kMeansOver == Over::kVariable) {
         if (measured != nullptr) {
           span.template Run<Pass::kMeasure>(gradient);
@@ -242,19 +271,36 @@ HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
                         const CoefficientsOf<Rule, T>& coefficients,
                         Measured<Rule>* measured,
                         const GradientAt& gradient_at) {
-  const auto one = [&](int64_t first, int64_t size) {
-    RunParts<Isa>(variable, coefficients, measured,
-                  [&](const auto& f) { f(first, size, gradient_at(first)); });
+  const int64_t width = variable.width;
+  const auto part = [&](int64_t first, int64_t size) {
+    return [&gradient_at, first, size](const auto& f) {
+      f(first, size, gradient_at(first));
+    };
   };
   if constexpr (Rule::kMeansOver == Over::kRow) {
-    if (variable.width == 1) {
+    if (width == 1) {
       Span<Isa, Rule, T>{variable, begin, end - begin, coefficients}
           .template Run<Pass::kUpdateEach>(gradient_at(begin));
       return;
     }
-    for (; begin < end; begin += variable.width) one(begin, variable.width);
+    // A row's update waits for the division and root of what was measured of
+    // it: meanwhile the processor measures others.
+    constexpr int64_t kTogether = 4;
+    while (begin < end) {
+      const int64_t rows = std::min(kTogether, (end - begin) / width);
+      MeasuredRow<Rule, T> row[kTogether];
+      for (int64_t r = 0; r < rows; ++r) {
+        row[r] = MeasureRow<Isa, Rule, T>(variable, coefficients,
+                                          part(begin + r * width, width));
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        UpdateRow<Isa, Rule, T>(variable, coefficients, row[r],
+                                part(begin + r * width, width));
+      }
+      begin += rows * width;
+    }
   } else if (begin < end) {
-    one(begin, end - begin);
+    RunParts<Isa>(variable, coefficients, measured, part(begin, end - begin));
   }
 }
 
