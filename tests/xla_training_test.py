@@ -131,6 +131,26 @@ def test_control_flow(case, flow):
     assert not np.allclose(before[0], plain.values()[0])
 
 
+@both_flavours
+@modes
+@richest
+def test_values_read_around_steps(case, mode):
+    """A step is made in the variables' memory: what was read before stays."""
+
+    def read_and_step(training):
+        reads = [v.read_value() for v in training.variables]
+        for size in (1.0, 0.5):
+            training.step(size * reads[1][0])
+            reads += [v.read_value() for v in training.variables]
+        return reads
+
+    jit, plain = (Training(case, sparse_update=mode) for _ in range(2))
+    assert_same(
+        tf.function(read_and_step, jit_compile=True)(jit),
+        tf.function(read_and_step)(plain),
+    )
+
+
 def fit(case, jit, policy=None, arguments=None, **compile_arguments):
     """Weights, slots and losses after a short fit of an embedding model."""
     tf.keras.mixed_precision.set_global_policy(policy or "float32")
