@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "tensorflow/core/framework/device_base.h"
 #include "tensorflow/core/lib/core/threadpool.h"
 
@@ -16,38 +14,27 @@ namespace {
 
 using Body = std::function<void(int64_t, int64_t)>;
 
-// Blocks that any thread may take. A helper that comes when all are taken, or
-// when enough others have come, goes away; it may outlive the step.
+// Blocks that any thread may take. A helper that the pool starts too late finds
+// none left, and may outlive the step.
 class SharedWork {
  public:
-  SharedWork(int64_t total, int64_t block, int64_t helpers, const Body* body)
-      : total_(total), block_(block), places_(helpers), body_(body) {}
+  SharedWork(int64_t total, int64_t block, const Body* body)
+      : total_(total), block_(block), body_(body) {}
 
-  void Help() {
-    if (places_.fetch_sub(1) <= 0) return;
-    while (TakeBlock()) {
+  void TakeBlocks() {
+    for (int64_t begin; (begin = next_.fetch_add(block_)) < total_;) {
+      const int64_t end = std::min(total_, begin + block_);
+      (*body_)(begin, end);  // its owner waits for this block
+      if (done_.fetch_add(end - begin) + end - begin == total_) {
+        all_done_.Notify();
+      }
     }
   }
-
-  // False when there is none left.
-  bool TakeBlock() {
-    const int64_t begin = next_.fetch_add(block_);
-    if (begin >= total_) return false;
-    const int64_t end = std::min(total_, begin + block_);
-    (*body_)(begin, end);  // its owner waits for this block
-    if (done_.fetch_add(end - begin) + end - begin == total_) {
-      all_done_.Notify();
-    }
-    return true;
-  }
-
-  bool WantsHelp() const { return places_ > 0; }
 
   void Wait() { all_done_.WaitForNotification(); }
 
  private:
   const int64_t total_, block_;
-  std::atomic<int64_t> places_;
   const Body* const body_;
   std::atomic<int64_t> next_{0}, done_{0};
   absl::Notification all_done_;
@@ -57,9 +44,9 @@ class SharedWork {
 
 // The pool's own ParallelFor hands everything over and sleeps: a step of a few
 // hundred microseconds then loses a good part of them to waking up.
-ParallelFor ShareAmong(int64_t pool_threads, Schedule pool, Schedule spare) {
-  return [pool_threads, pool = std::move(pool), spare = std::move(spare)](
-             int64_t total, double cost, const Body& body) {
+ParallelFor ShareAmong(int64_t pool_threads, Schedule pool) {
+  return [pool_threads, pool = std::move(pool)](int64_t total, double cost,
+                                                const Body& body) {
     if (total <= 0) return;
     constexpr double kWorthAThread = 10000;  // nanoseconds
     const double cost_of_all = cost * static_cast<double>(total);
@@ -79,34 +66,19 @@ ParallelFor ShareAmong(int64_t pool_threads, Schedule pool, Schedule spare) {
                std::min(static_cast<double>(total) /
                             (static_cast<double>(threads) * kBlocksPerThread),
                         kLongestBlock / cost)));
-    const auto work =
-        std::make_shared<SharedWork>(total, block, threads - 1, &body);
-    const auto help = [work] { work->Help(); };
-    for (int64_t i = 1; i < threads; ++i) pool(help);
-    constexpr absl::Duration kPatience = absl::Microseconds(50);
-    const absl::Time late = absl::Now() + kPatience;
-    bool may_ask = spare != nullptr;
-    while (work->TakeBlock()) {
-      if (may_ask && work->WantsHelp() && absl::Now() > late) {
-        spare(help);
-        may_ask = false;
-      }
+    const auto work = std::make_shared<SharedWork>(total, block, &body);
+    for (int64_t i = 1; i < threads; ++i) {
+      pool([work] { work->TakeBlocks(); });
     }
+    work->TakeBlocks();
     work->Wait();
   };
 }
 
-// A thread that has just run an op goes on looking for the next for most of a
-// millisecond, on a core that a thread of the pool may be waiting for: one that
-// is looking comes at once.
 ParallelFor DeviceThreads(tensorflow::OpKernelContext* context) {
   auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
-  Schedule runner;
-  if (context->runner() != nullptr) runner = *context->runner();
-  return ShareAmong(
-      pool->NumThreads(),
-      [pool](Task task) { pool->Schedule(std::move(task)); },
-      std::move(runner));
+  return ShareAmong(pool->NumThreads(),
+                    [pool](Task task) { pool->Schedule(std::move(task)); });
 }
 
 }  // namespace tf_optim

@@ -15,9 +15,8 @@ using Task = std::function<void()>;
 using Schedule = std::function<void(Task)>;
 
 // The calling thread starts at once, and up to `pool_threads` - 1 others of a
-// pool of that many threads join it. Where not all of them come in time,
-// `spare` is asked for one more, unless it is null.
-ParallelFor ShareAmong(int64_t pool_threads, Schedule pool, Schedule spare);
+// pool of that many threads join it.
+ParallelFor ShareAmong(int64_t pool_threads, Schedule pool);
 
 // Those of the op's device.
 ParallelFor DeviceThreads(tensorflow::OpKernelContext* context);

@@ -35,7 +35,8 @@ std::vector<std::vector<xla::XlaOp>> CallCpuStep(const std::string& target,
   std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>>
       same_memory;
   for (int64_t i = 0; i < static_cast<int64_t>(streams); ++i) {
-    same_memory.push_back({{i}, {i, {}}});
+    same_memory.emplace_back(xla::ShapeIndex({i}),
+                             std::make_pair(i, xla::ShapeIndex()));
   }
   const xla::XlaOp call = xla::CustomCallWithLayout(
       builder, target, operands, results, shapes, /*opaque=*/"",

@@ -73,10 +73,9 @@ class CpuStep {
 
   static Error Run(Inputs inputs, Streams streams,
                    ::xla::ffi::ThreadPool pool) {
-    const auto parallel_for = ShareAmong(
-        pool.num_threads(),
-        [&pool](Task task) { pool.Schedule(std::move(task)); },
-        /*spare=*/nullptr);
+    const auto parallel_for =
+        ShareAmong(pool.num_threads(),
+                   [&pool](Task task) { pool.Schedule(std::move(task)); });
     try {
       Apply(inputs, streams, FindKernels<AllVariants, Rule, T>(ChosenIsa()),
             parallel_for);
