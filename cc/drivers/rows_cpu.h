@@ -12,27 +12,38 @@
 
 #include <algorithm>
 
-#include "cc/drivers/prefetch.h"
 #include "cc/drivers/spans_cpu.h"
 
 namespace tf_optim {
 
+inline constexpr int64_t kPrefetchRows = 8;
+inline constexpr int64_t kPrefetchBytes = 1024;  // of a row, the rest follows
+inline constexpr int64_t kCacheLine = 64;
 inline constexpr int64_t kSumBlock = 256;  // elements, small enough for L1
+
+template <class Isa, class T>
+HWY_INLINE void PrefetchRow(const T* row, int64_t width) {
+  const int64_t bytes = std::min<int64_t>(
+      width * static_cast<int64_t>(sizeof(T)), kPrefetchBytes);
+  const char* p = reinterpret_cast<const char*>(row);
+  for (int64_t b = 0; b < bytes; b += kCacheLine) __builtin_prefetch(p + b, 1);
+  __builtin_prefetch(p + bytes - 1, 1);  // an unaligned row ends one line later
+}
 
 template <class Isa, class Rule, class T>
 HWY_INLINE void PrefetchId(const Variable<Rule, T>& variable, const T* grad,
                            const SortedIds& ids, int64_t i) {
   const int64_t width = variable.width;
   const int64_t element = ids.id(i) * width;
-  PrefetchRow(grad + ids.position(i) * width, width);
+  PrefetchRow<Isa>(grad + ids.position(i) * width, width);
   if (i > 0 && ids.id(i - 1) == ids.id(i)) return;
-  PrefetchRow(variable.var + element, width);
+  PrefetchRow<Isa>(variable.var + element, width);
   for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
     if (variable.slots[s] == nullptr) continue;
     if (IsRowSlot<Rule>(s)) {
-      PrefetchRow(variable.slots[s] + ids.id(i), 1);
+      PrefetchRow<Isa>(variable.slots[s] + ids.id(i), 1);
     } else {
-      PrefetchRow(variable.slots[s] + element, width);
+      PrefetchRow<Isa>(variable.slots[s] + element, width);
     }
   }
 }

@@ -32,7 +32,7 @@ struct BadIndex {
   int64_t position = -1;
 };
 
-template <class Item>
+template <Outside outside = Outside::kRefuse, class Item>
 BadIndex SortItems(const std::vector<Item>& items,
                    const ParallelFor& parallel_for,
                    std::vector<IdSorter>* sorters) {
@@ -45,8 +45,8 @@ BadIndex SortItems(const std::vector<Item>& items,
   parallel_for(static_cast<int64_t>(items.size()), cost,
                [&](int64_t begin, int64_t end) {
                  for (int64_t i = begin; i < end; ++i) {
-                   bad[i] = (*sorters)[i].Sort(items[i].indices, items[i].count,
-                                               items[i].rows);
+                   bad[i] = (*sorters)[i].template Sort<outside>(
+                       items[i].indices, items[i].count, items[i].rows);
                  }
                });
   for (size_t i = 0; i < bad.size(); ++i) {

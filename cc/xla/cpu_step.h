@@ -21,7 +21,7 @@ namespace tf_optim {
 
 // What XLA passes.
 struct CpuStepInputs {
-  // Of each variable itself and its slots; a row of the table belongs together.
+  // For each variable: itself, then its slots.
   std::vector<std::vector<xla::XlaOp>> streams;
   std::vector<xla::XlaOp> gradients;  // of the variable's type
   std::vector<xla::XlaOp> ids;        // int64; empty if gradients are dense
@@ -114,17 +114,18 @@ class CpuStep {
       ApplyDense(&items, coefficients, kernels, parallel_for);
     } else {
       std::vector<SparseItem<Rule, T, int64_t>> items;
-      std::vector<IdSorter> sorters(count);
       for (size_t i = 0; i < count; ++i) {
         const AnyBuffer ids = input(count + i);
-        const auto* indices = static_cast<const int64_t*>(ids.untyped_data());
-        const int64_t rows = Rows(**streams.get<AnyBuffer>(i * kStreams));
-        sorters[i].template Sort<Outside::kLeaveOut>(
-            indices, static_cast<int64_t>(ids.element_count()), rows);
         items.push_back({variable_at(i),
                          static_cast<const T*>(input(i).untyped_data()),
-                         indices, sorters[i].ids().count, rows});
+                         static_cast<const int64_t*>(ids.untyped_data()),
+                         static_cast<int64_t>(ids.element_count()),
+                         Rows(**streams.get<AnyBuffer>(i * kStreams))});
       }
+      std::vector<IdSorter> sorters;
+      SortItems<Outside::kLeaveOut>(items, parallel_for, &sorters);
+      for (size_t i = 0; i < count; ++i)
+        items[i].count = sorters[i].ids().count;
       ApplySparse(&items, sorters,
                   kind == CpuStepKind::kLazyRows ? SparseMode::kLazy
                                                  : SparseMode::kDense,
