@@ -81,7 +81,7 @@ HWY_INLINE void RunRow(const Variable<Rule, T>& variable, const T* grad,
                        const CoefficientsOf<Rule, T>& coefficients,
                        Measured<Rule>* measured) {
   const int64_t width = variable.width;
-  const int64_t element = ids.id(begin) * width;
+  const int64_t row_number = ids.id(begin), element = row_number * width;
   if (end - begin == 1) {
     RunRows<Isa>(variable, element, element + width, coefficients, measured,
                  [&](int64_t) {
@@ -91,13 +91,14 @@ HWY_INLINE void RunRow(const Variable<Rule, T>& variable, const T* grad,
     return;
   }
   ComputeType<T> sum[kSumBlock];
-  RunParts<Isa>(variable, coefficients, measured, [&](const auto& f) {
+  const auto sums = [&](const auto& f) {
     for (int64_t column = 0; column < width; column += kSumBlock) {
       const int64_t size = std::min(kSumBlock, width - column);
       SumGradients<Isa>(grad, width, column, size, ids, begin, end, sum);
       f(element + column, size, GradientInMemory<Isa, ComputeType<T>>{sum});
     }
-  });
+  };
+  RunParts<Isa>(variable, row_number, coefficients, measured, sums);
 }
 
 // The end of the run of equal ids that begins at sorted position i.

@@ -4,6 +4,8 @@
 #define TF_OPTIM_CC_DRIVERS_SPANS_CPU_H_
 
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 
 #include "cc/drivers/cpu.h"
 #include "cc/values/simd.h"
@@ -36,6 +38,14 @@ enum class Pass {
   kUpdateEach,  // rows of one element: each is its own mean and row slot
 };
 
+// A row between its two passes.
+template <class Rule, class T>
+struct MeasuredRow {
+  int64_t number;
+  ComputeType<T> slots[kSlotFields<Rule>] = {};  // the row slots' values before
+  MeansOf<Rule, T> means = {};
+};
+
 // A pass over elements [begin, begin + size) of a variable; gradient(i) is that
 // of element begin + i.
 template <class Isa, class Rule, class T>
@@ -49,8 +59,8 @@ struct Span {
   const Variable<Rule, T>& variable;
   int64_t begin, size;
   const CoefficientsOf<Rule, T>& coefficients;
-  MeansOf<Rule, T> means = {};          // of the variable or the row
-  const C* row_slots_before = nullptr;  // the row slots' values, one per slot
+  MeansOf<Rule, T> means = {};                // of the variable or the row
+  const MeasuredRow<Rule, T>* row = nullptr;  // to which all elements belong
   Measured<Rule>* measured = nullptr;
 
   template <Pass pass, class Gradient>
@@ -80,6 +90,17 @@ struct Span {
     });
   }
 
+  // Calls f(phase) for each vector of kChains elements.
+  template <class F>
+  static HWY_INLINE void ForEachPhase(const F& f) {
+    CallPhases(f, std::make_index_sequence<kChains / kLanes>());
+  }
+  template <class F, size_t... phases>
+  static HWY_INLINE void CallPhases(const F& f,
+                                    std::index_sequence<phases...>) {
+    (f(std::integral_constant<size_t, phases>()), ...);
+  }
+
   // The last, incomplete vector runs through the same rule with masked loads
   // and stores.
   template <Pass pass, bool has_tail, class Gradient>
@@ -94,18 +115,18 @@ struct Span {
     if constexpr (has_tail) MapFields(variable.tail, tail, broadcast);
     typename Rule::template Means<V> mean;
     if constexpr (CountMeans<Rule>() > 0) MapFields(means, mean, broadcast);
-    Slots of_row;
+    Slots of_row = {};
     if constexpr (Rule::kRowSlots != 0 && pass != Pass::kUpdateEach) {
       ForEachSlot(of_row, [&](auto i, auto& slot) {
-        if constexpr (IsRowSlot<Rule>(i())) slot = V(row_slots_before[i]);
+        if constexpr (IsRowSlot<Rule>(i())) slot = V(row->slots[i]);
       });
     }
     Slots row_after = of_row;
-    alignas(64) C results[CountMeans<Rule>() + 1][kMeasureBlock];
 
     T* const var = variable.var + begin;
     // `count...` is empty for a whole vector, and its length for a part.
-    const auto run = [&](int64_t i, [[maybe_unused]] int64_t in_block,
+    // Returns what was measured.
+    const auto run = [&](int64_t i,
                          auto... count) __attribute__((always_inline)) {
       V g = gradient(i, count...);
       V p = VarLanes::Load(var + i, count...);
@@ -119,11 +140,9 @@ struct Span {
         g = TailGradient(g, tail);
         p = TailVariable(p, tail);
       }
+      typename Rule::template Means<V> result;
       if constexpr (pass == Pass::kMeasure) {
-        auto result = Rule::Measure(p, g, slots, c);
-        ForEachField(result, [&](auto m, auto& value) {
-          SlotLanes::Store(value, &results[m][in_block], count...);
-        });
+        result = Rule::Measure(p, g, slots, c);
       } else if constexpr (CountMeans<Rule>() == 0) {
         p = Rule::Update(p, g, slots, c);
       } else {
@@ -146,80 +165,65 @@ struct Span {
       if constexpr (pass != Pass::kMeasure) {
         VarLanes::Store(p, var + i, count...);
       }
+      return result;
     };
 
     if constexpr (pass != Pass::kMeasure) {
       int64_t i = 0;
-      for (; i + kLanes <= size; i += kLanes) run(i, 0);
-      if (i < size) run(i, 0, size - i);
+      for (; i + kLanes <= size; i += kLanes) run(i);
+      if (i < size) run(i, size - i);
       if constexpr (Rule::kRowSlots != 0 && pass == Pass::kUpdate) {
-        const int64_t row = begin / variable.width;
         ForEachSlot(row_after, [&](auto s, auto& slot) {
           if constexpr (IsRowSlot<Rule>(s())) {
-            variable.slots[s][row] = First(slot);
+            variable.slots[s][row->number] = First(slot);
           }
         });
       }
     } else {
       for (int64_t first = 0; first < size; first += kMeasureBlock) {
         const int64_t end = std::min(size, first + kMeasureBlock);
+        ChainedSum<Isa, C> sums[CountMeans<Rule>()];
+        const auto measure = [&](auto phase, int64_t at,
+                                 auto... count) __attribute__((always_inline)) {
+          auto result = run(at, count...);
+          ForEachField(result, [&](auto m, auto& value) {
+            sums[m].template Add<phase()>(value, count...);
+          });
+        };
         int64_t i = first;
-        for (; i + kLanes <= end; i += kLanes) run(i, i - first);
-        if (i < end) run(i, i - first, end - i);
+        for (; i + kChains <= end; i += kChains) {
+          ForEachPhase(
+              [&](auto phase) { measure(phase, i + phase() * kLanes); });
+        }
+        ForEachPhase([&](auto phase) {
+          const int64_t at = i + phase() * kLanes;
+          if (at + kLanes <= end) {
+            measure(phase, at);
+          } else if (at < end) {
+            measure(phase, at, end - at);
+          }
+        });
         for (size_t m = 0; m < CountMeans<Rule>(); ++m) {
-          measured->sums[m] += Sum(results[m], end - first);
+          measured->sums[m] += sums[m].Total();
         }
       }
       measured->count += size;
     }
   }
-
-  // In 32 chains, whichever vectors there are: the same bits on every set, and
-  // no addition waits for the one before.
-  static HWY_INLINE double Sum(const C* x, int64_t size) {
-    constexpr int64_t kChains = 32;
-    double chains[kChains] = {};
-    int64_t i = 0;
-    for (; i + kChains <= size; i += kChains) {
-      for (int64_t k = 0; k < kChains; ++k) {
-        chains[k] += static_cast<double>(x[i + k]);
-      }
-    }
-    for (int64_t k = 0; i + k < size; ++k) {
-      chains[k] += static_cast<double>(x[i + k]);
-    }
-    Fold<kChains / 2>(chains);
-    return chains[0];
-  }
-
-  // Adds the upper half of 2 * half chains to the lower, and so on: unrolled.
-  template <int64_t half>
-  static HWY_INLINE void Fold(double* chains) {
-    for (int64_t k = 0; k < half; ++k) chains[k] += chains[k + half];
-    if constexpr (half > 1) Fold<half / 2>(chains);
-  }
-};
-
-// A row between its two passes.
-template <class Rule, class T>
-struct MeasuredRow {
-  ComputeType<T> slots[kSlotFields<Rule>] = {};  // the row slots' values before
-  MeansOf<Rule, T> means = {};
 };
 
 template <class Isa, class Rule, class T, class Visit>
 HWY_INLINE MeasuredRow<Rule, T> MeasureRow(
-    const Variable<Rule, T>& variable,
+    const Variable<Rule, T>& variable, int64_t number,
     const CoefficientsOf<Rule, T>& coefficients, const Visit& visit) {
-  MeasuredRow<Rule, T> row;
+  MeasuredRow<Rule, T> row = {number};
+  for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+    if (IsRowSlot<Rule>(s)) row.slots[s] = variable.slots[s][number];
+  }
   Measured<Rule> measured;
-  visit([&](int64_t begin, int64_t size, const auto& gradient) {
-    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-      if (!IsRowSlot<Rule>(s) || measured.count > 0) continue;
-      row.slots[s] = variable.slots[s][begin / variable.width];
-    }
-    Span<Isa, Rule, T>{variable, begin,     size,     coefficients,
-                       {},       row.slots, &measured}
+  visit([&](int64_t begin, int64_t size,
+            const auto& gradient) __attribute__((always_inline)) {
+    Span<Isa, Rule, T>{variable, begin, size, coefficients, {}, &row, &measured}
         .template Run<Pass::kMeasure>(gradient);
   });
   row.means = measured.template Means<T>();
@@ -230,9 +234,9 @@ template <class Isa, class Rule, class T, class Visit>
 HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable,
                           const CoefficientsOf<Rule, T>& coefficients,
                           const MeasuredRow<Rule, T>& row, const Visit& visit) {
-  visit([&](int64_t begin, int64_t size, const auto& gradient) {
-    Span<Isa, Rule, T>{variable,     begin,     size,
-                       coefficients, row.means, row.slots}
+  visit([&](int64_t begin, int64_t size,
+            const auto& gradient) __attribute__((always_inline)) {
+    Span<Isa, Rule, T>{variable, begin, size, coefficients, row.means, &row}
         .template Run<Pass::kUpdate>(gradient);
   });
 }
@@ -242,10 +246,12 @@ HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable,
 // be called twice.
 template <class Isa, class Rule, class T, class Visit>
 HWY_INLINE void RunParts(const Variable<Rule, T>& variable,
+                         [[maybe_unused]] int64_t row_number,
                          const CoefficientsOf<Rule, T>& coefficients,
                          Measured<Rule>* measured, const Visit& visit) {
   if constexpr (Rule::kMeansOver == Over::kRow) {
-    const auto row = MeasureRow<Isa, Rule, T>(variable, coefficients, visit);
+    const auto row =
+        MeasureRow<Isa, Rule, T>(variable, row_number, coefficients, visit);
     UpdateRow<Isa, Rule, T>(variable, coefficients, row, visit);
   } else {
     visit([&](int64_t begin, int64_t size, const auto& gradient) {
@@ -273,9 +279,10 @@ HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
                         const GradientAt& gradient_at) {
   const int64_t width = variable.width;
   const auto part = [&](int64_t first, int64_t size) {
-    return [&gradient_at, first, size](const auto& f) {
-      f(first, size, gradient_at(first));
-    };
+    return [&gradient_at, first, size](const auto& f)
+               __attribute__((always_inline)) {
+                 f(first, size, gradient_at(first));
+               };
   };
   if constexpr (Rule::kMeansOver == Over::kRow) {
     if (width == 1) {
@@ -286,21 +293,24 @@ HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
     // A row's update waits for the division and root of what was measured of
     // it: meanwhile the processor measures others.
     constexpr int64_t kTogether = 4;
-    while (begin < end) {
-      const int64_t rows = std::min(kTogether, (end - begin) / width);
+    const int64_t end_row = end / width;
+    for (int64_t first = begin / width; first < end_row; first += kTogether) {
+      const int64_t rows = std::min(kTogether, end_row - first);
+      const auto row_part = [&](int64_t r) {
+        return part((first + r) * width, width);
+      };
       MeasuredRow<Rule, T> row[kTogether];
       for (int64_t r = 0; r < rows; ++r) {
-        row[r] = MeasureRow<Isa, Rule, T>(variable, coefficients,
-                                          part(begin + r * width, width));
+        row[r] = MeasureRow<Isa, Rule, T>(variable, first + r, coefficients,
+                                          row_part(r));
       }
       for (int64_t r = 0; r < rows; ++r) {
-        UpdateRow<Isa, Rule, T>(variable, coefficients, row[r],
-                                part(begin + r * width, width));
+        UpdateRow<Isa, Rule, T>(variable, coefficients, row[r], row_part(r));
       }
-      begin += rows * width;
     }
   } else if (begin < end) {
-    RunParts<Isa>(variable, coefficients, measured, part(begin, end - begin));
+    RunParts<Isa>(variable, 0, coefficients, measured,
+                  part(begin, end - begin));
   }
 }
 

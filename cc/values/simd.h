@@ -192,6 +192,86 @@ struct Lanes<Scalar, T> {
   static void Store(V v, T* p, int64_t) { FromCompute(v, p); }
 };
 
+// A sum in double of values that come a vector at a time, in 32 chains,
+// whichever vectors there are: the same bits on every set, and no addition
+// waits for the one before.
+inline constexpr int64_t kChains = 32;
+
+template <class Isa, class C>
+class ChainedSum {
+ public:
+  HWY_INLINE ChainedSum() {
+    for (auto& sum : sums_) sum = hn::Zero(D());
+  }
+
+  // Element i belongs to chain i % 32; `phase` * kLanes is the first one's.
+  template <size_t phase>
+  HWY_INLINE void Add(Simd<Isa, C> x) {
+    if constexpr (std::is_same_v<C, double>) {
+      sums_[phase] = hn::Add(sums_[phase], x.raw);
+    } else {
+      const hn::Half<hn::ScalableTag<C>> half;
+      auto& low = sums_[2 * phase];
+      auto& high = sums_[2 * phase + 1];
+      low = hn::Add(low, hn::PromoteTo(D(), hn::LowerHalf(half, x.raw)));
+      high = hn::Add(high, hn::PromoteTo(D(), hn::UpperHalf(half, x.raw)));
+    }
+  }
+  // Its first `count` lanes alone.
+  template <size_t phase>
+  HWY_INLINE void Add(Simd<Isa, C> x, int64_t count) {
+    const hn::ScalableTag<C> d;
+    const auto mask = hn::FirstN(d, static_cast<size_t>(count));
+    Add<phase>(Simd<Isa, C>(hn::IfThenElseZero(mask, x.raw)));
+  }
+
+  // Chain k + 16 is added to chain k, then chain k + 8, and so on.
+  HWY_INLINE double Total() {
+    for (size_t half = kVectors / 2; half > 0; half /= 2) {
+      for (size_t v = 0; v < half; ++v) {
+        sums_[v] = hn::Add(sums_[v], sums_[v + half]);
+      }
+    }
+    return Fold(D(), sums_[0]);
+  }
+
+ private:
+  using D = hn::ScalableTag<double>;
+  static constexpr size_t kVectors = kChains / hn::MaxLanes(D());
+
+  template <class Tag>
+  static HWY_INLINE double Fold(Tag, hn::Vec<Tag> v) {
+    if constexpr (hn::MaxLanes(Tag()) == 1) {
+      return hn::GetLane(v);
+    } else {
+      const hn::Half<Tag> half;
+      return Fold(half,
+                  hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+    }
+  }
+
+  hn::Vec<D> sums_[kVectors];
+};
+
+template <class C>
+class ChainedSum<Scalar, C> {
+ public:
+  template <size_t phase>
+  void Add(C x, int64_t = 1) {
+    sums_[phase] += x;
+  }
+
+  double Total() {
+    for (int64_t half = kChains / 2; half > 0; half /= 2) {
+      for (int64_t k = 0; k < half; ++k) sums_[k] += sums_[k + half];
+    }
+    return sums_[0];
+  }
+
+ private:
+  double sums_[kChains] = {};
+};
+
 }  // namespace tf_optim
 
 #endif  // TF_OPTIM_CC_VALUES_SIMD_H_
