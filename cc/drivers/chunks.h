@@ -22,12 +22,18 @@ using ParallelFor = std::function<void(
 // be shorter). No chunk crosses from one length into the next.
 class Chunks {
  public:
-  void Add(int64_t length, int64_t chunk) {
-    items_.push_back({length, chunk, count_});
+  // `cost` is a guess of the nanoseconds that one of `length` takes.
+  void Add(int64_t length, int64_t chunk, double cost) {
+    items_.push_back({length, chunk, count_, cost});
     count_ += (length + chunk - 1) / chunk;
   }
 
   int64_t count() const { return count_; }
+
+  // The guess of the nanoseconds that an item takes.
+  double cost(size_t item) const {
+    return items_[item].cost * static_cast<double>(items_[item].length);
+  }
 
   // The number of an item's first chunk.
   int64_t first(size_t item) const {
@@ -54,6 +60,7 @@ class Chunks {
  private:
   struct Item {
     int64_t length, chunk, first;
+    double cost;
   };
   std::vector<Item> items_;
   int64_t count_ = 0;

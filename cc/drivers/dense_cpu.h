@@ -20,9 +20,6 @@ struct DenseItem {
 // a list of small variables is shared out evenly.
 inline constexpr int64_t kDenseChunk = 512;
 
-// Nanoseconds that `bytes` of in-place traffic take one core.
-inline double MemoryCost(double bytes) { return bytes / 20; }
-
 template <class Rule, class T>
 constexpr double BytesPerElement() {
   int slots = 0;
@@ -44,10 +41,10 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
   for (const auto& item : *items) {
     const int64_t width =
         by_row ? std::max<int64_t>(1, item.variable.width) : 1;
-    chunks.Add(item.size, (chunk + width - 1) / width * width);
+    chunks.Add(item.size, (chunk + width - 1) / width * width,
+               MemoryCost(BytesPerElement<Rule, T>()));
   }
-  const double cost = MemoryCost(chunk * BytesPerElement<Rule, T>());
-  RunPasses<Rule, T>(chunks, cost, items, parallel_for,
+  RunPasses<Rule, T>(chunks, items, parallel_for,
                      [&](const auto& item, size_t, int64_t begin, int64_t end,
                          Measured<Rule>* measured) {
                        kernels.dense(item.variable, item.grad, begin, end,

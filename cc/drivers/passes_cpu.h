@@ -15,36 +15,55 @@ namespace tf_optim {
 // little beside them.
 inline constexpr int64_t kMeasuredChunk = 4096;
 
+// Nanoseconds that `bytes` of in-place traffic take one core.
+inline double MemoryCost(double bytes) { return bytes / 20; }
+
 // Calls run(item, its number, begin, end, measured) for the items' chunks in
 // parallel. What is measured is summed up per chunk and then in the order of
-// the chunks, so that threads do not change it.
+// the chunks, so that threads do not change it. Items that fit into a cache
+// together are updated before the next ones are measured.
 template <class Rule, class T, class Item, class Run>
-void RunPasses(const Chunks& chunks, double cost, std::vector<Item>* items,
+void RunPasses(const Chunks& chunks, std::vector<Item>* items,
                const ParallelFor& parallel_for, const Run& run) {
-  if constexpr (Rule::kMeansOver == Over::kVariable) {
-    std::vector<Measured<Rule>> parts(chunks.count());
-    parallel_for(chunks.count(), cost, [&](int64_t first, int64_t last) {
-      const ScopedFlushDenormals flush;
-      for (int64_t c = first; c < last; ++c) {
-        chunks.ForEach(c, c + 1, [&](size_t i, int64_t begin, int64_t end) {
-          run((*items)[i], i, begin, end, &parts[c]);
-        });
-      }
-    });
-    for (size_t i = 0; i < items->size(); ++i) {
-      Measured<Rule> total;
-      for (int64_t c = chunks.first(i); c < chunks.first(i + 1); ++c) {
-        total += parts[c];
-      }
-      (*items)[i].variable.means = total.template Means<T>();
+  constexpr bool measures = Rule::kMeansOver == Over::kVariable;
+  const double cached = MemoryCost(16 << 20);
+  for (size_t first = 0, last; first < items->size(); first = last) {
+    double cost = chunks.cost(first);
+    for (last = first + 1; last < items->size(); ++last) {
+      if (measures && cost + chunks.cost(last) > cached) break;
+      cost += chunks.cost(last);
     }
-  }
-  parallel_for(chunks.count(), cost, [&](int64_t first, int64_t last) {
-    const ScopedFlushDenormals flush;
-    chunks.ForEach(first, last, [&](size_t i, int64_t begin, int64_t end) {
-      run((*items)[i], i, begin, end, nullptr);
+    const int64_t begin = chunks.first(first);
+    const int64_t count = chunks.first(last) - begin;
+    if (count == 0) continue;
+    cost /= static_cast<double>(count);
+    if constexpr (measures) {
+      std::vector<Measured<Rule>> parts(count);
+      parallel_for(count, cost, [&](int64_t a, int64_t b) {
+        const ScopedFlushDenormals flush;
+        for (int64_t c = a; c < b; ++c) {
+          chunks.ForEach(begin + c, begin + c + 1,
+                         [&](size_t i, int64_t from, int64_t to) {
+                           run((*items)[i], i, from, to, &parts[c]);
+                         });
+        }
+      });
+      for (size_t i = first; i < last; ++i) {
+        Measured<Rule> total;
+        for (int64_t c = chunks.first(i); c < chunks.first(i + 1); ++c) {
+          total += parts[c - begin];
+        }
+        (*items)[i].variable.means = total.template Means<T>();
+      }
+    }
+    parallel_for(count, cost, [&](int64_t a, int64_t b) {
+      const ScopedFlushDenormals flush;
+      chunks.ForEach(begin + a, begin + b,
+                     [&](size_t i, int64_t from, int64_t to) {
+                       run((*items)[i], i, from, to, nullptr);
+                     });
     });
-  });
+  }
 }
 
 }  // namespace tf_optim

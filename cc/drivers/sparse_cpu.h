@@ -64,24 +64,20 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
                  const ParallelFor& parallel_for) {
   constexpr int64_t kIdsPerChunk = 8;
   const bool lazy = mode == SparseMode::kLazy;
+  constexpr double kRandomAccess = 2;  // dearer than a stream
+  const double cost = kRandomAccess * MemoryCost(BytesPerElement<Rule, T>());
   Chunks chunks;
-  double elements = 0;
   for (const auto& item : *items) {
     const int64_t width = item.variable.width;
     const int64_t rows = lazy ? item.count : item.rows;
     chunks.Add(width > 0 ? rows : 0,
                lazy || width == 0
                    ? kIdsPerChunk
-                   : std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width));
-    elements += static_cast<double>(rows) * static_cast<double>(width);
+                   : std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width),
+               cost * static_cast<double>(width));
   }
-  if (chunks.count() == 0) return;
-  constexpr double kRandomAccess = 2;  // dearer than a stream
-  const double cost = kRandomAccess *
-                      MemoryCost(elements * BytesPerElement<Rule, T>()) /
-                      static_cast<double>(chunks.count());
   const auto pass = lazy ? kernels.lazy_rows : kernels.all_rows;
-  RunPasses<Rule, T>(chunks, cost, items, parallel_for,
+  RunPasses<Rule, T>(chunks, items, parallel_for,
                      [&](const auto& item, size_t i, int64_t begin, int64_t end,
                          Measured<Rule>* measured) {
                        pass(item.variable, item.grad, sorters[i].ids(), begin,
