@@ -162,6 +162,14 @@ def test_answers_survive_an_error():
     assert len(lines) == 2 and json.loads(lines[0])["failed"]
 
 
+def test_worker_that_is_killed_says_what_kills_workers():
+    process = runner.Process("limit", 1)
+    process._process.kill()
+    answer = process.ask(do="hello")
+    assert answer["dead"] and "limit worker was killed" in answer["reason"]
+    assert "memory" in answer["reason"]
+
+
 def test_every_variant_of_every_optimizer_is_planned():
     dense = [case for case in cases.CASES if case.name == "dense"]
     labels = [work.label for work in plan(dense)]
@@ -220,11 +228,13 @@ def test_markdown_has_every_plain_optimizer_and_the_peers_it_has():
         ("Adam(amsgrad=True)", ""),
     ):
         work = dataclasses.replace(rmsprop(cases.CASES[0]), optimizer=name)
-        figures = {"ours": [0.001], **({peer: [0.002]} if peer else {})}
+        figures = {"ours": [0.001], "ours, in a loop": [0.0005], "limit": [0.0004]}
+        figures |= {peer: [0.002]} if peer else {}
         rows += runner.make_rows(work, dict.fromkeys(figures, about), figures)
     lines = markdown.table({"rows": rows}).splitlines()
-    assert lines[0].endswith("| of limit | torch | FBGEMM |")
+    assert lines[0].endswith("| of limit | in a loop | torch | FBGEMM |")
     assert [line.split(" | ")[1] for line in lines[2:]] == ["Lion", "SGD"]
+    assert lines[2].endswith("| 1.00 | 40 % | 80 % | 2.0x | - |")
 
 
 def test_footnotes_name_each_reason_once():

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -84,8 +85,11 @@ class Process:
         status = self._process.wait()
         self._log.seek(0)
         last = self._log.read().strip().splitlines()[-1:] or ["it said nothing"]
+        how = f"died ({status}): {last[0][:200]}"
+        if status == -signal.SIGKILL:
+            how = "was killed, as happens where memory runs out"
         return {
-            "reason": f"error: the {self.kind} worker died ({status}): {last[0][:200]}",
+            "reason": f"error: the {self.kind} worker {how}",
             "failed": True,
             "dead": True,
         }
