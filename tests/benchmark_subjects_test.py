@@ -97,7 +97,9 @@ def test_a_timed_loop_makes_the_steps_one_by_one(case):
     from tf_optim.benchmark import tf_subjects
 
     work, inputs = plain(case, "Adam"), cases.Inputs(case)
-    looped, called = (tf_subjects.Ours(work, inputs) for _ in range(2))
+    looped = tf_subjects.Ours(work, inputs)
+    called = tf_subjects.OursCalled(work, inputs)
+    looped.step()
     looped.tune()
     before = int(looped._optimizer.iterations)
     looped._steps = cases.BATCHES + 3

@@ -40,6 +40,17 @@ def rmsprop(case):
     return Work(case, "RMSprop", {}, RMSPROP, {"velocity": 0.0})
 
 
+def rows_of(work, figures, about):
+    """`runner.make_rows` of the seconds of each round, by subject."""
+    if "bytes" in about:
+        about = dict.fromkeys(figures, about)
+    rounds = [
+        dict(zip(figures, each, strict=True))
+        for each in zip(*figures.values(), strict=True)
+    ]
+    return runner.make_rows(runner.Record(work, about, rounds))
+
+
 @pytest.mark.parametrize("slots, expected", [(0, 12), (1, 20), (2, 28), (3, 36)])
 def test_dense_bytes_per_float32(slots, expected):
     assert traffic.dense_bytes(1000, slots) == 1000 * expected
@@ -129,7 +140,7 @@ def test_ratios_are_taken_within_rounds():
         "limit": [0.0005, 0.001, 0.0005],
     }
     about = {"bytes": 1_000_000, "extra_mb": 1.5, "note": ""}
-    rows = runner.make_rows(rmsprop(DENSE), dict.fromkeys(figures, about), figures)
+    rows = rows_of(rmsprop(DENSE), figures, about)
     assert [row["subject"] for row in rows] == ["ours", "keras3 graph", "limit"]
     ours, stock, limit = rows
     assert stock["ratio_to_ours"] == pytest.approx(3)
@@ -144,12 +155,87 @@ def test_ratios_are_taken_within_rounds():
         assert row["spread"][0] <= row["ms"] <= row["spread"][1]
 
 
+def test_a_round_that_a_subject_sat_out_is_compared_with_nothing():
+    """The machine is ten times as slow in the round that stock is not in."""
+    rounds = [
+        {"ours": 0.001, "keras3 graph": 0.003},
+        {"ours": 0.010},
+        {"ours": 0.001, "keras3 graph": 0.003},
+    ]
+    about = {"bytes": 1, "extra_mb": 0.0, "note": ""}
+    record = runner.Record(
+        rmsprop(DENSE), dict.fromkeys(("ours", "keras3 graph"), about), rounds
+    )
+    ours, stock = runner.make_rows(record)
+    assert stock["ratio_to_ours"] == pytest.approx(3)
+    assert (ours["rounds"], stock["rounds"]) == (3, 2)
+    assert ours["limit_fraction"] is stock["limit_fraction"] is None
+
+
+def test_what_is_nearly_as_fast_as_ours_is_placed_again(monkeypatch):
+    """In processes of its own, and every round counts."""
+    asked = []
+
+    class Process:
+        """Takes 1 ms a step in the first placement and 2 in the others."""
+
+        versions = {}
+        made = 0
+
+        def __init__(self, kind, threads):
+            self.kind = kind
+            Process.made += 1
+            self._ms = 1 if Process.made <= len(subjects.WORKERS) else 2
+
+        def ask(self, do, subject=None, **_):
+            if do == "prepare":
+                asked.append(subject)
+                return {"bytes": 1, "extra_mb": 0.0, "note": ""}
+            slower = {"torch": 1.4, "tf_keras": 1.6, "tf raw op": 0.7}
+            return {"seconds": 1e-3 * self._ms * slower.get(subject, 1.0)}
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(runner, "Process", Process)
+    large = dataclasses.replace(DENSE, name="large", shapes=((4096, 2048),))
+    names = ["torch", "tf_keras", "tf raw op"]
+    settings = runner.Settings(rounds=2, placements=3)
+    with runner.Runner(settings, names) as run:
+        run.measure_all([rmsprop(large), rmsprop(DENSE)])
+    everybody = ["ours", "tf raw op", "tf_keras", "torch", "limit"]
+    small = asked[5:10]
+    assert sorted(asked[:5]) == sorted(small) == sorted(everybody)
+    again = sorted({"ours", "tf raw op", "torch", "limit"})
+    assert sorted(asked[10:14]) == sorted(asked[14:]) == again
+    assert asked[10:].index("tf raw op") < asked[10:].index("ours")
+    found = {row["subject"]: row for row in run.rows if row["case"] == "large"}
+    assert {n: r["rounds"] for n, r in found.items()} == {
+        name: 2 if name == "tf_keras" else 6 for name in everybody
+    }
+    assert found["ours"]["ms"] == pytest.approx(2)
+    assert found["ours"]["spread"] == pytest.approx([1, 2])
+    assert found["torch"]["ratio_to_ours"] == pytest.approx(1.4)
+    assert not run.not_measured
+
+
+def test_a_subject_that_fails_in_a_later_placement_has_no_time(monkeypatch):
+    record = runner.Record(
+        rmsprop(DENSE), {"torch": {"bytes": 1}}, [{"torch": 0.001, "ours": 0.001}]
+    )
+    run = runner.Runner(runner.Settings())
+    answer = {"reason": "error: gone", "failed": True}
+    run._drop(record, subjects.find("torch", "dense"), answer, [])
+    assert runner.make_rows(record) == []
+    assert [miss["reason"] for miss in run.not_measured] == ["error: gone"]
+
+
 def test_limit_counts_its_own_bytes():
     # A peer that stores slots in 2 bytes moves fewer bytes than the limit.
     figures = {"torch": [0.002], "limit": [0.001]}
     about = {"extra_mb": None, "note": ""}
     ready = {"torch": {"bytes": 14, **about}, "limit": {"bytes": 28, **about}}
-    rows = runner.make_rows(rmsprop(DENSE), ready, figures)
+    rows = rows_of(rmsprop(DENSE), figures, ready)
     assert rows[0]["limit_fraction"] == pytest.approx(0.25)
     assert rows[0]["ratio_to_ours"] is None
 
@@ -213,7 +299,7 @@ def test_unknown_names_are_refused(capsys, option):
 def test_table_is_readable():
     figures = {"ours": [0.001], "keras3 graph": [0.123456]}
     about = {"bytes": 10**9, "extra_mb": 0.04, "note": "wrong in 12 % of numbers " * 9}
-    rows = runner.make_rows(rmsprop(DENSE), dict.fromkeys(figures, about), figures)
+    rows = rows_of(rmsprop(DENSE), figures, about)
     lines = report.table(rows, {"tiny-dense": "40 numbers"}).splitlines()
     assert max(map(len, lines)) <= 120
     assert lines[-2].startswith("ours") and "123" in lines[-1]
@@ -230,7 +316,7 @@ def test_markdown_has_every_plain_optimizer_and_the_peers_it_has():
         work = dataclasses.replace(rmsprop(cases.CASES[0]), optimizer=name)
         figures = {"ours": [0.001], "ours, called": [0.00125], "limit": [0.0004]}
         figures |= {peer: [0.002]} if peer else {}
-        rows += runner.make_rows(work, dict.fromkeys(figures, about), figures)
+        rows += rows_of(work, figures, about)
     lines = markdown.table({"rows": rows}).splitlines()
     assert lines[0].endswith("| of limit | called, ms | torch | FBGEMM |")
     assert [line.split(" | ")[1] for line in lines[2:]] == ["Lion", "SGD"]
@@ -250,7 +336,7 @@ def test_plot(tmp_path):
     pytest.importorskip("matplotlib")
     figures = {"ours": [0.001, 0.0011], "limit": [0.0009, 0.0009]}
     about = {"bytes": 10**6, "extra_mb": 0.0, "note": ""}
-    rows = runner.make_rows(rmsprop(DENSE), dict.fromkeys(figures, about), figures)
+    rows = rows_of(rmsprop(DENSE), figures, about)
     path = tmp_path / "plot.png"
     plot.write_plot(str(path), rows, report.machine({}, 2))
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -283,11 +369,11 @@ def test_tiny_run(monkeypatch, capsys, tmp_path):
 def test_workers_that_keep_memory_are_started_anew(monkeypatch):
     free = iter([100, 100, 61, 100, 59])
     monkeypatch.setattr(runner.memory, "available_bytes", lambda: next(free))
-    settings = runner.Settings(rounds=1, budget=0.01)
+    settings = runner.Settings(rounds=1, budget=0.01, placements=1)
     with runner.Runner(settings, wanted=["limit"]) as run:
         first = dict(run._processes)
         for expected in (first.keys(), set()):
-            run.measure(plain(DENSE, "RMSprop"), last_of_case=True)
+            run.measure_all([plain(DENSE, "RMSprop")])
             kept = {kind for kind in first if run._processes[kind] is first[kind]}
             assert kept == set(expected)
     assert {row["subject"] for row in run.rows} == {"ours", "limit"}

@@ -8,7 +8,7 @@ import sys
 
 from tf_optim.benchmark import cases, markdown, report, runner, subjects, work
 
-_QUICK = {"rounds": 5, "budget": 0.05, "patience": 1.0}
+_QUICK = {"rounds": 5, "budget": 0.05, "patience": 1.0, "placements": 1}
 
 
 def _parser():
@@ -130,7 +130,9 @@ def main(arguments=None):
     settings = runner.Settings(
         threads=options.threads, **(_QUICK if options.quick else {})
     )
-    advance, close = _progress(len(planned) * (settings.rounds + 1))
+    advance, close = _progress(
+        settings.placements * len(planned) * (settings.rounds + 1)
+    )
 
     def save(run):
         """Every time, so that nothing is lost of an hour that ends early."""
@@ -141,9 +143,7 @@ def main(arguments=None):
     interrupted = False
     with runner.Runner(settings, options.subject, advance) as run:
         try:
-            for now, after in zip(planned, [*planned[1:], None], strict=True):
-                run.measure(now, last_of_case=after is None or after.case != now.case)
-                save(run)
+            run.measure_all(planned, saved=lambda: save(run))
         except KeyboardInterrupt:  # what has been measured is shown all the same
             interrupted = True
         about = report.machine(run.versions, settings.threads)

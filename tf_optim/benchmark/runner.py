@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from tf_optim.benchmark import memory, subjects
+from tf_optim.benchmark.work import Work
 
 # Between two subjects: until the threads of the last one have stopped spinning.
 _PAUSE = 0.01
@@ -21,6 +22,10 @@ _MEMORY_SHARE = 0.7
 # Workers are started anew when less than this share of it is free between works:
 # TensorFlow keeps in its pool what it has once had.
 _FREE_SHARE = 0.6
+# What is nearly as fast as ours: at most so many times as slow, or as fast.
+_NEAR = 1.5
+# Below, the variables lie in the caches, and nowhere in memory.
+_LARGE = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +38,16 @@ class Settings:
       patience: seconds of all figures of a subject. A slower one sits out the
         rounds that are left, but takes part in three.
       threads: that every subject may use.
+      placements: how often subjects as fast as ours, or nearly, are made and
+        timed. Each time their variables lie elsewhere in memory, in new
+        processes, which alone can change a time by a fifth.
     """
 
     rounds: int = 9
     budget: float = 0.15
     patience: float = 4.0
     threads: int = 1
+    placements: int = 3
 
 
 class Process:
@@ -106,8 +115,23 @@ class Process:
             self._process.wait()
 
 
+@dataclasses.dataclass
+class Record:
+    """What has been found of one work.
+
+    Attributes:
+      work: the `Work`.
+      ready: subject -> dict with "bytes", "extra_mb", "note".
+      rounds: for each round the seconds of a step, by subject.
+    """
+
+    work: Work
+    ready: dict = dataclasses.field(default_factory=dict)
+    rounds: list = dataclasses.field(default_factory=list)
+
+
 class Runner:
-    """Measures one work after the other.
+    """Measures one work after the other, those worth it several times.
 
     Args:
       settings: `Settings`.
@@ -121,7 +145,7 @@ class Runner:
         self._wanted = wanted
         self._advance = advance
         self._processes = {}
-        self.rows = []
+        self._records = {}
         self.not_measured = []
 
     def __enter__(self):
@@ -154,43 +178,72 @@ class Runner:
             merged.update(process.versions)
         return {k: v for k, v in sorted(merged.items()) if isinstance(v, str)}
 
-    def measure(self, work, last_of_case):
-        """Adds the rows of `work` to `rows`, and what has none to `not_measured`."""
-        entries = subjects.select(self._wanted, work.case.kind)
+    @property
+    def rows(self):
+        """The JSON records of all that has been measured."""
+        return [row for record in self._records.values() for row in make_rows(record)]
+
+    def measure_all(self, planned, saved=lambda: None):
+        """Measures every work of `planned`; calls `saved` after each.
+
+        Then again in new processes: what is nearly as fast as ours.
+        """
+        for placement in range(self._settings.placements):
+            if placement:
+                self._stop()
+                self._start()
+            for now, after in zip(planned, [*planned[1:], None], strict=True):
+                if placement == 0:
+                    entries = subjects.select(self._wanted, now.case.kind)
+                else:
+                    entries = self._nearly_as_fast(now)
+                self._measure(now, entries, after is None or after.case != now.case)
+                saved()
+
+    def _nearly_as_fast(self, work):
+        """Entries that are worth another placement, the last prepared first."""
+        record = self._records[work.case.name, work.label]
+        if work.case.kind == "fit" or 4 * work.case.numbers < _LARGE:
+            return []
+        ratios = {r["subject"]: r["ratio_to_ours"] for r in make_rows(record)}
+        near = {n for n, r in ratios.items() if r and 1 / _NEAR < r < _NEAR}
+        entries = subjects.select(self._wanted, work.case.kind)[::-1]
+        return [e for e in entries if e.name in near | {subjects.LIMIT}]
+
+    def _measure(self, work, entries, last_of_case):
+        """Adds rounds of `entries`, and what has none to `not_measured`."""
+        record = self._records.setdefault((work.case.name, work.label), Record(work))
         groups = self._groups(work, entries)
-        self._share = 1 / len(groups)
-        for number, group in enumerate(groups):
-            ready = self._prepare(work, group, quiet=number > 0)
-            figures = self._rounds(work, [e for e in group if e.name in ready])
-            known = {row["subject"] for row in self.rows if row_is_of(row, work)}
-            self.rows += [
-                row
-                for row in make_rows(work, ready, figures)
-                if row["subject"] not in known
-            ]
+        for group in groups:
+            again = bool(record.rounds)
+            ready = self._prepare(work, group, 1 / len(groups), quiet=again)
+            record.ready = {**ready, **record.ready}
+            ready = [entry for entry in group if entry.name in ready]
+            self._add_rounds(record, ready, 1 / len(groups))
             self._each_process(lambda p: p.ask(do="release", inputs=last_of_case))
             if memory.available_bytes() < _FREE_SHARE * self._free:
                 self._stop()
                 self._start()
-        order = subjects.names().index
-        mine = [row for row in self.rows if row_is_of(row, work)]
-        others = [row for row in self.rows if not row_is_of(row, work)]
-        self.rows = others + sorted(mine, key=lambda row: order(row["subject"]))
+        if not groups:
+            self._advance(f"{work.case.name} {work.label}", 1 + self._settings.rounds)
 
     def _groups(self, work, entries):
         """Entries that fit into memory together, each group with ours and limit."""
+        if not entries:
+            return []
         case = work.case
         item = 2 if case.dtype == "bfloat16" else 4
         # The variable, its slots, and temporaries of five variables.
         need = case.numbers * (6 * item + 4 * work.full_slots)
         room = max(3, int(memory.available_bytes() * _MEMORY_SHARE // need))
-        always = [e for e in entries if e.name in (subjects.OURS, subjects.LIMIT)]
-        others = [e for e in entries if e not in always]
+        always = (subjects.OURS, subjects.LIMIT)
+        others = [e.name for e in entries if e.name not in always]
         size = max(1, room - len(always))
-        return [
-            always + others[start : start + size]
-            for start in range(0, max(1, len(others)), size)
-        ]
+        groups = []
+        for start in range(0, max(1, len(others)), size):
+            names = (*always, *others[start : start + size])
+            groups.append([e for e in entries if e.name in names])
+        return groups
 
     def _each_process(self, call, processes=None):
         """Calls for every process at once; a dead one is started anew."""
@@ -199,7 +252,7 @@ class Runner:
             answers = pool.map(call, processes)
             return {p.kind: a for p, a in zip(processes, answers, strict=True)}
 
-    def _prepare(self, work, entries, quiet):
+    def _prepare(self, work, entries, share, quiet):
         """Answers of the subjects that may be timed, by name."""
 
         def prepare_all(process):
@@ -229,7 +282,7 @@ class Runner:
                     ready[name] = answer
                 elif not quiet or answer.get("failed"):
                     self._miss(work, name, answer)
-        self._advance(f"{work.case.name} {work.label}", self._share)
+        self._advance(f"{work.case.name} {work.label}", share)
         return ready
 
     def _miss(self, work, subject, answer):
@@ -238,15 +291,17 @@ class Runner:
         miss["kind"] = next((k for k in ("failed", "missing") if answer.get(k)), "none")
         self.not_measured.append(miss)
 
-    def _rounds(self, work, entries):
-        """Seconds of each entry's subject, one per round, by name."""
-        entries = list(entries)
-        figures = {entry.name: [] for entry in entries}
-        spent = dict.fromkeys(figures, 0.0)
+    def _add_rounds(self, record, entries, share):
+        """Adds the seconds of each entry's subject, round by round."""
+        work, entries = record.work, list(entries)
+        spent = {entry.name: 0.0 for entry in entries}
         for number in range(self._settings.rounds):
+            record.rounds.append({})
             start = number % max(1, len(entries))
             for entry in entries[start:] + entries[:start]:
-                if entry.name not in figures or self._sits_out(number, spent, entry):
+                if entry.name not in record.ready or self._sits_out(
+                    number, spent, entry
+                ):
                     continue
                 time.sleep(_PAUSE)
                 before = time.perf_counter()
@@ -255,16 +310,15 @@ class Runner:
                 )
                 spent[entry.name] += time.perf_counter() - before
                 if "seconds" in answer:
-                    figures[entry.name].append(answer["seconds"])
+                    record.rounds[-1][entry.name] = answer["seconds"]
                 else:
-                    self._drop(work, entry, answer, entries, figures)
-            self._advance(f"{work.case.name} {work.label}", self._share)
-        return figures
+                    self._drop(record, entry, answer, entries)
+            self._advance(f"{work.case.name} {work.label}", share)
 
     def _sits_out(self, number, spent, entry):
         return number >= 3 and spent[entry.name] > self._settings.patience
 
-    def _drop(self, work, entry, answer, entries, figures):
+    def _drop(self, record, entry, answer, entries):
         """Takes out a subject that failed while timed, or all a dead worker had."""
         lost = [entry]
         if answer.get("dead"):
@@ -273,56 +327,49 @@ class Runner:
                 entry.worker, self._settings.threads
             )
         for other in lost:
-            if figures.pop(other.name, None) is not None:
-                self._miss(work, other.name, answer)
+            if record.ready.pop(other.name, None) is not None:
+                self._miss(record.work, other.name, answer)
 
 
-def row_is_of(row, work):
-    return (row["case"], row["optimizer"]) == (work.case.name, work.label)
-
-
-def _ratio(above, below):
-    """Median of the ratios within each round; None without both.
-
-    One of the two may have sat out the last rounds.
-    """
-    if not above or not below:
-        return None
-    return statistics.median(a / b for a, b in zip(above, below, strict=False))
-
-
-def make_rows(work, ready, figures):
+def make_rows(record):
     """The JSON records of one work, ours first.
 
-    Args:
-      work: the `Work`.
-      ready: subject -> dict with "bytes", "extra_mb", "note".
-      figures: subject -> seconds of each round.
+    A time is a median of all rounds. A ratio is one of the ratios within a round,
+    so that a machine that is slow for a while is slow for both.
     """
-    limit = figures.get(subjects.LIMIT)
     rows = []
-    for name in sorted(figures, key=subjects.names().index):
-        seconds, about = figures[name], ready[name]
+    for name in sorted(record.ready, key=subjects.names().index):
+        about = record.ready[name]
+        seconds = [each[name] for each in record.rounds if name in each]
+        if not seconds:
+            continue
         quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds
         median = statistics.median(seconds)
         moved = about["bytes"]
-        fraction = None
-        if limit and moved:
+        fraction = _ratio(record, subjects.LIMIT, name)
+        if fraction and moved:
             # The limit may move other bytes, where slots are stored otherwise.
-            fraction = _ratio(limit, seconds) * moved / ready[subjects.LIMIT]["bytes"]
+            fraction *= moved / record.ready[subjects.LIMIT]["bytes"]
         rows.append(
             {
-                "case": work.case.name,
-                "optimizer": work.label,
+                "case": record.work.case.name,
+                "optimizer": record.work.label,
                 "subject": name,
                 "ms": 1e3 * median,
                 "spread": [1e3 * quartiles[0], 1e3 * quartiles[-1]],
+                "rounds": len(seconds),
                 "bytes": moved,
                 "gbps": moved / median / 1e9 if moved else None,
-                "limit_fraction": fraction,
-                "ratio_to_ours": _ratio(seconds, figures.get(subjects.OURS)),
+                "limit_fraction": fraction if moved else None,
+                "ratio_to_ours": _ratio(record, name, subjects.OURS),
                 "extra_mb": about["extra_mb"],
                 "note": about["note"],
             }
         )
     return rows
+
+
+def _ratio(record, above, below):
+    """Median of the ratios within the rounds that have both; None without any."""
+    ratios = [r[above] / r[below] for r in record.rounds if {above, below} <= r.keys()]
+    return statistics.median(ratios) if ratios else None

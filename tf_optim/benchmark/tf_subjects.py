@@ -12,6 +12,8 @@ from tf_optim.benchmark.cases import BATCHES
 from tf_optim.benchmark.subjects import Subject, Unsupported
 from tf_optim.benchmark.work import LEARNING_RATE
 
+_CALL = 0.03  # seconds, beside which the time of the call itself is little
+
 
 def gradients(inputs):
     """The gradients as tensors, held once for all subjects of the process.
@@ -40,15 +42,13 @@ def optimizer_class(namespace, name):
 
 
 class TfSubject(Subject):
-    """Variables, captured gradients and one tf.function around the update.
+    """Variables, captured gradients, and a tf.function that makes steps in a loop.
 
-    Timed are steps in a loop in an outer function: in training, too, the update
-    stands inside the function of the whole step, and to call that from Python
-    costs the same whatever the optimizer.
+    In training, too, the update stands inside the function of the whole step, and
+    to call that from Python costs the same whatever the optimizer.
     """
 
-    jit = None  # tf.function's jit_compile
-    _SECONDS_OF_A_CALL = 0.03  # beside which its own time is little
+    jit = False
 
     def __init__(self, work, inputs):
         case = inputs.case
@@ -77,12 +77,26 @@ class TfSubject(Subject):
 
             all_ids = np.stack([inputs.ids(i) for i in range(count)])
             batches = [(tf.constant(all_ids[:, b]),) for b in range(BATCHES)]
-        self._all_batches = batches
-        self._batches = itertools.cycle(batches)
-        function = tf.function(update, jit_compile=self.jit, autograph=False)
-        self._update = function.get_concrete_function(*batches[0])
-        # What a loop has in it: a call only where XLA must compile it apart.
-        self._inner = self._update if self.jit else update
+        self._first, self._steps = 0, 1
+        self._make_function(update, batches)
+
+    def _make_function(self, update, batches):
+        """Makes what `seconds` calls."""
+        if self.jit:  # a call inside the loop, for XLA to compile
+            update = tf.function(update, jit_compile=True, autograph=False)
+        # One tensor per argument, with a first dimension of batches.
+        arguments = [tf.stack(each) for each in zip(*batches, strict=True)]
+
+        def body(i):
+            update(*(argument[i % BATCHES] for argument in arguments))
+            return (i + 1,)
+
+        def loop(first, end):
+            tf.while_loop(lambda i: i < end, body, [first], parallel_iterations=1)
+
+        number = tf.TensorSpec([], tf.int64)
+        function = tf.function(loop, autograph=False)
+        self._loop = function.get_concrete_function(number, number)
 
     def choose(self, work, case):
         """Finds the optimizer before any memory is taken; may be Unsupported."""
@@ -98,42 +112,25 @@ class TfSubject(Subject):
         self._optimizer.apply_gradients(zip(grads, self._variables, strict=True))
 
     def step(self):
-        self._update(*next(self._batches))
+        self._make_steps(1)
 
-    def tune(self):
-        """Makes the loop, and settles how many steps one call of it takes."""
-        self._loop = self._make_loop()
-        self._first, self._steps = 0, 1
-        self.seconds()  # TensorFlow prepares it
-        while self._steps * min(self._trials()) < self._SECONDS_OF_A_CALL:
-            self._steps *= 2
-
-    def _trials(self):
-        return [self.seconds() for _ in range(3)]
-
-    def _make_loop(self):
-        # One tensor per argument, with a first dimension of batches.
-        arguments = [tf.stack(each) for each in zip(*self._all_batches, strict=True)]
-
-        def body(i):
-            self._inner(*(argument[i % BATCHES] for argument in arguments))
-            return (i + 1,)
-
-        def loop(first, end):
-            tf.while_loop(lambda i: i < end, body, [first], parallel_iterations=1)
-
-        number = tf.TensorSpec([], tf.int64)
-        function = tf.function(loop, autograph=False)
-        return function.get_concrete_function(number, number)
-
-    def seconds(self):
-        end = self._first + self._steps
+    def _make_steps(self, count):
+        """Makes the next `count` steps; returns how long they took."""
+        end = self._first + count
         bounds = [tf.constant(i, tf.int64) for i in (self._first, end)]
         start = time.perf_counter()
         self._loop(*bounds)
         taken = time.perf_counter() - start
         self._first = end % BATCHES
-        return taken / self._steps
+        return taken
+
+    def tune(self):
+        """Settles how many steps one call of the loop takes."""
+        while min(self._make_steps(self._steps) for _ in range(3)) < _CALL:
+            self._steps *= 2
+
+    def seconds(self):
+        return self._make_steps(self._steps) / self._steps
 
     def read(self, i, positions):
         variable = self._variables[i]
@@ -217,11 +214,19 @@ class OursCalled(Ours):
     takes 0.1 to 0.3 ms more.
     """
 
+    def _make_function(self, update, batches):
+        self._batches = itertools.cycle(batches)
+        function = tf.function(update, autograph=False)
+        self._update = function.get_concrete_function(*batches[0])
+
+    def _make_steps(self, count):
+        start = time.perf_counter()
+        for _ in range(count):
+            self._update(*next(self._batches))
+        return time.perf_counter() - start
+
     def tune(self):
         """There is nothing to settle."""
-
-    def seconds(self):
-        return Subject.seconds(self)
 
 
 class OursJit(Ours):
