@@ -1,11 +1,15 @@
 """Runs tests marked `both_flavours` a second time, under tf_keras.
 
 `tf.keras` is Keras 3 or tf_keras (TF_USE_LEGACY_KERAS=1) for the life of a
-process. So each marked test gets a twin, `<name> (tf_keras)`, and all twins that
-are selected run in one child pytest. A twin passes, fails or is skipped as its
-test does in the child, and counts as one test.
+process. So each marked test gets a twin, `<name> (tf_keras)`, and the twins that
+are selected run in a child pytest, those of a module when the first of them is
+due: of several processes that share the modules (`-n 2 --dist loadfile`), each
+has a child for its own. A twin passes, fails or is skipped as its test does in the
+child, and counts as one test.
 """
 
+import collections
+import contextlib
 import json
 import os
 import subprocess
@@ -15,7 +19,8 @@ import tempfile
 import pytest
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
-_REPORTS = "TF_OPTIM_TEST_REPORTS"  # where the child writes: a file descriptor
+# Where the child reads modules and writes reports: two file descriptors.
+_PIPES = "TF_OPTIM_TEST_PIPES"
 
 
 def pytest_configure(config):
@@ -62,17 +67,23 @@ class _Failed(Exception):
 
 
 class _Child:
-    """The child pytest: starts with the first twin, reports as it goes."""
+    """The child pytest: starts with the first twin, runs a module when asked to."""
 
     def __init__(self, config):
         self.config = config
         self.process = None
+        self.asked = set()
         self.reports = {}
 
     def report(self, twin):
         if self.process is None:
             self._start([i for i in twin.session.items if isinstance(i, _Twin)])
-        while twin.twin_of not in self.reports:
+        module = _module(twin.twin_of)
+        if module not in self.asked:
+            self.asked.add(module)
+            with contextlib.suppress(BrokenPipeError):  # what it printed is shown below
+                print(module, file=self.modules, flush=True)
+        while not self.reports.keys() & {twin.twin_of, module}:
             line = self.lines.readline()
             if not line:
                 self.process.wait()
@@ -83,38 +94,45 @@ class _Child:
                 )
             report = json.loads(line)
             self.reports[report["nodeid"]] = report
+        if twin.twin_of not in self.reports:
+            raise _Failed("the tf_keras run has no such test")
         return self.reports[twin.twin_of]
 
     def _start(self, twins):
         with tempfile.NamedTemporaryFile("w", delete=False) as names:
             names.write("\n".join(twin.twin_of for twin in twins))
         self.names = names.name
-        self.count = len(twins)
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        read_end, write_end = os.pipe()
+        its_input, modules = os.pipe()
+        lines, its_output = os.pipe()
+        # Of several processes it is the child of one, and not one of them.
+        environment = {k: v for k, v in os.environ.items() if "XDIST" not in k}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
             + [f"--rootdir={self.config.rootpath}", f"@{self.names}"],
             cwd=self.config.rootpath,
             env={
-                **os.environ,
+                **environment,
                 "TF_USE_LEGACY_KERAS": "1",
-                _REPORTS: str(write_end),
+                _PIPES: f"{its_input} {its_output}",
             },
-            pass_fds=[write_end],
+            pass_fds=[its_input, its_output],
+            stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
         )
-        os.close(write_end)
-        self.lines = os.fdopen(read_end)
+        os.close(its_input)
+        os.close(its_output)
+        self.modules, self.lines = os.fdopen(modules, "w"), os.fdopen(lines)
 
     def close(self):
         if self.process is None:
             return
-        if len(self.reports) < self.count:  # stopped early, by -x or Ctrl-C
-            self.process.terminate()
+        self.process.terminate()  # what it has left to do, nobody waits for
         self.process.wait()
         os.unlink(self.names)
+        with contextlib.suppress(BrokenPipeError):
+            self.modules.close()
 
 
 _CHILD = pytest.StashKey[_Child]()
@@ -124,18 +142,30 @@ def pytest_unconfigure(config):
     config.stash[_CHILD].close()
 
 
-# In the child: one line for each finished test.
+# In the child: the tests of each module that comes in, one line for each that ends.
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    _outcome.clear()
-    result = yield
-    if LEGACY and _REPORTS in os.environ:
-        line = json.dumps({"nodeid": item.nodeid, **_outcome}) + "\n"
-        with os.fdopen(int(os.environ[_REPORTS]), "w", closefd=False) as pipe:
-            pipe.write(line)
-    return result
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    if not LEGACY or _PIPES not in os.environ or session.testsfailed:
+        return None
+    found = collections.defaultdict(list)
+    for item in session.items:
+        found[_module(item.nodeid)].append(item)
+    modules, reports = map(int, os.environ[_PIPES].split())
+    with os.fdopen(modules) as asked, os.fdopen(reports, "w", 1) as answers:
+        for line in asked:
+            items = found[line.strip()]
+            for item, after in zip(items, [*items[1:], None], strict=True):
+                _outcome.clear()
+                item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
+                print(json.dumps({"nodeid": item.nodeid, **_outcome}), file=answers)
+            print(json.dumps({"nodeid": line.strip()}), file=answers)  # its end
+    return True
+
+
+def _module(nodeid):
+    return nodeid.split("::", 1)[0]
 
 
 _outcome = {}
