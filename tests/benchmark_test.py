@@ -219,14 +219,20 @@ def test_what_is_nearly_as_fast_as_ours_is_placed_again(monkeypatch):
     assert not run.not_measured
 
 
-def test_a_subject_that_fails_in_a_later_placement_has_no_time(monkeypatch):
+@pytest.mark.parametrize("lost", ["torch", "limit"])
+def test_a_subject_that_fails_in_a_later_placement_has_no_time(lost):
+    about = {"bytes": 1, "extra_mb": 0.0, "note": ""}
+    names = ("ours", "torch", "limit")
     record = runner.Record(
-        rmsprop(DENSE), {"torch": {"bytes": 1}}, [{"torch": 0.001, "ours": 0.001}]
+        rmsprop(DENSE), dict.fromkeys(names, about), [dict.fromkeys(names, 0.001)]
     )
     run = runner.Runner(runner.Settings())
     answer = {"reason": "error: gone", "failed": True}
-    run._drop(record, subjects.find("torch", "dense"), answer, [])
-    assert runner.make_rows(record) == []
+    run._drop(record, subjects.find(lost, "dense"), answer, [])
+    rows = runner.make_rows(record)
+    assert [row["subject"] for row in rows] == [n for n in names if n != lost]
+    for row in rows:
+        assert row["limit_fraction"] == (None if lost == "limit" else 1)
     assert [miss["reason"] for miss in run.not_measured] == ["error: gone"]
 
 

@@ -10,6 +10,7 @@ child, and counts as one test.
 
 import collections
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -156,7 +157,7 @@ def pytest_runtestloop(session):
     with os.fdopen(modules) as asked, os.fdopen(reports, "w", 1) as answers:
         for line in asked:
             items = found[line.strip()]
-            for item, after in zip(items, [*items[1:], None], strict=True):
+            for item, after in itertools.zip_longest(items, items[1:]):
                 _outcome.clear()
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
                 print(json.dumps({"nodeid": item.nodeid, **_outcome}), file=answers)

@@ -94,13 +94,34 @@ def test_a_child_that_dies_fails_its_twins(run):
     assert "exit code 7" in printed
 
 
-def test_a_twin_that_the_child_lacks_fails(run):
+def test_a_twin_that_the_child_does_not_find_fails(run):
     lost = "\nif not LEGACY:\n    def test_of_keras_3():\n        pass\n"
     (run.path / "one.py").write_text(MODULE + lost)
     status, printed = run()
     assert status == 1 and "test_of_keras_3 (tf_keras)" in printed
 
 
+def test_a_twin_that_the_child_deselects_fails(run):
+    """Options from the environment count there, too, where no name has "tf_keras)"."""
+    status, printed = run("one.py", PYTEST_ADDOPTS="-k 'passes and tf_keras'")
+    assert status == 1 and "the tf_keras run has no such test" in printed
+
+
 def test_stopping_early_leaves_no_child(run):
+    lasting = """
+import pathlib
+import signal
+
+if LEGACY:
+    pathlib.Path("pid").write_text(str(os.getpid()))
+
+
+def test_lasting():
+    if LEGACY:
+        signal.pause()
+"""
+    (run.path / "one.py").write_text(MODULE + lasting)
     status, printed = run("-x")
     assert status == 1 and "stopping after 1 failures" in printed
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((run.path / "pid").read_text()), 0)

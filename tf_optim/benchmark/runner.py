@@ -327,6 +327,8 @@ class Runner:
                 entry.worker, self._settings.threads
             )
         for other in lost:
+            for each in record.rounds:
+                each.pop(other.name, None)
             if record.ready.pop(other.name, None) is not None:
                 self._miss(record.work, other.name, answer)
 
