@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests import flavours, models
-from tf_optim import fused
+from tf_optim import keras_private
 
 ROWS = 20
 SHAPES = ((ROWS, 4), (3, 2), (5,))  # the first is a table
@@ -108,7 +108,7 @@ class Training:
 def local_values(kind, variables):
     """Each variable's values on this process's devices."""
     local = strategy(kind).experimental_local_results
-    return [[each.numpy() for each in local(fused.raw(v))] for v in variables]
+    return [[each.numpy() for each in local(keras_private.raw(v))] for v in variables]
 
 
 def trained(kind, make, case, steps=6, **arguments):

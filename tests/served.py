@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests import models
-from tf_optim import fused
+from tf_optim import keras_private
 
 ROWS, WIDTH = 600, 16
 DENSE = (5, 3)
@@ -35,7 +35,7 @@ def parts(variable):
     """The shards of a table; of any other variable itself."""
     if hasattr(variable, "variables"):
         return list(variable.variables)
-    return [fused.raw(variable)]
+    return [keras_private.raw(variable)]
 
 
 def value(variable):

@@ -1,4 +1,4 @@
-"""Gradient accumulation for sparse gradients, in Keras 3 (tf_keras has none).
+"""Gradient accumulation, in Keras 3 (tf_keras has none).
 
 Stock's accumulators stay what they are, variables of the shape of the whole
 table, so checkpoints interchange. A step scatters its rows into them. Which rows
@@ -10,23 +10,7 @@ window, or a dense gradient in it) the rows that are not zero are looked for.
 
 import tensorflow as tf
 
-from tf_optim import checks, fused
-
-
-class DivisibleSlices(tf.IndexedSlices):
-    """IndexedSlices that stock's `gradient / number` can divide."""
-
-    def __truediv__(self, divisor):
-        return tf.IndexedSlices(self.values / divisor, self.indices, self.dense_shape)
-
-
-class _AddableSlices(tf.IndexedSlices):
-    """A gradient that stock's `gradient + accumulator` adds up by rows."""
-
-    add = None
-
-    def __add__(self, accumulator):
-        return self.add(self, accumulator)
+from tf_optim import checks, gradients, keras_private, replicas
 
 
 def _is_sparse(gradient):
@@ -81,178 +65,194 @@ class _TouchedRows:
         self.step.assign(iterations + 1)
 
 
-class _Memory:
-    """By the variable's index; not in a dict of the optimizer's own, where Keras
-    and checkpoints would find it."""
+class Memory:
+    """The rows touched of each accumulator, by the variable's index.
+
+    Not a dict of the optimizer's own, where Keras and checkpoints would find it.
+    """
 
     def __init__(self):
-        self.touched = {}  # _TouchedRows
-        self.rows_to_clear = {}  # from sum to reset, within one step
+        self.touched = {}
+
+    def forget(self):
+        """To be called where accumulators have changed other than by a step."""
+        for touched in self.touched.values():
+            touched.forget()
+
+    def variables(self):
+        """By name: a saved function needs all of its variables."""
+        found = {}
+        for index, touched in self.touched.items():
+            found[f"touched_ids_{index}"] = touched.ids
+            found[f"touched_step_{index}"] = touched.step
+        return found
 
 
-class Accumulation:
-    """Mixed into the Keras 3 adapter."""
+class _Sum:
+    """The accumulator of a variable, and what a step does with it."""
 
-    _memory = None
+    def __init__(self, optimizer, variable, iterations):
+        self.index = keras_private.index_of(optimizer, variable)
+        self.variable = variable
+        self.accumulator = keras_private.accumulator(optimizer, self.index)
+        self.memory = optimizer._touched_rows
+        self.iterations = iterations
+        self.to_clear = None  # the rows to clear when the window ends; None for all
 
-    def forget_touched_rows(self):
-        """To be called where accumulators have changed other than by a step.
-
-        Restoring, `set_weights` and loading do it. Who assigns to `variables` by
-        hand, in the middle of a window, values of the same count of steps, must.
-        """
-        if self._memory is not None:
-            for touched in self._memory.touched.values():
-                touched.forget()
-
-    def set_weights(self, weights):
-        """As `Methods.set_weights`."""
-        super().set_weights(weights)
-        self.forget_touched_rows()
-
-    def load_own_variables(self, store):
-        """Sets the state from a weights file."""
-        super().load_own_variables(store)
-        self.forget_touched_rows()
-
-    def _lookup_dependency(self, name, *args, **kwargs):
-        # How tf.train.Checkpoint finds what it restores.
-        self.forget_touched_rows()
-        return super()._lookup_dependency(name, *args, **kwargs)
-
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
-        children = super()._trackable_children(save_type, **kwargs)
-        if save_type == "savedmodel" and self._memory is not None:
-            # A saved function needs all of its variables.
-            for index, touched in self._memory.touched.items():
-                children[f"touched_ids_{index}"] = touched.ids
-                children[f"touched_step_{index}"] = touched.step
-        return children
-
-    def _rows_are_remembered(self):
+    def touched(self):
+        """Which rows may be other than zero; None where that is not remembered."""
         # XLA has no shapes that change, replicas have rows of their own.
-        several = self._distribution_strategy.num_replicas_in_sync > 1
-        return not several and not checks.is_compiled_by_xla()
-
-    def _touched_rows(self, index):
-        if index not in self._memory.touched:
-            accumulator = fused.raw(self._accumulated_gradients[index])
-            self._memory.touched[index] = _TouchedRows(
-                accumulator, fused.raw(self._iterations)
+        if replicas.are_several() or checks.is_compiled_by_xla():
+            return None
+        if self.index not in self.memory.touched:
+            self.memory.touched[self.index] = _TouchedRows(
+                self.accumulator, self.iterations
             )
-        return self._memory.touched[index]
+        return self.memory.touched[self.index]
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        if not self.gradient_accumulation_steps:
-            return super()._backend_apply_gradients(grads, trainable_variables)
-        self._memory = self._memory or _Memory()
-        self._memory.rows_to_clear.clear()
-        grads = list(grads)
-        for i, variable in enumerate(trainable_variables):
-            checks.check_dtype(fused.raw(variable))
-            checks.check_gradient(variable, grads[i])
-            index = self._get_variable_index(variable)
-            dtype = self._accumulated_gradients[index].dtype
-            grads[i] = tf.cast(grads[i], dtype)
-            if _is_sparse(grads[i]):
-                grads[i] = self._addable(grads[i], index)
-        # Here, since a step that ends no window calls no kernel that would check.
-        sparse = [i for i, gradient in enumerate(grads) if _is_sparse(gradient)]
-        check = sparse and checks.check_indices(
-            [trainable_variables[i] for i in sparse],
-            [grads[i].indices for i in sparse],
-        )
-        with tf.control_dependencies([check] if check else []):
-            return super()._backend_apply_gradients(grads, trainable_variables)
+    def converted(self, local, gradient):
+        """The gradient's parts in the accumulator's dtype, with int64 ids."""
+        return replicas.Parts([self._converted(part) for part in local(gradient)])
 
-    def _addable(self, gradient, index):
+    def _converted(self, gradient):
+        dtype = self.accumulator.dtype
+        if not _is_sparse(gradient):
+            return tf.cast(gradient, dtype)
         ids = tf.cast(gradient.indices, tf.int64)
-        addable = _AddableSlices(gradient.values, ids, gradient.dense_shape)
-        addable.add = lambda slices, _: self._sum_of_window(slices, index)
-        addable.index = index
-        return addable
+        values = tf.cast(gradient.values, dtype)
+        return tf.IndexedSlices(values, ids, gradient.dense_shape)
 
-    def _sum_of_window(self, gradient, index):
-        """The accumulator and the last gradient, for the step that ends a window."""
-        accumulator = fused.raw(self._accumulated_gradients[index])
+    def add(self, local, gradient):
+        """Returns the ops that add the gradient of a step that ends no window."""
+        first = local(gradient)[0]
+        touched = self.touched() if _is_sparse(first) else None
+        ops = touched.add(first.indices, self.iterations) if touched else []
+        with tf.control_dependencies([op for op in ops if op is not None]):
+            for part, g in zip(local(self.accumulator), local(gradient), strict=False):
+                if not _is_sparse(g):
+                    ops.append(part.assign_add(g, read_value=False))
+                    continue
+                ops.append(
+                    tf.raw_ops.ResourceScatterAdd(
+                        resource=part.handle, indices=g.indices, updates=g.values
+                    )
+                )
+        return ops
+
+    def mean(self, local, gradient, steps):
+        """The mean over the window that this gradient ends, for each device."""
+        pairs = zip(local(self.accumulator), local(gradient), strict=False)
+        totals = [self._total(part, g) for part, g in pairs]
+        return replicas.Parts(
+            [gradients.scaled(total, lambda x: x / steps) for total in totals]
+        )
+
+    def _total(self, accumulator, gradient):
+        if not _is_sparse(gradient):
+            return accumulator + gradient
         if checks.is_compiled_by_xla():
-            return self._sum_over_table(gradient, accumulator)
-        ids = self._ids_of_window(accumulator, index)
+            return self._over_table(accumulator, gradient)
+        ids = self._ids(accumulator)
         rows, places = tf.unique(tf.concat([ids, gradient.indices], 0))
-        self._memory.rows_to_clear[index] = rows
+        self.to_clear = rows
         last = tf.math.unsorted_segment_sum(
             gradient.values, places[tf.size(ids) :], tf.size(rows)
         )
-        return DivisibleSlices(tf.gather(accumulator, rows) + last, rows)
+        return tf.IndexedSlices(tf.gather(accumulator, rows) + last, rows)
 
-    def _ids_of_window(self, accumulator, index):
+    def _ids(self, accumulator):
         def search():
             return tf.where(_rows_not_zero(accumulator))[:, 0]
 
-        if not self._rows_are_remembered():
+        touched = self.touched()
+        if touched is None:
             return search()
-        touched = self._touched_rows(index)
-        known = touched.is_known(tf.convert_to_tensor(self._iterations))
-        return tf.cond(known, touched.ids.read_value, search)
+        return tf.cond(
+            touched.is_known(self.iterations), touched.ids.read_value, search
+        )
 
-    def _sum_over_table(self, gradient, accumulator):
+    def _over_table(self, accumulator, gradient):
         rows = tf.shape(accumulator, tf.int64)[0]
         total = accumulator + tf.math.unsorted_segment_sum(
             gradient.values, gradient.indices, rows
         )
-        if self.sparse_update == "dense":
-            return total
         hit = tf.math.unsorted_segment_sum(
             tf.ones_like(gradient.indices, tf.int32), gradient.indices, rows
         )
         touched = tf.logical_or(_rows_not_zero(accumulator), hit > 0)
         # Under XLA the kernel drops rows that are outside of the table.
-        return DivisibleSlices(total, tf.where(touched, tf.range(rows), -1))
+        return tf.IndexedSlices(total, tf.where(touched, tf.range(rows), -1))
 
-    def _backend_reset_gradient_accumulators(self):
-        iterations = tf.convert_to_tensor(self._iterations)  # after a step that worked
-        with tf.control_dependencies([iterations]):
-            for index, accumulator in enumerate(self._accumulated_gradients):
-                if accumulator is None:
-                    continue
-                rows = self._memory.rows_to_clear.get(index)
-                if rows is None or not self._rows_are_remembered():
-                    accumulator.assign(tf.zeros(accumulator.shape, accumulator.dtype))
-                    continue
-                accumulator = fused.raw(accumulator)
-                shape = tf.concat([tf.shape(rows), accumulator.shape[1:]], 0)
-                zeros = tf.zeros(shape, accumulator.dtype)
-                accumulator.scatter_update(tf.IndexedSlices(zeros, rows))
-                self._touched_rows(index).clear(iterations)
-
-    def _backend_increment_gradient_accumulators(self, grads, acc_grads):
-        pairs = list(zip(grads, acc_grads, strict=True))
-        dense = [pair for pair in pairs if not _is_sparse(pair[0])]
-        sparse = [pair for pair in pairs if _is_sparse(pair[0])]
-        if dense:
-            super()._backend_increment_gradient_accumulators(*zip(*dense, strict=True))
-        if not sparse:
+    def clear(self, local):
+        """After the step that ends a window."""
+        touched = self.touched() if self.to_clear is not None else None
+        if touched is None:
+            _clear(local, self.accumulator)
             return
-        recorded = []
-        if self._rows_are_remembered():
-            iterations = tf.convert_to_tensor(self._iterations)
-            for gradient, _ in sparse:
-                touched = self._touched_rows(gradient.index)
-                recorded += touched.add(gradient.indices, iterations)
-        recorded = [op for op in recorded if op is not None]
-        with tf.control_dependencies(recorded):
-            tf.__internal__.distribute.interim.maybe_merge_call(
-                self._scatter_into_accumulators,
-                self._distribution_strategy,
-                [tf.IndexedSlices(g.values, g.indices) for g, _ in sparse],
-                [fused.raw(accumulator) for _, accumulator in sparse],
-            )
+        (part,) = local(self.accumulator)
+        shape = tf.concat([tf.shape(self.to_clear), part.shape[1:]], 0)
+        part.scatter_update(
+            tf.IndexedSlices(tf.zeros(shape, part.dtype), self.to_clear)
+        )
+        touched.clear(self.iterations)
 
-    def _scatter_into_accumulators(self, distribution, grads, accumulators):
-        for gradient, accumulator in zip(grads, accumulators, strict=True):
-            distribution.extended.update(
-                accumulator,
-                lambda variable, slices: variable.scatter_add(slices),
-                args=(gradient,),
-                group=False,
-            )
+
+def accumulate(optimizer, local, pairs, update):
+    """Adds gradients up, and at the end of a window calls `update` with their means.
+
+    Args:
+        optimizer: of ours.
+        local: as `replicas.together` gives it.
+        pairs: gradients and variables.
+        update: takes such pairs and returns the ops that it has made.
+
+    Returns:
+        The ops that have to be done before the step counts.
+    """
+    steps = optimizer.gradient_accumulation_steps
+    iterations = tf.cast(tf.convert_to_tensor(keras_private.count(optimizer)), tf.int64)
+    sums = [_Sum(optimizer, variable, iterations) for _, variable in pairs]
+    grads = [s.converted(local, g) for s, (g, _) in zip(sums, pairs, strict=True)]
+
+    def end():
+        means = [
+            (each.mean(local, gradient, steps), each.variable)
+            for each, gradient in zip(sums, grads, strict=True)
+        ]
+        with tf.control_dependencies(update(means)):
+            for each in sums:
+                each.clear(local)
+            for index in range(keras_private.how_many_accumulators(optimizer)):
+                if index not in {each.index for each in sums}:
+                    _clear(local, keras_private.accumulator(optimizer, index))
+            return tf.constant(True)
+
+    def go_on():
+        ops = [
+            op
+            for each, gradient in zip(sums, grads, strict=True)
+            for op in each.add(local, gradient)
+        ]
+        with tf.control_dependencies([op for op in ops if op is not None]):
+            return tf.constant(False)
+
+    # Here, since a step that ends no window calls no kernel that would check.
+    with tf.control_dependencies(_checked_ids(local, sums, grads)):
+        is_last = tf.equal((iterations + 1) % steps, 0)
+        done = tf.cond(is_last, end, go_on)
+    return [] if tf.executing_eagerly() else [done]
+
+
+def _checked_ids(local, sums, grads):
+    sparse = [
+        (each.variable, local(gradient)[0].indices)
+        for each, gradient in zip(sums, grads, strict=True)
+        if _is_sparse(local(gradient)[0])
+    ]
+    check = sparse and checks.check_indices(*zip(*sparse, strict=True))
+    return [check] if check else []
+
+
+def _clear(local, accumulator):
+    for part in local(accumulator) if accumulator is not None else ():
+        part.assign(tf.zeros(part.shape, part.dtype), read_value=False)

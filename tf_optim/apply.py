@@ -20,13 +20,13 @@ class Update:
         variable: a resource `tf.Variable`.
         slots: for each slot of the spec a `tf.Variable`, or None when it is absent.
         gradient: a `tf.Tensor` or `tf.IndexedSlices`.
-        weight_decay: its rate of decoupled weight decay.
+        weight_decay: its rate of decoupled weight decay, a number or a tensor.
     """
 
     variable: tf.Variable
     slots: tuple
     gradient: object
-    weight_decay: float = 0.0
+    weight_decay: object = 0.0
 
     @property
     def is_sparse(self):
@@ -85,6 +85,18 @@ def _learning_rate(value):
     return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
+def may_decay(weight_decay):
+    """Whether a rate of weight decay is other than 0, as far as is known."""
+    return tf.is_tensor(weight_decay) or weight_decay != 0
+
+
+def _decays(updates):
+    rates = [update.weight_decay for update in updates]
+    if any(map(tf.is_tensor, rates)):
+        return tf.stack([tf.cast(rate, tf.float64) for rate in rates])
+    return np.array(rates, np.float64) if any(rates) else _NO_DECAY
+
+
 def _apply_group(spec, step, updates, scales):
     slots = {}
     for i, slot in enumerate(spec.slots):
@@ -94,7 +106,6 @@ def _apply_group(spec, step, updates, scales):
         scale = tf.stack([1.0 if scale is None else scale for scale in scales])
     else:
         scale = _ALL_ONE
-    decay = np.array([update.weight_decay for update in updates], np.float64)
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
@@ -104,7 +115,7 @@ def _apply_group(spec, step, updates, scales):
         **dict(zip(spec.flags, step.flags, strict=True)),
         "gradient_scale": scale,
         "clip_value": step.clip_value,
-        "weight_decay": decay if decay.any() else _NO_DECAY,
+        "weight_decay": _decays(updates),
         "use_locking": step.use_locking,
     }
     gradients = [update.gradient for update in updates]

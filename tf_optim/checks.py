@@ -6,6 +6,7 @@ others behind.
 
 import numbers
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
@@ -29,8 +30,55 @@ def _check(name, value, expected, holds):
         raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
 
 
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+_UNKNOWN = float("nan")
+
+
+def static_value(value):
+    """The number that a hyperparameter is, as a float.
+
+    Args:
+        value: a number of Python or NumPy, a NumPy array without dimensions, a tensor
+            or a variable.
+
+    Returns:
+        The float; None where only the step knows it (a tensor of a graph); NaN for
+        anything else.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return _UNKNOWN
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if is_tensor(value):
+        tensor = tf.convert_to_tensor(value)
+        value = (
+            tensor.numpy() if tf.executing_eagerly() else tf.get_static_value(tensor)
+        )
+        if value is None:
+            return None
+    if isinstance(value, (np.ndarray, np.generic)) and np.shape(value) == ():
+        is_number = np.issubdtype(np.asarray(value).dtype, np.number)
+        return float(value) if is_number or value.dtype.name == "bfloat16" else _UNKNOWN
+    return _UNKNOWN
+
+
+def is_tensor(value):
+    """Whether a value is a tensor or a variable, of TensorFlow or of Keras."""
+    return tf.is_tensor(value) or hasattr(value, "__tf_tensor__")
+
+
+def as_number(value):
+    """A hyperparameter as an op takes it: a float, or a float64 tensor."""
+    if is_tensor(value):
+        return tf.cast(tf.convert_to_tensor(value), tf.float64)
+    return float(value)
+
+
+def plain(value):
+    """A configuration's value; numbers of NumPy and TensorFlow as Python's."""
+    if isinstance(value, (np.ndarray, np.generic)) or is_tensor(value):
+        number = static_value(value)
+        return value if number is None or number != number else number
+    return value
 
 
 def check_keras_arguments(optimizer):
@@ -38,19 +86,33 @@ def check_keras_arguments(optimizer):
 
     Stock takes these in silence, and then leaves the feature out.
     """
+
+    def check(name, expected, holds, optional=True):
+        value = getattr(optimizer, name, None)
+        if value is None and optional:
+            return
+        number = static_value(value)
+        _check(name, value, expected, number is None or holds(number))
+
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-        value = getattr(optimizer, name)
-        good = value is None or (_is_number(value) and value > 0)
-        _check(name, value, "a number > 0, or None", good)
-    value = optimizer.weight_decay
-    good = value is None or (_is_number(value) and 0 <= value < float("inf"))
-    _check("weight_decay", value, "a finite number >= 0, or None", good)
-    value = optimizer.ema_momentum
-    good = _is_number(value) and 0 <= value <= 1
-    _check("ema_momentum", value, "in the range [0, 1]", good)
-    value = getattr(optimizer, "gradient_accumulation_steps", None)
-    good = value is None or (_is_number(value) and value >= 2 and value == int(value))
-    _check("gradient_accumulation_steps", value, "an integer >= 2, or None", good)
+        check(name, "a number > 0, or None", lambda x: x > 0)
+    expected = "a finite number >= 0, or None"
+    check("weight_decay", expected, lambda x: 0 <= x < float("inf"))
+    check("ema_momentum", "in the range [0, 1]", lambda x: 0 <= x <= 1, False)
+    check(
+        "gradient_accumulation_steps",
+        "an integer >= 2, or None",
+        lambda x: x >= 2 and x == int(x),
+    )
+
+
+def check_layout(variable):
+    """Raises ValueError for a variable that DTensor lays out over a mesh."""
+    if isinstance(variable, tf.experimental.dtensor.DVariable):
+        raise ValueError(
+            "A fused optimizer updates variables of one device each. Received: "
+            f"'{variable.name}', a DVariable, which DTensor lays out over a mesh."
+        )
 
 
 def check_dtype(variable):

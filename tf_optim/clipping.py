@@ -42,3 +42,14 @@ def scales_for_global_clipnorm(gradients, clipnorm):
     # An infinite norm makes every gradient NaN, as in stock, and not zero.
     scale = tf.where(tf.math.is_finite(norm), scale, float("nan"))
     return [scale] * len(gradients)
+
+
+def factors(optimizer, gradients):
+    """Factors for clipping by norm, None for none, and the bound of clipping by value."""
+    if optimizer.clipnorm is not None:
+        return scales_for_clipnorm(gradients, optimizer.clipnorm), float("inf")
+    if optimizer.global_clipnorm is not None:
+        norm = optimizer.global_clipnorm
+        return scales_for_global_clipnorm(gradients, norm), float("inf")
+    bound = optimizer.clipvalue
+    return [None] * len(gradients), float("inf") if bound is None else bound

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import checks, flavour, fused, optimizers
+from tf_optim import checks, flavour, fused, keras_private, optimizers
 
 # Lists of what other attributes hold, or of the variables of the model.
 _NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
@@ -117,7 +117,7 @@ def _converted(old, classes, config_of):
     if variables is not None:
         new.build(variables)
     for old_variable, new_variable in _state(old, new):
-        value = tf.cast(fused.raw(old_variable), new_variable.dtype)
+        value = tf.cast(keras_private.raw(old_variable), new_variable.dtype)
         new_variable.assign(value)
     if hasattr(new, "_u_product_counter"):  # of tf_keras' Nadam, a number of Python's
         new._u_product_counter = int(new.iterations) + 1

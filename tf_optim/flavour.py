@@ -3,11 +3,7 @@
 import tensorflow as tf
 
 from tf_optim import spellings
-
-
-def is_keras_3():
-    """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
-    return hasattr(tf.keras, "ops")
+from tf_optim.keras_private import is_keras_3
 
 
 if is_keras_3():

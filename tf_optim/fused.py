@@ -1,30 +1,22 @@
-"""What our optimizers share in both Keras flavours."""
+"""What our optimizers share in both Keras flavours: arguments, checks, configuration.
+
+The step itself is `pipeline.take_step`.
+"""
 
 import tensorflow as tf
 
-from tf_optim import apply, checks, clipping, methods, spellings
-
-_HALF_TYPES = ("float16", "bfloat16")
+from tf_optim import checks, extension, methods, spellings
 
 
 def is_half(dtype):
     """Whether slots of a variable of this dtype are kept in float32."""
-    return tf.as_dtype(dtype).name in _HALF_TYPES
-
-
-def raw(variable):
-    """The `tf.Variable` of a Keras variable."""
-    return variable if isinstance(variable, tf.Variable) else variable.value
-
-
-def _only(value):
-    return (value,)
+    return tf.as_dtype(dtype).name in ("float16", "bfloat16")
 
 
 class Fused(spellings.OldSpellings, methods.Methods):
-    """The step that both adapters take; mixed into a stock optimizer class.
+    """Mixed into a stock optimizer class, beside the adapter to its Keras.
 
-    Adapters give `_variable_index(variable)`; classes give `_spec`.
+    Classes give `_spec`.
     """
 
     _spec = None
@@ -35,6 +27,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
                 "`use_locking` must be True or False. Received: "
                 f"use_locking={use_locking!r}"
             )
+        extension.check(self)
         super().__init__(*args, **kwargs)
         self.use_locking = use_locking
 
@@ -51,11 +44,16 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def get_config(self):
         """The stock class's configuration, `sparse_update` and `use_locking`."""
-        return {
+        config = {
             **super().get_config(),
             "sparse_update": self.sparse_update,
             "use_locking": self.use_locking,
         }
+        return {name: checks.plain(value) for name, value in config.items()}
+
+    def _rate_of_step(self):
+        """The learning rate of the step to come."""
+        return self._decayed(self.learning_rate)
 
     def _per_step_hyper(self):
         """The values of the spec's `per_step`."""
@@ -63,70 +61,3 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _after_step(self, per_step):
         """What a class keeps of `per_step` once the step is done."""
-
-    def _slots_of(self, variable):
-        index = self._variable_index(variable)
-        lists = (getattr(self, slot.attribute, ()) for slot in self._spec.slots)
-        return tuple(raw(slots[index]) if slots else None for slots in lists)
-
-    def _decay_of(self, variable):
-        if not self.weight_decay or not self._use_weight_decay(variable):
-            return 0.0
-        return float(self.weight_decay)
-
-    def _scales(self, gradients):
-        """Factors for clipping by norm, and the bound for clipping by value."""
-        if self.clipnorm and self.clipnorm > 0:
-            return clipping.scales_for_clipnorm(gradients, self.clipnorm), float("inf")
-        if self.global_clipnorm and self.global_clipnorm > 0:
-            scales = clipping.scales_for_global_clipnorm(
-                gradients, self.global_clipnorm
-            )
-            return scales, float("inf")
-        clip_value = self.clipvalue if self.clipvalue and self.clipvalue > 0 else None
-        return None, float(clip_value or "inf")
-
-    def _updates(self, local, gradient, variable):
-        """The variable's update on each of its devices; `local` takes it apart."""
-        variables, gradients = local(variable), local(gradient)
-        slots = [
-            (None,) * len(variables) if slot is None else local(slot)
-            for slot in self._slots_of(variable)
-        ]
-        decay = self._decay_of(variable)
-        return [
-            apply.Update(v, tuple(slot[i] for slot in slots), g, decay)
-            for i, (v, g) in enumerate(zip(variables, gradients, strict=True))
-        ]
-
-    def _fused_step(self, distribution, grads_and_vars, learning_rate, clip=True):
-        """Clips, decays and updates all variables.
-
-        In cross-replica context on every device that they are on, in a replica's
-        on its own. Returns the ops that do it; none in eager mode.
-        """
-        self._check_hyperparameters()  # they are attributes that can be set
-        local = distribution.experimental_local_results
-        if tf.distribute.get_replica_context() is not None:
-            local = _only  # here a distributed variable is the replica's own
-        per_variable = [self._updates(local, g, v) for g, v in grads_and_vars]
-        per_step = self._per_step_hyper()
-        hyper = tuple(getattr(self, h.attribute) for h in self._spec.hyper)
-        step = apply.Step(
-            learning_rate=self._decayed(learning_rate),
-            iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
-            hyper=hyper + per_step,
-            flags=tuple(bool(getattr(self, flag)) for flag in self._spec.flags),
-            sparse_update=self.sparse_update,
-            use_locking=self.use_locking,
-        )
-        ops = []
-        for updates in zip(*per_variable, strict=True):
-            scales = None
-            if clip:
-                gradients = [update.gradient for update in updates]
-                scales, step.clip_value = self._scales(gradients)
-            ops += apply.apply_step(self._spec, step, updates, scales)
-        with tf.control_dependencies(ops):  # a failed step leaves no trace
-            self._after_step(per_step)
-        return ops

@@ -1,9 +1,18 @@
-"""The adapter to Keras 3."""
+"""The adapter to Keras 3: its public methods, and slots as ours are."""
 
 import tensorflow as tf
 
-from tf_optim import fused, replicas, shards
-from tf_optim.accumulation import Accumulation, DivisibleSlices
+from tf_optim import (
+    accumulation,
+    averages,
+    fused,
+    gradients,
+    keras_private,
+    pipeline,
+    replicas,
+    shards,
+)
+from tf_optim.keras_private import raw
 
 
 def built_with(optimizer):
@@ -11,38 +20,180 @@ def built_with(optimizer):
     return list(optimizer._trainable_variables) if optimizer.built else None
 
 
-class _Counter(tf.keras.Variable):
-    """Counts the steps that have been done.
-
-    Adds on its device, where Keras reads, adds and assigns: of two workers of a
-    parameter server that do so at once one would be lost.
-    """
-
-    step = ()  # the ops that take the step which is counted next
-
-    def assign_add(self, value):
-        # A step inside of a cond reads the counter, which orders the two.
-        graph = tf.compat.v1.get_default_graph()
-        ops, self.step = [op for op in self.step if op.graph is graph], ()
-        with tf.control_dependencies(ops):  # a failed step is not counted
-            self.value.assign_add(tf.cast(value, self.value.dtype))
-
-
-class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused):
-    """Puts one op call into the place of Keras 3's loop over variables."""
+class FusedOptimizer(fused.Fused):
+    """Takes a stock optimizer's step with one op call in place of a loop."""
 
     _slot_dtype = None
     _slot_shape = None
+    _touched_rows = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._iterations.__class__ = _Counter
+        self._touched_rows = accumulation.Memory()
+        self._slots_of_shards = shards.Slots()
 
-    def _variable_index(self, variable):
-        return self._get_variable_index(variable)
+    @tf.autograph.experimental.do_not_convert
+    def apply(self, grads, trainable_variables=None):
+        """Updates variables by their gradients, once.
+
+        Args:
+            grads: for each variable a tensor, `tf.IndexedSlices` or None.
+            trainable_variables: the variables. Default: those that the optimizer was
+                built with. The first call builds it.
+
+        Raises:
+            ValueError: if a gradient or variable cannot be right, or none is given.
+                Then nothing has changed.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        variables = self._variables_for(grads, trainable_variables)
+        with tf.name_scope(self.name):
+            pairs = gradients.given(list(zip(grads, variables, strict=True)))
+            pairs = keras_private.without_overwritten(self, pairs)
+            if pairs:
+                pipeline.take_step(self, pairs, self._reduce)
+            else:
+                keras_private.count(self).assign_add(1)
+
+    def _variables_for(self, grads, variables):
+        if variables is not None:
+            variables = list(variables)
+            if not self.built:
+                with tf.keras.name_scope(self.name, caller=self):
+                    self.build(variables)
+        elif self.built:
+            variables = built_with(self)
+        else:
+            raise ValueError(
+                "Without `trainable_variables` the optimizer must have been built: "
+                "call `build(trainable_variables)`. Received: one that is not built."
+            )
+        if len(variables) != len(grads):
+            raise ValueError(
+                f"`grads` must have one gradient for each of {len(variables)} "
+                f"variables. Received: {len(grads)}."
+            )
+        return variables
+
+    def _reduce(self, pairs):
+        grads, variables = zip(*pairs, strict=True)
+        return list(zip(replicas.total(list(grads)), variables, strict=True))
+
+    def _clips_each_replica(self):
+        # Stock clips the gradients of each replica before it adds them up.
+        # Gradients that are accumulated are added up first, and clipped when used.
+        return not self.gradient_accumulation_steps
+
+    @tf.autograph.experimental.do_not_convert
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable: no clipping, no weight decay, nothing is counted.
+
+        A subclass may override this method; then `apply` calls it for each variable,
+        with the clipped gradient and after weight decay, as in stock.
+
+        Args:
+            gradient: a tensor or `tf.IndexedSlices`.
+            variable: the variable.
+            learning_rate: of this step, a scalar.
+        """
+        pipeline.update_variable(self, gradient, variable, learning_rate)
+
+    def _call_update_step(self, gradient, variable, learning_rate):
+        self.update_step(gradient, variable, learning_rate)
+
+    def finalize_variable_values(self, var_list):
+        """Gives the variables the values of their averages, if `use_ema`."""
+        averages.overwrite(self, var_list)
+
+    # --- building
+
+    def build(self, variables):
+        """Makes the variables of the optimizer, where it has not been done.
+
+        Args:
+            variables: all that the optimizer is to update.
+        """
+        if self.built:
+            return
+        with replicas.scope_of(map(raw, variables)):
+            self._make_slots(variables)
+
+    def _make_slots(self, variables):
+        super().build(variables)
 
     def _is_built(self):
         return self.built
+
+    def _mark_built(self):
+        """Keras 3's base class has said so."""
+
+    def add_variable_from_reference(self, reference_variable, name=None, **kwargs):
+        """Adds a slot or an accumulator, in float32 for a 16-bit variable."""
+        ours = [slot.name for slot in self._spec.slots] + ["gradient_accumulator"]
+        if name in ours and fused.is_half(reference_variable.dtype):
+            self._slot_dtype = "float32"
+        try:
+            slot = super().add_variable_from_reference(
+                reference_variable, name=name, **kwargs
+            )
+        finally:
+            self._slot_dtype = None
+        self._slots_of_shards.add(reference_variable, name, slot)
+        return slot
+
+    def _add_row_slot(self, variable, name, value):
+        """A slot of one number per row of the variable."""
+        self._slot_shape = variable.shape[:1]
+        try:
+            return self.add_variable_from_reference(
+                variable, name, initializer=tf.keras.initializers.Constant(value)
+            )
+        finally:
+            self._slot_shape = None
+
+    def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):
+        """Adds a variable of the optimizer."""
+        shape = shape if self._slot_shape is None else self._slot_shape
+        return super().add_variable(
+            shape, initializer, self._slot_dtype or dtype, **kwargs
+        )
+
+    # --- what comes from elsewhere, and what is saved
+
+    def forget_touched_rows(self):
+        """To be called where accumulators have changed other than by a step.
+
+        Restoring, `set_weights` and loading do it. Who assigns to `variables` by
+        hand, in the middle of a window, values of the same count of steps, must.
+        """
+        if self._touched_rows is not None:  # not in the middle of the constructor
+            self._touched_rows.forget()
+
+    def set_weights(self, weights):
+        """As `Methods.set_weights`."""
+        super().set_weights(weights)
+        self.forget_touched_rows()
+
+    def load_own_variables(self, store):
+        """Sets the state from a weights file."""
+        super().load_own_variables(store)
+        self.forget_touched_rows()
+
+    def _lookup_dependency(self, name, *args, **kwargs):
+        # How tf.train.Checkpoint finds what it restores.
+        self.forget_touched_rows()
+        return super()._lookup_dependency(name, *args, **kwargs)
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        children = dict(self._slots_of_shards.joined(children))
+        if save_type == "savedmodel":
+            children.update(self._touched_rows.variables())
+        return children
+
+    # --- gradients
 
     def compute_gradients(self, loss, var_list, tape=None):
         """Pairs of gradient and variable, as tf_keras' method of this name.
@@ -66,67 +217,13 @@ class FusedOptimizer(replicas.Replicas, shards.Shards, Accumulation, fused.Fused
         if callable(loss):
             with tape:
                 if not callable(var_list):
-                    tape.watch([fused.raw(v) for v in var_list])
+                    tape.watch([raw(v) for v in var_list])
                 loss = loss()
         var_list = list(var_list() if callable(var_list) else var_list)
         loss = tf.convert_to_tensor(loss)
-        gradients = tape.gradient(
+        grads = tape.gradient(
             loss,
-            [fused.raw(v) for v in var_list],
+            [raw(v) for v in var_list],
             output_gradients=self.scale_loss(tf.ones_like(loss)),
         )
-        return list(zip(gradients, var_list, strict=True))
-
-    def add_variable_from_reference(self, reference_variable, name=None, **kwargs):
-        """Adds a slot or an accumulator, in float32 for a 16-bit variable."""
-        ours = [slot.name for slot in self._spec.slots] + ["gradient_accumulator"]
-        if name in ours and fused.is_half(reference_variable.dtype):
-            self._slot_dtype = "float32"
-        try:
-            return super().add_variable_from_reference(
-                reference_variable, name=name, **kwargs
-            )
-        finally:
-            self._slot_dtype = None
-
-    def _add_row_slot(self, variable, name, value):
-        """A slot of one number per row of the variable."""
-        self._slot_shape = variable.shape[:1]
-        try:
-            return self.add_variable_from_reference(
-                variable, name, initializer=tf.keras.initializers.Constant(value)
-            )
-        finally:
-            self._slot_shape = None
-
-    def _mark_built(self):
-        """Keras 3's base class has said so."""
-
-    def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):
-        """Adds a variable of the optimizer."""
-        shape = shape if self._slot_shape is None else self._slot_shape
-        return super().add_variable(
-            shape, initializer, self._slot_dtype or dtype, **kwargs
-        )
-
-    def _overwrite_variables_directly_with_gradients(self, grads, vars):
-        grads, vars = super()._overwrite_variables_directly_with_gradients(grads, vars)
-        if self.loss_scale_factor is not None:
-            grads = [
-                DivisibleSlices(g.values, g.indices, g.dense_shape)
-                if isinstance(g, tf.IndexedSlices)
-                else g
-                for g in grads
-            ]
-        return grads, vars
-
-    def _apply_weight_decay(self, variables):
-        """The fused step decays the variables."""
-
-    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        self._iterations.step = self._fused_step(
-            distribution,
-            grads_and_vars,
-            learning_rate,
-            clip=not self._clips_each_replica(),
-        )
+        return list(zip(grads, var_list, strict=True))

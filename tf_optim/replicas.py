@@ -1,72 +1,104 @@
-"""Keras 3 on several replicas: gradients meet once, and then each goes its way.
+"""Replicas of tf.distribute: their gradients meet once, and one context updates all.
 
-Stock meets again for each variable, which it cannot do inside `cond`: there it
-accumulates gradients and overwrites variables with their averages, so that with
-several replicas it can do neither.
+A strategy is always the one in force when the step is taken: a model may have been
+made in its scope, and the optimizer outside of it.
 """
+
+import contextlib
 
 import tensorflow as tf
 
-from tf_optim import clipping, fused
+from tf_optim import checks
 
 
-def _is_in_replica():
-    return tf.distribute.get_replica_context() is not None
+class Parts:
+    """A value of which the parts are known, one for each device."""
+
+    def __init__(self, parts):
+        self.parts = tuple(parts)
 
 
-class Replicas:
-    """Mixed into the Keras 3 adapter."""
+def _taken_apart(function):
+    return lambda value: value.parts if isinstance(value, Parts) else function(value)
 
-    def _is_replicated(self):
-        return self._distribution_strategy.num_replicas_in_sync > 1
 
-    def _clips_each_replica(self):
-        # Stock clips the gradients of each replica before it adds them up.
-        # Gradients that are accumulated are added up first, and clipped when used.
-        return self._is_replicated() and not self.gradient_accumulation_steps
+@_taken_apart
+def _only(value):
+    return (value,)
 
-    def _clip_gradients(self, grads):
-        """The fused step clips, or each replica has."""
-        return grads
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        if self._is_replicated():
-            # Here already, so that fewer rows are sent.
-            grads = [clipping.sum_duplicates(gradient) for gradient in grads]
-            if self._clips_each_replica():
-                grads = super()._clip_gradients(grads)
-            pairs = list(zip(grads, trainable_variables, strict=True))
-            grads = [g for g, _ in self._all_reduce_sum_gradients(pairs)]
-        super()._backend_apply_gradients(grads, trainable_variables)
+def are_several():
+    """Whether gradients of several replicas make one step."""
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        variables = [fused.raw(variable) for variable in trainable_variables]
-        self._distributed_tf_update_step(
-            self._distribution_strategy,
-            list(zip(grads, variables, strict=True)),
-            learning_rate,
+
+def check(variables):
+    """Raises an error unless every replica can take its part of the step.
+
+    Args:
+        variables: all that the step changes, of the model and of the optimizer.
+    """
+    for variable in variables:
+        checks.check_layout(variable)
+    if not are_several():
+        return
+    strategy = tf.distribute.get_strategy()
+    kind = type(strategy).__name__
+    if tf.distribute.get_replica_context() is None:
+        raise RuntimeError(
+            "With several replicas gradients must be applied in a replica's context, "
+            f"inside of `strategy.run`. Received: the scope of a {kind}."
         )
+    if "TPU" in kind:
+        raise RuntimeError(
+            "A fused optimizer must run on CPUs or GPUs: it has no kernels for a TPU. "
+            f"Received: a step under {kind}."
+        )
+    for variable in variables:
+        if not strategy.extended.variable_created_in_scope(variable):
+            raise ValueError(
+                f"Every variable of a step under {kind} must be made in the scope of "
+                f"that strategy. Received: '{variable.name}', which is not."
+            )
 
-    def _backend_increment_gradient_accumulators(self, grads, acc_grads):
-        if not self._is_replicated():
-            super()._backend_increment_gradient_accumulators(grads, acc_grads)
-            return
-        for gradient, accumulator in zip(grads, acc_grads, strict=True):
-            accumulator = fused.raw(accumulator)
-            if isinstance(gradient, tf.IndexedSlices):
-                tf.raw_ops.ResourceScatterAdd(
-                    resource=accumulator.handle,
-                    indices=gradient.indices,
-                    updates=gradient.values,
-                )
-            else:
-                accumulator.assign_add(gradient)
 
-    def _overwrite_model_variables_with_average_value(self, trainable_variables):
-        if not (self._is_replicated() and _is_in_replica()):
-            super()._overwrite_model_variables_with_average_value(trainable_variables)
-            return
-        averages = self._model_variables_moving_average
-        for variable, average in zip(trainable_variables, averages, strict=True):
-            if average is not None:
-                fused.raw(variable).assign(fused.raw(average))
+def scope_of(variables):
+    """A context in which slots are made on all devices that the variables are on."""
+    if not tf.distribute.has_strategy():
+        for variable in variables:
+            strategy = getattr(variable, "distribute_strategy", None)
+            if strategy is not None and strategy.num_replicas_in_sync > 1:
+                return strategy.scope()
+    return contextlib.nullcontext()
+
+
+def total(gradients):
+    """Each gradient, added up over all replicas."""
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+
+
+def together(function, pairs):
+    """Calls `function(local, pairs)` once for all replicas of this process.
+
+    Args:
+        function: `local(value)` gives it a value's parts, one for each device that
+            holds the variables: the same ones of all values.
+        pairs: gradients and variables, of the calling replica.
+    """
+    merge = not tf.__internal__.distribute.strategy_supports_no_merge_call()
+    if not (are_several() and merge):
+        function(_only, pairs)
+        return
+
+    def across(strategy, pairs):
+        function(_taken_apart(strategy.experimental_local_results), pairs)
+
+    tf.distribute.get_replica_context().merge_call(across, args=(pairs,))
+
+
+def local_parts():
+    """As `local` of `together`, where a step is not being taken."""
+    if tf.distribute.get_replica_context() is not None:
+        return _only
+    return tf.distribute.get_strategy().experimental_local_results

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from tf_optim import checks
+
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
@@ -28,10 +30,10 @@ class Hyper:
 
     def check(self, value):
         """Raises ValueError unless `value` is a number within the bounds."""
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and self.low <= value < self.high:
-            return
-        if number and self.closed and value == self.high:
+        number = checks.static_value(value)
+        if number is None:
+            return  # the op will see
+        if self.low <= number < self.high or (self.closed and number == self.high):
             return
         bounds = f"in [{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
         if self.high == float("inf"):

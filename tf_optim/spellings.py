@@ -29,7 +29,11 @@ def _schedule(learning_rate):
     return learning_rate if isinstance(learning_rate, kind) else None
 
 
-def _translate(arguments, stacklevel):
+# Those whose default it was in Keras 2.
+_EPSILON_NONE = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop")
+
+
+def _translate(name, arguments, stacklevel):
     """Rewrites the keyword arguments in place; returns the value of `decay`."""
     if "lr" in arguments:
         if "learning_rate" in arguments:
@@ -40,7 +44,7 @@ def _translate(arguments, stacklevel):
             )
         _warn("lr", "use `learning_rate`", stacklevel + 1)
         arguments["learning_rate"] = arguments.pop("lr")
-    if "epsilon" in arguments and arguments["epsilon"] is None:
+    if name in _EPSILON_NONE and arguments.get("epsilon", 0) is None:
         default = tf.keras.backend.epsilon()
         _warn("epsilon=None", f"it means epsilon={default:g}", stacklevel + 1)
         arguments["epsilon"] = default
@@ -51,10 +55,27 @@ def _translate(arguments, stacklevel):
     return decay
 
 
+def _with_stock_name(cls, signature):
+    """The signature, with the default `name` that the stock class has."""
+    stock = getattr(tf.keras.optimizers, cls.__name__, None)
+    if stock is None:
+        return signature
+    name = inspect.signature(stock.__init__).parameters["name"].default
+    parameters = [
+        each.replace(default=name) if each.name == "name" else each
+        for each in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters)
+
+
 def accept(cls):
-    """Class decorator: its constructor takes the old spellings too."""
+    """Class decorator: its constructor takes the old spellings too.
+
+    Its default `name` is the stock class's, which differs between flavours.
+    """
     init = cls.__init__
-    signature = inspect.signature(init)
+    signature = _with_stock_name(cls, inspect.signature(init))
+    default_name = signature.parameters["name"].default
     (rest,) = (p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD)
 
     @functools.wraps(init)
@@ -62,11 +83,13 @@ def accept(cls):
         arguments = dict(signature.bind_partial(self, *args, **kwargs).arguments)
         del arguments["self"]
         arguments |= arguments.pop(rest, {})
-        decay = _translate(arguments, stacklevel=2)
+        arguments.setdefault("name", default_name)
+        decay = _translate(cls.__name__, arguments, stacklevel=2)
         init(self, **arguments)
         if decay is not None:
             self._set_decay(decay)
 
+    __init__.__signature__ = signature
     cls.__init__ = __init__
     return cls
 

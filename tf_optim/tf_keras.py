@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import clipping, fused
+from tf_optim import averages, fused, gradients, pipeline, replicas
 
 
 class _Float32Reference:
@@ -66,30 +66,109 @@ def _name_of_model_variable(optimizer, slot):
 
 
 class FusedOptimizer(fused.Fused):
-    """Puts one op call into the place of tf_keras' loop over variables."""
+    """Takes a stock optimizer's step with one op call in place of a loop."""
 
-    def __init__(self, *args, jit_compile=False, **kwargs):
+    def __init__(self, *args, jit_compile=False, mesh=None, **kwargs):
         # Stock's own XLA wrap is per variable and would undo the list op.
         del jit_compile
+        if mesh is not None:
+            raise ValueError(
+                "`mesh` must be None: a fused optimizer cannot update variables that "
+                f"DTensor lays out over a mesh. Received: mesh={mesh}"
+            )
         super().__init__(*args, jit_compile=False, **kwargs)
 
-    def _variable_index(self, variable):
-        index = self._index_dict.get(self._var_key(variable))
-        if index is None:
-            raise KeyError(
-                "The optimizer must be built with all variables that it is to "
-                f"update. Received: '{variable.name}', which it was not built with."
-            )
-        return index
+    @tf.autograph.experimental.do_not_convert
+    def apply_gradients(
+        self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs
+    ):
+        """Updates variables by their gradients, once.
+
+        Args:
+            grads_and_vars: pairs of a gradient (a tensor, `tf.IndexedSlices` or None)
+                and its variable. The first call builds the optimizer.
+            name: of the name scope. Default: None, for the optimizer's.
+            skip_gradients_aggregation: whether gradients are added up over replicas
+                already. Default: False.
+            **kwargs: `experimental_aggregate_gradients`, the old spelling of its
+                opposite.
+
+        Returns:
+            The variable that counts steps.
+
+        Raises:
+            ValueError: if a gradient or variable cannot be right, or none is given.
+                Then nothing has changed.
+        """
+        aggregate = kwargs.pop("experimental_aggregate_gradients", True)
+        if kwargs:
+            raise TypeError(f"`apply_gradients` received unknown arguments: {kwargs}.")
+        pairs = list(grads_and_vars)
+        if pairs:
+            self._compute_current_learning_rate()
+            with tf.name_scope(name or self.name or "optimizer"):
+                with tf.init_scope():
+                    self.build([variable for _, variable in pairs])
+                reduce = aggregate and not skip_gradients_aggregation
+                pipeline.take_step(
+                    self,
+                    gradients.given(pairs),
+                    self.aggregate_gradients if reduce else None,
+                )
+        return self.iterations
+
+    def _clips_each_replica(self):
+        return False  # stock clips what it has added up
+
+    @tf.autograph.experimental.do_not_convert
+    def update_step(self, gradient, variable):
+        """Updates one variable: no clipping, no weight decay, nothing is counted.
+
+        A subclass may override this method; then `apply_gradients` calls it for each
+        variable, with the clipped gradient and after weight decay, as in stock.
+
+        Args:
+            gradient: a tensor or `tf.IndexedSlices`.
+            variable: the variable.
+        """
+        rate = self._rate_of_step()
+        pipeline.update_variable(self, gradient, variable, rate)
+
+    def _call_update_step(self, gradient, variable, learning_rate):
+        del learning_rate  # stock's method reads it
+        self.update_step(gradient, variable)
+
+    def finalize_variable_values(self, var_list):
+        """Gives the variables the values of their averages, if `use_ema`."""
+        averages.overwrite(self, var_list)
+
+    # --- building
+
+    def build(self, var_list):
+        """Makes the variables of the optimizer, where it has not been done.
+
+        Args:
+            var_list: all that the optimizer is to update.
+        """
+        if self._is_built():
+            return
+        self._built_with = self._no_dependency(list(var_list))
+        with replicas.scope_of(var_list):
+            self._make_slots(var_list)
+
+    def _make_slots(self, var_list):
+        super().build(var_list)
 
     def _is_built(self):
         return getattr(self, "_built", False)
 
-    def build(self, var_list):
-        """Makes the variables of the optimizer, where it has not been done."""
-        if not self._is_built():
-            self._built_with = self._no_dependency(list(var_list))
-        super().build(var_list)
+    @property
+    def built(self):
+        """Whether the slots exist."""
+        return self._is_built()
+
+    def _mark_built(self):
+        self._built = True
 
     def add_variable_from_reference(self, model_variable, variable_name, **kwargs):
         """Adds a slot, in float32 for a 16-bit variable."""
@@ -102,46 +181,8 @@ class FusedOptimizer(fused.Fused):
             model_variable, variable_name, **kwargs
         )
 
-    @property
-    def built(self):
-        """Whether the slots exist."""
-        return self._is_built()
-
-    def _mark_built(self):
-        self._built = True
-
     def _add_row_slot(self, variable, name, value):
         """A slot of one number per row of the variable."""
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
         initial = tf.fill(variable.shape[:1], tf.cast(value, dtype))
         return self.add_variable_from_reference(variable, name, initial_value=initial)
-
-    def aggregate_gradients(self, grads_and_vars):
-        """Adds gradients up over replicas."""
-        if self._distribution_strategy.num_replicas_in_sync > 1:
-            # Here already, so that fewer rows are sent.
-            grads_and_vars = [
-                (clipping.sum_duplicates(g), v) for g, v in grads_and_vars
-            ]
-        return super().aggregate_gradients(grads_and_vars)
-
-    def _clip_gradients(self, grads):
-        """The fused step clips, after the duplicates are summed."""
-        return grads
-
-    def _deduplicate_sparse_grad(self, grads):
-        """The kernel sums duplicates."""
-        return grads
-
-    def _apply_weight_decay(self, variables):
-        """The fused step decays the variables."""
-
-    def _update_step(self, gradient, variable):
-        """The fused step has updated the variable."""
-
-    def _distributed_apply_gradients_fn(self, distribution, grads_and_vars, **kwargs):
-        ops = self._fused_step(distribution, grads_and_vars, self.learning_rate)
-        with tf.control_dependencies(ops):  # a failed step is not counted
-            return super()._distributed_apply_gradients_fn(
-                distribution, grads_and_vars, **kwargs
-            )

@@ -27,7 +27,7 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"adagrad"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `weight_decay`, `clipnorm`, `clipvalue`,
@@ -72,7 +72,7 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="adagrad",
+        name=None,
         **kwargs,
     ):
         super().__init__(

@@ -32,7 +32,7 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"adam"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `weight_decay`, `clipnorm`, `clipvalue`,
@@ -84,7 +84,7 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="adam",
+        name=None,
         **kwargs,
     ):
         super().__init__(

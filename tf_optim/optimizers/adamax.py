@@ -29,7 +29,7 @@ class Adamax(flavour.FusedOptimizer, tf.keras.optimizers.Adamax):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"adamax"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `weight_decay`, `clipnorm`, `clipvalue`,
@@ -76,7 +76,7 @@ class Adamax(flavour.FusedOptimizer, tf.keras.optimizers.Adamax):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="adamax",
+        name=None,
         **kwargs,
     ):
         super().__init__(

@@ -34,7 +34,7 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"adamw"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `clipnorm`, `clipvalue`, `global_clipnorm`,
@@ -85,7 +85,7 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="adamw",
+        name=None,
         **kwargs,
     ):
         super().__init__(

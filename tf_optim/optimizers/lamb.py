@@ -48,7 +48,7 @@ class Lamb(flavour.FusedOptimizer, _stock()):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"lamb"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `weight_decay`, `clipnorm`, `clipvalue`,
@@ -98,7 +98,7 @@ class Lamb(flavour.FusedOptimizer, _stock()):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="lamb",
+        name=None,
         **kwargs,
     ):
         super().__init__(

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import flavour, fused, specs
+from tf_optim import flavour, keras_private, specs
 
 
 @flavour.register
@@ -37,7 +37,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"nadam"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `weight_decay`, `clipnorm`, `clipvalue`,
@@ -88,7 +88,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="nadam",
+        name=None,
         schedule_decay=None,
         **kwargs,
     ):
@@ -156,7 +156,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
 
     def _after_step(self, per_step):
         # For stock, should it go on from here.
-        product = fused.raw(self._u_product)
+        product = keras_private.raw(self._u_product)
         value = tf.cast(per_step[-1], product.dtype)
         if tf.distribute.get_replica_context() is None:
             product.assign(value)

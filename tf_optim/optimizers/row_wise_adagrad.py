@@ -89,13 +89,10 @@ class RowWiseAdagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
         )
         self._check_arguments(sparse_update)
 
-    def build(self, var_list):
-        """Creates the accumulators, one number per row."""
-        if self.built:
-            return
-        super(tf.keras.optimizers.Adagrad, self).build(var_list)
+    def _make_slots(self, variables):
+        super(tf.keras.optimizers.Adagrad, self).build(variables)
         self._accumulators = [
             self._add_row_slot(v, "accumulator", self.initial_accumulator_value)
-            for v in var_list
+            for v in variables
         ]
         self._mark_built()

@@ -29,7 +29,7 @@ class SGD(flavour.FusedOptimizer, tf.keras.optimizers.SGD):
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
             equivalent dense gradient. Default: `"lazy"`.
-        name: the optimizer's name. Default: `"sgd"`.
+        name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's
             others: `weight_decay`, `clipnorm`, `clipvalue`,
@@ -76,7 +76,7 @@ class SGD(flavour.FusedOptimizer, tf.keras.optimizers.SGD):
         clipvalue=None,
         global_clipnorm=None,
         sparse_update="lazy",
-        name="sgd",
+        name=None,
         **kwargs,
     ):
         super().__init__(

@@ -1,0 +1,85 @@
+"""Gradients as people pass them, and what the ops take of them."""
+
+import warnings
+
+import tensorflow as tf
+
+from tf_optim import checks
+
+
+def given(grads_and_vars):
+    """The pairs whose gradient is not None.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    pairs = [(g, v) for g, v in grads_and_vars if g is not None]
+    if not pairs:
+        raise ValueError(
+            "No gradients provided for any variable: expected a gradient other than "
+            f"None. Received: {[_name(v) for _, v in grads_and_vars]}, all with None."
+        )
+    missing = [_name(v) for g, v in grads_and_vars if g is None]
+    if missing:
+        warnings.warn(
+            f"Gradients do not exist for variables {missing}, which stay as they are. "
+            "With `model.compile()`: is there a `loss`?",
+            stacklevel=4,
+        )
+    return pairs
+
+
+def _name(variable):
+    return getattr(variable, "path", variable.name)
+
+
+def checked(gradient, variable):
+    """The gradient as a `tf.Tensor` or `tf.IndexedSlices` of such.
+
+    Args:
+        gradient: a tensor, or what can be made one; `tf.IndexedSlices`, whose parts
+            may be NumPy arrays, lists or tuples.
+        variable: its `tf.Variable`.
+
+    Raises:
+        ValueError: if the variable's dtype is one without kernels, the gradient's
+            static shape cannot be right, or indices are not integers.
+    """
+    checks.check_dtype(variable)
+    if isinstance(gradient, tf.IndexedSlices):
+        shape = gradient.dense_shape
+        gradient = tf.IndexedSlices(
+            _tensor(gradient.values, variable),
+            _indices(gradient.indices, variable),
+            None if shape is None else tf.convert_to_tensor(shape),
+        )
+    else:
+        gradient = _tensor(gradient, variable)
+    checks.check_gradient(variable, gradient)
+    return gradient
+
+
+def _tensor(value, variable):
+    # A list's numbers are as exact as the variable's.
+    hint = variable.dtype if isinstance(value, (list, tuple, float, int)) else None
+    return tf.convert_to_tensor(value, dtype_hint=hint)
+
+
+def _indices(indices, variable):
+    indices = tf.convert_to_tensor(indices, dtype_hint=tf.int64)
+    if not indices.dtype.is_integer:
+        raise ValueError(
+            f"The indices of the gradient of '{variable.name}' must be integers. "
+            f"Received: dtype {indices.dtype.name}."
+        )
+    known = indices.dtype in (tf.int32, tf.int64)
+    return indices if known else tf.cast(indices, tf.int64)
+
+
+def scaled(gradient, function):
+    """The gradient with a function applied to its values."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return function(gradient)
+    return tf.IndexedSlices(
+        function(gradient.values), gradient.indices, gradient.dense_shape
+    )

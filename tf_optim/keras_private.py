@@ -1,0 +1,130 @@
+"""The private members of Keras' and TensorFlow's that we use: here, and why.
+
+What is public has no place here. tests/keras_private_test.py names the member that a
+version lacks.
+"""
+
+import tensorflow as tf
+
+# member of an optimizer -> why there is no way around it
+BOTH = {
+    "_iterations": "the variable that counts calls: `iterations` may be of windows",
+    "_learning_rate": "a schedule or callable itself: `learning_rate` is its value",
+    "_use_weight_decay": "what `exclude_from_weight_decay` has excluded",
+    "_clip_gradients": "clips where a subclass has its own way, or each replica does",
+    "_apply_weight_decay": "a subclass may have its own",
+    "_model_variables_moving_average": "the averages of `use_ema`",
+    "_trackable_children": "what a checkpoint and a SavedModel hold",
+}
+KERAS_3 = {
+    **BOTH,
+    "_trainable_variables": "what the optimizer was built with",
+    "_get_variable_index": "which slots are a variable's",
+    "_accumulated_gradients": "the accumulators of gradient_accumulation_steps",
+    "_overwrite_variable_with_gradient": "the scales of float8 layers",
+    "_overwrite_variables_directly_with_gradients": "the scales of float8 layers",
+    "_lookup_dependency": "how a checkpoint says that it is restoring",
+}
+TF_KERAS = {
+    **BOTH,
+    "_index_dict": "which slots are a variable's",
+    "_var_key": "which slots are a variable's",
+    "_built": "the flag that stock's `build` reads",
+    "_compute_current_learning_rate": "a schedule's value is a variable that it sets",
+}
+
+
+def is_keras_3():
+    """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
+    return hasattr(tf.keras, "ops")
+
+
+def raw(variable):
+    """The `tf.Variable` of a Keras variable."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def count(optimizer):
+    """The variable that counts steps, or micro-steps where gradients accumulate."""
+    return raw(optimizer._iterations)
+
+
+def index_of(optimizer, variable):
+    """Which of the variables that the optimizer was built with this one is.
+
+    Raises:
+        ValueError: (KeyError in tf_keras, as in stock) if it is none of them.
+    """
+    try:
+        if is_keras_3():
+            return optimizer._get_variable_index(variable)
+        return optimizer._index_dict[optimizer._var_key(variable)]
+    except KeyError:
+        kind = ValueError if is_keras_3() else KeyError
+        raise kind(
+            f"Unknown variable: '{variable.name}'. The optimizer must be built with all "
+            "variables that it is to update: call `build` with all of them, or make "
+            "a new optimizer."
+        ) from None
+
+
+def slots_of(optimizer, variable):
+    """The `tf.Variable`s that are its slots, in the spec's order; None where absent."""
+    index = index_of(optimizer, variable)
+    lists = (getattr(optimizer, s.attribute, ()) for s in optimizer._spec.slots)
+    return tuple(raw(slots[index]) if slots else None for slots in lists)
+
+
+def averages_of(optimizer, variables):
+    """Pairs of a variable and its average; those that have one."""
+    averages = optimizer._model_variables_moving_average
+    pairs = ((v, averages[index_of(optimizer, v)]) for v in variables)
+    return [(raw(v), raw(average)) for v, average in pairs if average is not None]
+
+
+def averaged_in_a_step(optimizer, variables):
+    """Keras 3 averages all variables in each step, tf_keras those with a gradient."""
+    return optimizer._trainable_variables if is_keras_3() else variables
+
+
+def is_decayed(optimizer, variable):
+    """Whether weight decay is for this variable."""
+    return optimizer._use_weight_decay(variable)
+
+
+def clipped(optimizer, grads):
+    """Gradients as stock, or a subclass of a user's, clips them."""
+    return optimizer._clip_gradients(grads)
+
+
+def decay(optimizer, variables):
+    """Weight decay as a subclass of a user's does it."""
+    optimizer._apply_weight_decay(variables)
+
+
+def accumulator(optimizer, index):
+    """The variable that adds up the gradients of a window; Keras 3 only."""
+    accumulator = optimizer._accumulated_gradients[index]
+    return None if accumulator is None else raw(accumulator)
+
+
+def how_many_accumulators(optimizer):
+    """As many as there are variables; Keras 3 only."""
+    return len(optimizer._accumulated_gradients)
+
+
+def without_overwritten(optimizer, pairs):
+    """Sets the variables whose gradients are their values (scales of float8 layers).
+
+    Returns the other pairs. Keras 3 only.
+    """
+    if not any(optimizer._overwrite_variable_with_gradient(v) for _, v in pairs):
+        return pairs
+    grads, variables = zip(*pairs, strict=True)
+    rest = optimizer._overwrite_variables_directly_with_gradients(grads, variables)
+    return list(zip(*rest, strict=True))
+
+
+def is_overwritten(optimizer, variable):
+    """Whether a variable's gradient is its new value; Keras 3 only."""
+    return optimizer._overwrite_variable_with_gradient(variable)

@@ -1,0 +1,234 @@
+"""One step of an optimizer, from top to bottom. Both Keras flavours feed it.
+
+    check, unscale, [replicas meet: clip each, reduce], accumulate, clip, update with
+    weight decay, average, constrain, count
+
+Gradients arrive in a replica's context and without None. Whatever changes a variable
+comes after the checks, and nothing is counted that has failed.
+"""
+
+import collections
+import dataclasses
+import functools
+
+import tensorflow as tf
+
+from tf_optim import (
+    accumulation,
+    apply,
+    averages,
+    checks,
+    clipping,
+    extension,
+    gradients,
+    keras_private,
+    replicas,
+)
+from tf_optim.keras_private import raw
+
+
+def take_step(optimizer, grads_and_vars, reduce=None):
+    """Updates all variables, in the context of a replica.
+
+    Args:
+        optimizer: of ours.
+        grads_and_vars: pairs as `apply_gradients` takes them, without None.
+        reduce: adds up pairs over replicas and returns them; None where that is done.
+    """
+    optimizer._check_hyperparameters()  # they are attributes that can be set
+    variables = [variable for _, variable in grads_and_vars]
+    pairs = [(gradients.checked(g, raw(v)), raw(v)) for g, v in grads_and_vars]
+    slots = [keras_private.slots_of(optimizer, v) for v in variables]
+    present = [slot for each in slots for slot in each if slot is not None]
+    replicas.check([variable for _, variable in pairs] + present)
+
+    loss_scale = getattr(optimizer, "loss_scale_factor", None)
+    if loss_scale is not None:
+        pairs = [(gradients.scaled(g, lambda x: x / loss_scale), v) for g, v in pairs]
+
+    clipped = False
+    if reduce and replicas.are_several():
+        # Here already, so that fewer rows are sent.
+        pairs = [(clipping.sum_duplicates(g), v) for g, v in pairs]
+        clipped = optimizer._clips_each_replica()
+        pairs = reduce(_clipped(optimizer, pairs) if clipped else pairs)
+
+    accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
+    if not accumulates:
+        pairs, clipped = _as_overridden(optimizer, pairs, clipped)
+    step = functools.partial(
+        _on_all_devices, optimizer, variables, accumulates, clipped
+    )
+    replicas.together(step, pairs)
+
+
+def _on_all_devices(optimizer, variables, accumulates, clipped, local, pairs):
+    """What follows the meeting of replicas: in one context, once for all of them."""
+    if accumulates:
+
+        def update(pairs):
+            extension.check_alone(optimizer)
+            pairs, clipped = _as_overridden(optimizer, pairs, False)
+            return _update(optimizer, clipped, local, pairs)
+
+        done = accumulation.accumulate(optimizer, local, pairs, update)
+    else:
+        done = _update(optimizer, clipped, local, pairs)
+    with tf.control_dependencies(done):
+        done = averages.update(optimizer, local, variables) or done
+    with tf.control_dependencies(done):
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+        # One addition on the counter's device: of two workers of a parameter server
+        # that read, add and write, one would be lost.
+        count = keras_private.count(optimizer)
+        count.assign_add(tf.ones([], count.dtype))
+
+
+def _clipped(optimizer, pairs):
+    """As Keras clips, or a subclass of a user's: in a pass of its own."""
+    grads, variables = zip(*pairs, strict=True)
+    return list(zip(keras_private.clipped(optimizer, grads), variables, strict=True))
+
+
+def _as_overridden(optimizer, pairs, clipped):
+    """Clips and decays where a subclass of a user's has taken that over.
+
+    Returns the pairs, and whether they are clipped.
+    """
+    methods = extension.CLIP + extension.UPDATE
+    if not clipped and extension.overrides(optimizer, methods):
+        pairs, clipped = _clipped(optimizer, pairs), True
+    if extension.overrides(optimizer, extension.DECAY):
+        keras_private.decay(optimizer, [variable for _, variable in pairs])
+    return pairs, clipped
+
+
+def _update(optimizer, clipped, local, pairs):
+    """Clips, decays and updates. Returns the ops; none in eager mode."""
+    per_step = optimizer._per_step_hyper()
+    if extension.overrides(optimizer, extension.UPDATE):
+        ops = extension.ops_made_by(_update_one_by_one, optimizer, pairs)
+    else:
+        numbers = _numbers(optimizer, optimizer._rate_of_step(), per_step)
+        ops = []
+        for updates in _by_device(optimizer, local, pairs):
+            ops += _update_device(optimizer, numbers, updates, clipped)
+    with tf.control_dependencies(ops):  # a failed step leaves no trace
+        optimizer._after_step(per_step)
+    return ops
+
+
+def _numbers(optimizer, learning_rate, per_step):
+    """What all variables of the step share."""
+    spec = optimizer._spec
+    hyper = [checks.as_number(getattr(optimizer, h.attribute)) for h in spec.hyper]
+    return apply.Step(
+        learning_rate=learning_rate,
+        iterations=tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64),
+        hyper=(*hyper, *per_step),
+        flags=tuple(bool(getattr(optimizer, f)) for f in spec.flags),
+        sparse_update=optimizer.sparse_update,
+        use_locking=optimizer.use_locking,
+    )
+
+
+def _decay_of(optimizer, variable):
+    rate = optimizer.weight_decay
+    if extension.overrides(optimizer, extension.DECAY):
+        return 0.0  # done by the class itself
+    if rate is None or not keras_private.is_decayed(optimizer, variable):
+        return 0.0
+    return checks.as_number(rate)
+
+
+def _by_device(optimizer, local, pairs):
+    """For each device the updates of the variables' parts there."""
+    of_variables = []
+    for gradient, variable in pairs:
+        parts, rate = local(variable), _decay_of(optimizer, variable)
+        slots = [
+            [None] * len(parts) if slot is None else local(slot)
+            for slot in keras_private.slots_of(optimizer, variable)
+        ]
+        # Replicas may share a variable: then the sum of any of them is the one.
+        grads = local(gradient)[: len(parts)]
+        of_variables.append(
+            [
+                apply.Update(part, tuple(slot[i] for slot in slots), gradient, rate)
+                for i, (part, gradient) in enumerate(zip(parts, grads, strict=True))
+            ]
+        )
+    return zip(*of_variables, strict=True)
+
+
+def _update_device(optimizer, numbers, updates, clipped):
+    """One op for each dtype and kind of gradient. Returns the ops."""
+    scales = [None] * len(updates)
+    if not clipped:
+        grads = [update.gradient for update in updates]
+        scales, numbers.clip_value = clipping.factors(optimizer, grads)
+    ops = []
+    for members in _rounds(updates, scales, numbers.learning_rate):
+        with tf.control_dependencies(ops):
+            ops += apply.apply_step(optimizer._spec, numbers, *members)
+    return ops
+
+
+def _rounds(updates, scales, learning_rate):
+    """Pairs of updates and scales, in each of which a variable stands once.
+
+    One that stands twice takes two steps, after the decay for both, as in stock.
+    """
+    places = collections.Counter()
+    rounds = collections.defaultdict(list)
+    for update, scale in zip(updates, scales, strict=True):
+        key = id(update.variable)
+        if places[key]:
+            update = dataclasses.replace(update, weight_decay=0.0)
+        rounds[places[key]].append((update, scale))
+        places[key] += 1
+    for i, (update, scale) in enumerate(rounds[0]):
+        times = places[id(update.variable)]
+        if times > 1 and apply.may_decay(update.weight_decay):
+            decay = _repeated(update.weight_decay, times, learning_rate)
+            rounds[0][i] = dataclasses.replace(update, weight_decay=decay), scale
+    return [tuple(zip(*members, strict=True)) for members in rounds.values()]
+
+
+def _repeated(decay, times, learning_rate):
+    """The rate of one decay that does what `times` of them do, one after the other."""
+    decay = tf.cast(decay, tf.float64)
+    left = 1.0 - tf.cast(learning_rate, tf.float64) * decay
+    return decay * tf.add_n([left**i for i in range(times)])
+
+
+def _update_one_by_one(optimizer, pairs):
+    """By the `update_step` of a subclass of a user's."""
+    rate = optimizer._rate_of_step()
+
+    def update(variable, gradient):
+        weight_decay = _decay_of(optimizer, variable)
+        if apply.may_decay(weight_decay):
+            factor = tf.cast(weight_decay, variable.dtype) * tf.cast(
+                rate, variable.dtype
+            )
+            variable.assign_sub(variable * factor)
+        optimizer._call_update_step(gradient, variable, rate)
+
+    strategy = tf.distribute.get_strategy()
+    for gradient, variable in pairs:
+        if tf.distribute.get_replica_context() is None:
+            strategy.extended.update(variable, update, args=(gradient,), group=False)
+        else:
+            update(variable, gradient)
+
+
+def update_variable(optimizer, gradient, variable, learning_rate):
+    """The update alone of one variable: no clipping, no decay, nothing counted."""
+    variable = raw(variable)
+    numbers = _numbers(optimizer, learning_rate, optimizer._per_step_hyper())
+    slots = keras_private.slots_of(optimizer, variable)
+    update = apply.Update(variable, slots, gradients.checked(gradient, variable))
+    apply.apply_step(optimizer._spec, numbers, [update])
