@@ -45,7 +45,7 @@ def scales_for_global_clipnorm(gradients, clipnorm):
 
 
 def factors(optimizer, gradients):
-    """Factors for clipping by norm, None for none, and the bound of clipping by value."""
+    """Factors that clip by norm (None: none), and the bound that clips by value."""
     if optimizer.clipnorm is not None:
         return scales_for_clipnorm(gradients, optimizer.clipnorm), float("inf")
     if optimizer.global_clipnorm is not None:

@@ -5,7 +5,6 @@ import tensorflow as tf
 from tf_optim import spellings
 from tf_optim.keras_private import is_keras_3
 
-
 if is_keras_3():
     from tf_optim.keras3 import FusedOptimizer, built_with
 else:

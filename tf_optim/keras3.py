@@ -118,6 +118,7 @@ class FusedOptimizer(fused.Fused):
         if self.built:
             return
         with replicas.scope_of(map(raw, variables)):
+            keras_private.adopt_strategy(self)
             self._make_slots(variables)
 
     def _make_slots(self, variables):

@@ -14,6 +14,7 @@ BOTH = {
     "_clip_gradients": "clips where a subclass has its own way, or each replica does",
     "_apply_weight_decay": "a subclass may have its own",
     "_model_variables_moving_average": "the averages of `use_ema`",
+    "_distribution_strategy": "where slots are made, and averages swapped by callbacks",
     "_trackable_children": "what a checkpoint and a SavedModel hold",
 }
 KERAS_3 = {
@@ -62,9 +63,9 @@ def index_of(optimizer, variable):
     except KeyError:
         kind = ValueError if is_keras_3() else KeyError
         raise kind(
-            f"Unknown variable: '{variable.name}'. The optimizer must be built with all "
-            "variables that it is to update: call `build` with all of them, or make "
-            "a new optimizer."
+            f"Unknown variable: '{variable.name}'. The optimizer must be built with "
+            "all variables that it is to update: call `build` with all of them, or "
+            "make a new optimizer."
         ) from None
 
 
@@ -85,6 +86,11 @@ def averages_of(optimizer, variables):
 def averaged_in_a_step(optimizer, variables):
     """Keras 3 averages all variables in each step, tf_keras those with a gradient."""
     return optimizer._trainable_variables if is_keras_3() else variables
+
+
+def adopt_strategy(optimizer):
+    """Slots are made under the strategy in force, not under the constructor's."""
+    optimizer._distribution_strategy = tf.distribute.get_strategy()
 
 
 def is_decayed(optimizer, variable):

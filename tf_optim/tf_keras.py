@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import averages, fused, gradients, pipeline, replicas
+from tf_optim import averages, fused, gradients, keras_private, pipeline, replicas
 
 
 class _Float32Reference:
@@ -154,6 +154,7 @@ class FusedOptimizer(fused.Fused):
             return
         self._built_with = self._no_dependency(list(var_list))
         with replicas.scope_of(var_list):
+            keras_private.adopt_strategy(self)
             self._make_slots(var_list)
 
     def _make_slots(self, var_list):
