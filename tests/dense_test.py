@@ -54,7 +54,7 @@ def test_op_is_the_reference(case, dtype, graph):
 def test_op_common_tail_is_per_variable(case, dtype):
     drawn = draw(case, dtype)
     variables = Variables(case, arrays_of(drawn))
-    scale = np.linspace(0.3, 2.0, len(drawn)).astype("float32")
+    scale = np.linspace(0.3, 2.0, len(drawn))
     decay = np.linspace(0.0, 0.2, len(drawn))
     variables.apply(
         [tf.constant(grad) for _, _, grad in drawn],

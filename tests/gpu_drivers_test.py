@@ -63,7 +63,7 @@ def test_a_list_longer_than_a_table(case):
     arrays = [
         numerics.draw(rng, case, int(n), "float32") for n in rng.integers(0, 99, 200)
     ]
-    scale = rng.uniform(0.1, 2, 200).astype("float32")
+    scale = rng.uniform(0.1, 2, 200)
     decay = rng.uniform(0, 0.1, 200).tolist()
     states = [State(*a) for a in arrays]
     step(case, states, gradient_scale=scale, weight_decay=decay, clip_value=0.7)

@@ -145,13 +145,13 @@ class Library:
             slots: for each slot that there is, a list of arrays.
             grad: a list of arrays.
             hyper: dict of numbers.
-            clip_value: a number.
+            clip_value: an array of one number; 0 for no clipping.
             learning_rate: an array of one float32 or float64.
             iterations: an array of one int64.
             indices: a list of int32 or int64 arrays, or None for dense gradients.
             mode: "lazy" or "dense".
             flags: dict of bools.
-            gradient_scale: a float32 array of one number per variable, or None.
+            gradient_scale: a float64 array of one number per variable, or None.
             weight_decay: a float64 array of one number per variable, or None.
             cuda: whether the arrays are a device's.
             stream: a cudaStream_t, as a number.

@@ -90,7 +90,7 @@ def step(
     learning_rate=LEARNING_RATE,
     learning_rate_dtype="float64",
     iterations=ITERATIONS,
-    clip_value=np.inf,
+    clip_value=0.0,
     gradient_scale=None,
     weight_decay=None,
     **options,
@@ -99,7 +99,7 @@ def step(
     indices = [s.indices for s in states if s.indices is not None]
     rate = Guarded(np.array(learning_rate, learning_rate_dtype))
     done = Guarded(np.array(iterations, "int64"))
-    scale = None if gradient_scale is None else Guarded(np.float32(gradient_scale))
+    scale = None if gradient_scale is None else Guarded(np.float64(gradient_scale))
     decay = None if weight_decay is None else Guarded(np.float64(weight_decay))
     hyper = case.op_hyper(iterations)
     gpu.apply(

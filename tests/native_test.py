@@ -15,6 +15,7 @@ from tests.arrays import (
     assert_same,
     native,
 )
+from tf_optim import specs
 
 every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -28,6 +29,9 @@ def test_the_table_is_the_library():
         inputs = set(cases.Case(row, next(iter(row.variants))).op_hyper(0))
         assert set(rules[name]["hyper"]) == inputs
         assert rules[name]["flags"] == list(row.flags)
+        ranges = dict(zip(rules[name]["hyper"], rules[name]["ranges"], strict=True))
+        for hyper in specs.SPECS[row.name].hyper:
+            assert ranges[hyper.name] == (hyper.low, hyper.high, hyper.closed)
         assert [tuple(slot.values()) for slot in rules[name]["slots"]] == [
             (slot.name, slot.option is not None, slot.per_row) for slot in row.slots
         ]
@@ -242,12 +246,26 @@ def test_16_bit_storage_rounds_to_nearest_even(dtype):
 # --- errors
 
 
+HYPER = cases.RICHEST[0].op_hyper(ITERATIONS)
+
+
 def bad_calls():
     """name -> (change of a good call's arguments, what the message says)."""
     yield "grad size", {"grad": lambda g: g[:-1]}, "grad"
     yield "grad dtype", {"grad": lambda g: g.astype("float64")}, "float32"
     yield "unknown isa", {"isa": "sse9"}, "sse9"
     yield "unknown rule", {"rule": "Magic"}, "Magic"
+    yield "rho", {"hyper": {**HYPER, "rho": 1.0}}, r"rho must be in \[0, 1\). .*: 1\."
+    yield (
+        "nan",
+        {"hyper": {**HYPER, "epsilon": np.nan}},
+        "epsilon must be a finite .*nan",
+    )
+    yield "clip", {"clip_value": -1.0}, "clip_value must be >= 0. Received: -1."
+    yield "iterations", {"iterations": -1}, "iterations must be >= 0. Received: -1."
+    yield "scales", {"gradient_scale": [1.0]}, "gradient_scale must have 2 .*: 1\\."
+    yield "decays", {"weight_decay": [0.0] * 3}, "weight_decay must have 2 .*: 3\\."
+    yield "decay", {"weight_decay": [0.0, -1.0]}, r"weight_decay\[1\] must be a finite"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import cases, numerics
+from tests import cases, marks, numerics
 from tests.raw_ops import Variables
 
 richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
@@ -30,6 +30,11 @@ def uninitialized(shape, dtype="float32"):
     return tf.raw_ops.VarHandleOp(
         dtype=dtype, shape=shape, shared_name=tf.raw_ops.VarHandleOp.__name__ + "none"
     )
+
+
+def table_handle(kept):
+    kept.append(tf.lookup.experimental.DenseHashTable(tf.int64, tf.int64, 0, 1, 2))
+    return kept[-1].resource_handle
 
 
 def bad_inputs(variables, grads):
@@ -83,7 +88,7 @@ def bad_inputs(variables, grads):
         ),
         "slot is the variable": ({slot: [slots[0], second]}, "must be different ones"),
         "too few scales": (
-            {"gradient_scale": np.ones([1], np.float32)},
+            {"gradient_scale": np.ones([1])},
             "gradient_scale must have shape [2] or [0]. Received: [1].",
         ),
         "too many decays": (
@@ -92,6 +97,18 @@ def bad_inputs(variables, grads):
         ),
         "negative clip": ({"clip_value": -1.0}, "must be >= 0. Received: -1."),
         "nan clip": ({"clip_value": np.nan}, "must be >= 0. Received: nan."),
+        "negative decay": (
+            {"weight_decay": np.array([0.1, -0.5])},
+            "weight_decay[1] must be a finite number >= 0. Received: -0.5.",
+        ),
+        "nan decay": (
+            {"weight_decay": np.array([0.1, np.nan])},
+            "weight_decay[1] must be a finite number >= 0. Received: nan.",
+        ),
+        "no variable": (
+            {"var": [first, table_handle(kept)]},
+            "var[1] must be a variable that exists",
+        ),
         "iterations": (
             {"iterations": tf.constant(-1, tf.int64)},
             "iterations must be >= 0. Received: -1.",
@@ -241,3 +258,77 @@ def test_shapes_that_a_graph_learns_only_when_it_runs(case):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"grad\[0\] must have"):
         sparse(tf.zeros([2, 3]), tf.constant([1]))
     assert variables.bytes() == before
+
+
+# --- numbers out of their range
+
+FRACTIONS = ("beta_1", "beta_2", "rho", "momentum_rate", "mu", "mu_next", "mu_product")
+
+
+def bad_numbers(case):
+    """(hyperparameter, value, what the message says is expected)."""
+    for name in case.op_hyper(0):
+        expected, wrong = "a finite number >= 0", [-0.5]
+        if name in FRACTIONS:
+            closed = case.name == "Lion" or case.name == "SGD"
+            expected = "in [0, 1]" if closed else "in [0, 1)"
+            wrong = [-0.5, 1.5] if closed else [-0.5, 1.0]
+        elif name == "learning_rate_power":
+            expected, wrong = "a finite number <= 0", [0.5]
+        for value in (*wrong, np.nan, np.inf, -np.inf):
+            yield name, value, expected
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@richest
+def test_numbers_out_of_range(case, sparse):
+    variables, grads = good(case)
+    before = variables.bytes()
+    bad = list(bad_numbers(case))
+    assert {name for name, *_ in bad} == set(case.op_hyper(0))
+    for name, value, expected in bad:
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            if sparse:
+                variables.sparse_apply(grads, [tf.range(10)] * 2, **{name: value})
+            else:
+                variables.apply(grads, **{name: value})
+        message = f"{name} must be {expected}. Received: {value:g}."
+        assert message in str(error.value)
+        assert variables.bytes() == before
+
+
+@pytest.mark.parametrize("how", ["eager", "function"])
+def test_an_optional_slot_of_fewer_variables(how):
+    case = cases.RICHEST[0]
+    variables, grads = good(case)
+    assert case.rule == "RMSprop"
+    before = variables.bytes()
+    changed = {"momentum": [variables.slots["momentum"][0].handle]}
+
+    def step():
+        variables.apply(grads, **changed)
+
+    if how != "eager":
+        step = tf.function(step, jit_compile=how == "jit")
+    with pytest.raises(OP_ERRORS) as error:
+        step()
+    message = "momentum must have as many variables as var (2) or none. Received: 1."
+    assert message in str(error.value)
+    assert variables.bytes() == before
+
+
+@marks.a_few
+def test_learning_rate_that_is_nan_shows(case):
+    """As in stock: no step hides it."""
+    variables, grads = good(case)
+    variables.apply(grads, learning_rate=tf.constant(np.nan))
+    for variable in variables.var:
+        assert np.isnan(variable.numpy()).all()
+
+
+def test_a_list_of_thousands():
+    case = next(case for case in cases.CASES if case.name == "SGD" and not case.slots)
+    variables = Variables(case, [(np.float32(i), {}) for i in range(2000)])
+    variables.apply([tf.constant(1.0)] * 2000, learning_rate=tf.constant(0.5))
+    for i, variable in enumerate(variables.var):
+        assert variable.numpy() == i - 0.5

@@ -35,8 +35,8 @@ class Variables:
             "iterations": tf.constant(ITERATIONS, tf.int64),
             **self.case.op_hyper(ITERATIONS),
             **self.case.flags,
-            "gradient_scale": np.zeros([0], np.float32),
-            "clip_value": np.inf,
+            "gradient_scale": np.zeros([0], np.float64),
+            "clip_value": 0.0,
             "weight_decay": np.zeros([0], np.float64),
         }
 

@@ -99,7 +99,7 @@ def test_op_common_tail_is_per_variable(case, dtype, mode):
     """Scale and clip see the sum of a row's gradients."""
     drawn = draw(case, dtype)
     variables = Variables(case, [d[:2] for d in drawn])
-    scale = np.linspace(0.3, 2.0, len(drawn)).astype("float32")
+    scale = np.linspace(0.3, 2.0, len(drawn))
     decay = np.linspace(0.0, 0.2, len(drawn))
     variables.sparse_apply(
         [tf.constant(d[2]) for d in drawn],

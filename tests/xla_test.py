@@ -116,7 +116,7 @@ def test_dense(step_of, case, dtype):
 
 def tail(count):
     return {
-        "gradient_scale": np.linspace(0.3, 2.0, count).astype("float32"),
+        "gradient_scale": np.linspace(0.3, 2.0, count),
         "clip_value": 0.4,
         "weight_decay": np.linspace(0.0, 0.2, count),
     }

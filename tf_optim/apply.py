@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_optim import checks, clipping, library, servers
 
-_ALL_ONE = np.zeros([0], np.float32)
+_ALL_ONE = np.zeros([0], np.float64)
 _NO_DECAY = np.zeros([0], np.float64)
 
 
@@ -48,7 +48,7 @@ class Step:
         iterations: an int64 scalar tensor, the steps done before.
         hyper: the spec's hyperparameters, in its order, `per_step` last.
         flags: the spec's flags, in its order.
-        clip_value: the bound of each element of a gradient; inf for none.
+        clip_value: the bound of each element of a gradient; 0 for none.
         sparse_update: "lazy" or "dense".
         use_locking: whether sparse steps wait for each other.
     """
@@ -57,7 +57,7 @@ class Step:
     iterations: object
     hyper: tuple
     flags: tuple = ()
-    clip_value: float = float("inf")
+    clip_value: float = 0.0
     sparse_update: str = "lazy"
     use_locking: bool = True
 
@@ -97,15 +97,21 @@ def _decays(updates):
     return np.array(rates, np.float64) if any(rates) else _NO_DECAY
 
 
+def _scale_vector(scales):
+    """As float64, whatever types they were computed in."""
+    types = {scale.dtype for scale in scales if scale is not None}
+    if not types:
+        return _ALL_ONE
+    widest = max(types, key=lambda dtype: dtype.size)
+    scales = [tf.cast(1.0 if scale is None else scale, widest) for scale in scales]
+    return tf.cast(tf.stack(scales), tf.float64)
+
+
 def _apply_group(spec, step, updates, scales):
     slots = {}
     for i, slot in enumerate(spec.slots):
         variables = [update.slots[i] for update in updates]
         slots[slot.name] = [v.handle for v in variables if v is not None]
-    if any(scale is not None for scale in scales):
-        scale = tf.stack([1.0 if scale is None else scale for scale in scales])
-    else:
-        scale = _ALL_ONE
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
@@ -113,7 +119,7 @@ def _apply_group(spec, step, updates, scales):
         "iterations": step.iterations,
         **dict(zip(spec.hyper_names, step.hyper, strict=True)),
         **dict(zip(spec.flags, step.flags, strict=True)),
-        "gradient_scale": scale,
+        "gradient_scale": _scale_vector(scales),
         "clip_value": step.clip_value,
         "weight_decay": _decays(updates),
         "use_locking": step.use_locking,
@@ -138,7 +144,7 @@ def apply_step(spec, step, updates, scales=None):
         spec: the optimizer's `specs.Spec`.
         step: the `Step`.
         updates: a list of `Update`.
-        scales: for each update a float32 scalar tensor that its gradient is
+        scales: for each update a floating scalar tensor that its gradient is
             multiplied by, or None for 1. Default: None for all.
 
     Returns:

@@ -6,6 +6,8 @@ counts with the sum of its two gradients, where stock takes them apart.
 
 import tensorflow as tf
 
+from tf_optim import checks
+
 
 def sum_duplicates(gradient):
     """IndexedSlices in which no index occurs twice; a dense gradient as it is.
@@ -23,33 +25,44 @@ def sum_duplicates(gradient):
 
 
 def _squared_norm(gradient):
+    """In float32 for 16 bits, which a sum of squares soon overflows."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    dtype = tf.float64 if gradient.dtype == tf.float64 else tf.float32
     if isinstance(gradient, tf.IndexedSlices):
-        values = tf.cast(gradient.values, tf.float32)
+        values = tf.cast(gradient.values, dtype)
         gradient = sum_duplicates(tf.IndexedSlices(values, gradient.indices)).values
-    return tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32)))
+    return tf.reduce_sum(tf.square(tf.cast(gradient, dtype)))
 
 
 def scales_for_clipnorm(gradients, clipnorm):
     """For each gradient clipnorm / max(its norm, clipnorm)."""
     norms = [tf.sqrt(_squared_norm(gradient)) for gradient in gradients]
-    return [clipnorm / tf.maximum(norm, clipnorm) for norm in norms]
+    return [_scale(norm, clipnorm) for norm in norms]
 
 
 def scales_for_global_clipnorm(gradients, clipnorm):
     """For each gradient clipnorm / max(norm of all, clipnorm)."""
-    norm = tf.sqrt(tf.add_n([_squared_norm(gradient) for gradient in gradients]))
-    scale = clipnorm / tf.maximum(norm, clipnorm)
+    squares = [_squared_norm(gradient) for gradient in gradients]
+    if len({square.dtype for square in squares}) > 1:
+        squares = [tf.cast(square, tf.float64) for square in squares]
+    norm = tf.sqrt(tf.add_n(squares))
     # An infinite norm makes every gradient NaN, as in stock, and not zero.
-    scale = tf.where(tf.math.is_finite(norm), scale, float("nan"))
-    return [scale] * len(gradients)
+    return [_scale(norm, clipnorm) + (norm - norm)] * len(gradients)
+
+
+def _scale(norm, clipnorm):
+    clipnorm = tf.cast(checks.as_number(clipnorm), norm.dtype)
+    return clipnorm / tf.maximum(norm, clipnorm)
 
 
 def factors(optimizer, gradients):
-    """Factors that clip by norm (None: none), and the bound that clips by value."""
+    """Factors that clip by norm (None: none), and the bound that clips by value or 0."""
     if optimizer.clipnorm is not None:
-        return scales_for_clipnorm(gradients, optimizer.clipnorm), float("inf")
+        return scales_for_clipnorm(gradients, optimizer.clipnorm), 0.0
     if optimizer.global_clipnorm is not None:
-        norm = optimizer.global_clipnorm
-        return scales_for_global_clipnorm(gradients, norm), float("inf")
+        return scales_for_global_clipnorm(gradients, optimizer.global_clipnorm), 0.0
+    # A bound that bounds nothing is none: no graph holds an infinity.
     bound = optimizer.clipvalue
-    return [None] * len(gradients), float("inf") if bound is None else bound
+    no_bound = bound is None or checks.static_value(bound) == float("inf")
+    return [None] * len(gradients), 0.0 if no_bound else checks.as_number(bound)

@@ -55,15 +55,16 @@ struct Measured {
   }
 };
 
-// Fills the tail; one that would change nothing is left off.
+// Fills the tail; one that would change nothing is left off. clip_value is the
+// op's, 0 for none.
 template <class Rule, class T>
 constexpr void SetTail(double gradient_scale, double clip_value, double decay,
                        Variable<Rule, T>* variable) {
   using C = ComputeType<T>;
-  variable->tail = {static_cast<C>(gradient_scale), static_cast<C>(clip_value),
+  const double bound = ClipBound(clip_value);
+  variable->tail = {static_cast<C>(gradient_scale), static_cast<C>(bound),
                     static_cast<C>(decay)};
-  variable->has_tail =
-      gradient_scale != 1 || !std::isinf(clip_value) || decay != 0;
+  variable->has_tail = gradient_scale != 1 || !std::isinf(bound) || decay != 0;
 }
 
 // Sorted ids: each key is id << position_bits | position in `indices`.

@@ -37,9 +37,9 @@ struct GpuStep {
   bool learning_rate_is_double = false;
   const int64_t* iterations = nullptr;  // steps done before
   const double* hyper[kMaxGpuHyper] = {};
-  const double* clip_value = nullptr;
-  const float* gradient_scale = nullptr;  // one per item, or null for 1
-  const double* weight_decay = nullptr;   // one per item, or null for 0
+  const double* clip_value = nullptr;      // 0 for none
+  const double* gradient_scale = nullptr;  // one per item, or null for 1
+  const double* weight_decay = nullptr;    // one per item, or null for 0
 };
 
 struct GpuSparse {

@@ -173,7 +173,7 @@ struct GpuNumbers {
 template <class Rule, class T>
 struct GpuShared {
   const GpuNumbers<Rule, T>* numbers = nullptr;
-  const float* gradient_scale = nullptr;
+  const double* gradient_scale = nullptr;
   const double* weight_decay = nullptr;
   GpuSums<Rule>* parts = nullptr;           // one per block
   const MeansOf<Rule, T>* means = nullptr;  // one per entry of the table
@@ -212,7 +212,7 @@ struct PrepareBody {
     ForEachField(hyper,
                  [&](auto i, double& value) { value = *step.hyper[i()]; });
     numbers->coefficients = PrepareAs<Rule, ComputeType<T>>(
-        hyper, {rate, static_cast<double>(*step.iterations + 1)});
+        hyper, {rate, static_cast<double>(*step.iterations) + 1});
     numbers->learning_rate = rate;
     numbers->clip_value = *step.clip_value;
     if (first_bad != nullptr) *first_bad = ~uint64_t{0};

@@ -56,7 +56,7 @@ class StepOp : public tensorflow::OpKernel {
                  [&](auto i, double& value) { value = numbers.hyper[i]; });
     return PrepareAs<Rule, ComputeType<T>>(
         hyper,
-        {numbers.learning_rate, static_cast<double>(numbers.iterations + 1)});
+        {numbers.learning_rate, static_cast<double>(numbers.iterations) + 1});
   }
 
   // The memory of the i-th variable and its slots.

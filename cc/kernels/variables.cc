@@ -33,26 +33,24 @@ Status WrongShape(const std::string& what, const std::string& expected,
 }
 
 double ScalarValue(const Tensor& tensor) {
-  switch (tensor.dtype()) {
-    case tensorflow::DT_FLOAT:
-      return tensor.scalar<float>()();
-    case tensorflow::DT_INT64:
-      return static_cast<double>(tensor.scalar<int64_t>()());
-    default:
-      return tensor.scalar<double>()();
-  }
+  return tensor.dtype() == tensorflow::DT_FLOAT ? tensor.scalar<float>()()
+                                                : tensor.scalar<double>()();
+}
+
+Status CheckRange(const std::string& name, const Range& range, double value) {
+  if (range.Has(value)) return OkStatus();
+  return InvalidArgumentError(RangeError(name, range, value));
 }
 
 // A vector of one value per variable, or of none.
-template <class T>
 Status ReadPerVariable(const std::string& name, const Tensor& tensor, int count,
-                       const T** values) {
+                       const double** values) {
   *values = nullptr;
   if (tensor.dims() != 1 ||
       (tensor.dim_size(0) != 0 && tensor.dim_size(0) != count)) {
     return WrongShape(name, StrCat("[", count, "] or [0]"), tensor);
   }
-  if (tensor.dim_size(0) > 0) *values = tensor.flat<T>().data();
+  if (tensor.dim_size(0) > 0) *values = tensor.flat<double>().data();
   return OkStatus();
 }
 
@@ -68,38 +66,49 @@ TensorShape RowsOf(const TensorShape& variable) {
 Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
                    const OpLayout& layout, Memory memory,
                    StepNumbers* numbers) {
-  const auto read = [&](const std::string& name, int input, double* value) {
+  const auto check_scalar = [&](const std::string& name, int input) {
     const Tensor& tensor = context->input(input);
-    if (tensor.dims() != 0) return WrongShape(name, "[]", tensor);
-    if (memory == Memory::kHost) *value = ScalarValue(tensor);
-    return OkStatus();
+    return tensor.dims() == 0 ? OkStatus() : WrongShape(name, "[]", tensor);
   };
-  double iterations = 0;
-  TF_RETURN_IF_ERROR(
-      read("learning_rate", layout.learning_rate, &numbers->learning_rate));
-  TF_RETURN_IF_ERROR(read("iterations", layout.iterations, &iterations));
+  TF_RETURN_IF_ERROR(check_scalar("learning_rate", layout.learning_rate));
+  TF_RETURN_IF_ERROR(check_scalar("iterations", layout.iterations));
   for (size_t i = 0; i < traits.hyper.size(); ++i) {
-    TF_RETURN_IF_ERROR(
-        read(traits.hyper[i], layout.hyper + i, &numbers->hyper[i]));
+    TF_RETURN_IF_ERROR(check_scalar(traits.hyper[i], layout.hyper + i));
   }
-  TF_RETURN_IF_ERROR(
-      read("clip_value", layout.clip_value, &numbers->clip_value));
-  if (memory == Memory::kHost) {
-    numbers->iterations = static_cast<int64_t>(iterations);
-    if (numbers->iterations < 0) {
-      return InvalidArgumentError(StrCat(
-          "iterations must be >= 0. Received: ", numbers->iterations, "."));
-    }
-    if (!(numbers->clip_value >= 0)) {
-      return InvalidArgumentError(StrCat(
-          "clip_value must be >= 0. Received: ", numbers->clip_value, "."));
-    }
-  }
+  TF_RETURN_IF_ERROR(check_scalar("clip_value", layout.clip_value));
   TF_RETURN_IF_ERROR(ReadPerVariable("gradient_scale",
                                      context->input(layout.gradient_scale),
                                      layout.count, &numbers->gradient_scale));
-  return ReadPerVariable("weight_decay", context->input(layout.weight_decay),
-                         layout.count, &numbers->weight_decay);
+  TF_RETURN_IF_ERROR(ReadPerVariable("weight_decay",
+                                     context->input(layout.weight_decay),
+                                     layout.count, &numbers->weight_decay));
+  if (memory == Memory::kDevice) return OkStatus();
+
+  const auto value = [&](int input) {
+    return ScalarValue(context->input(input));
+  };
+  // Any learning rate: one that is NaN shows in the variables, as in stock.
+  numbers->learning_rate = value(layout.learning_rate);
+  numbers->iterations = context->input(layout.iterations).scalar<int64_t>()();
+  if (numbers->iterations < 0) {
+    return InvalidArgumentError(StrCat(
+        "iterations must be >= 0. Received: ", numbers->iterations, "."));
+  }
+  for (size_t i = 0; i < traits.hyper.size(); ++i) {
+    numbers->hyper[i] = value(layout.hyper + i);
+    TF_RETURN_IF_ERROR(
+        CheckRange(traits.hyper[i], traits.ranges[i], numbers->hyper[i]));
+  }
+  numbers->clip_value = value(layout.clip_value);
+  if (!(numbers->clip_value >= 0)) {
+    return InvalidArgumentError(StrCat(
+        "clip_value must be >= 0. Received: ", numbers->clip_value, "."));
+  }
+  for (int i = 0; numbers->weight_decay != nullptr && i < layout.count; ++i) {
+    TF_RETURN_IF_ERROR(CheckRange(At("weight_decay", i), kNotNegative,
+                                  numbers->weight_decay[i]));
+  }
+  return OkStatus();
 }
 
 LockedVariables::~LockedVariables() {

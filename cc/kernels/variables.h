@@ -19,10 +19,10 @@ namespace tf_optim {
 struct StepNumbers {
   double learning_rate;
   int64_t iterations;
-  double clip_value;
+  double clip_value;  // 0: none
   double hyper[8];
-  const float* gradient_scale;  // null: all 1
-  const double* weight_decay;   // null: all 0
+  const double* gradient_scale;  // null: all 1
+  const double* weight_decay;    // null: all 0
 
   double scale(int i) const { return gradient_scale ? gradient_scale[i] : 1; }
   double decay(int i) const {

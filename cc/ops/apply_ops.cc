@@ -58,7 +58,7 @@ absl::Status CheckGradient(InferenceContext* c, const OpLayout& layout, int i) {
 absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
                          bool sparse) {
   OpLayout layout;
-  TF_RETURN_IF_ERROR(ReadLayout<absl::Status>(
+  TF_RETURN_IF_ERROR(ReadLayout(
       traits, sparse,
       [c](const std::string& attr, auto* value) {
         return c->GetAttr(attr, value);
@@ -88,13 +88,14 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
 }
 
 std::string Doc(const OptimizerTraits& traits, bool sparse) {
-  std::string doc = StrCat(
-      "One ", traits.name, " step of a list of variables",
-      sparse ? " with sparse gradients" : "",
-      ".\n\nFor every variable, with t = iterations + 1:\n",
-      "\n    grad = clip(grad * gradient_scale, -clip_value, clip_value)",
-      "\n    var -= learning_rate * weight_decay * var", traits.formula,
-      "\n\n");
+  std::string doc =
+      StrCat("One ", traits.name, " step of a list of variables",
+             sparse ? " with sparse gradients" : "",
+             ".\n\nFor every variable, with t = iterations + 1:\n",
+             "\n    grad = clip(grad * gradient_scale, -clip_value, clip_value)"
+             " where clip_value > 0",
+             "\n    var -= learning_rate * weight_decay * var", traits.formula,
+             "\n\n");
   if (sparse) {
     StrAppend(&doc,
               "Gradients of repeated indices are summed first, in their order "
@@ -106,7 +107,9 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
   }
   StrAppend(&doc,
             "float16 and bfloat16 variables are computed in float32 and have "
-            "float32 slots. Nothing is written unless every input is right. "
+            "float32 slots. Nothing is written unless every input is right; "
+            "on a GPU, and under XLA where the graph does not show a number's "
+            "value, the ranges of numbers are not checked. "
             "The result has the same bits for any number of threads and any "
             "instruction set; denormals are flushed to zero.\n\n");
   StrAppend(&doc, "var: the variables, of any shapes",
@@ -124,13 +127,14 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
             ".\n");
   if (sparse) StrAppend(&doc, "indices: the row of each gradient.\n");
   StrAppend(&doc, "learning_rate: a scalar.\niterations: steps done before.\n");
-  for (const std::string& hyper : traits.hyper) {
-    StrAppend(&doc, hyper, ": a scalar.\n");
+  for (size_t i = 0; i < traits.hyper.size(); ++i) {
+    StrAppend(&doc, traits.hyper[i], ": a scalar, ",
+              RangeText(traits.ranges[i]), ".\n");
   }
   StrAppend(&doc,
             "gradient_scale: one factor per variable, or empty for 1.\n"
-            "clip_value: a scalar >= 0; infinity for no clipping.\n"
-            "weight_decay: one rate per variable, or empty for 0.\n"
+            "clip_value: a scalar >= 0; 0 for no clipping.\n"
+            "weight_decay: one rate >= 0 per variable, or empty for 0.\n"
             "N: how many variables.\n");
   for (const std::string& flag : traits.flags) {
     StrAppend(&doc, flag, ": see the formula.\n");
@@ -155,7 +159,7 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
   for (const std::string& hyper : traits.hyper) {
     op->Input(StrCat(hyper, ": double"));
   }
-  op->Input("gradient_scale: float")
+  op->Input("gradient_scale: double")
       .Input("clip_value: double")
       .Input("weight_decay: double")
       .Attr("N: int >= 1");

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -16,6 +18,7 @@ struct OptimizerTraits {
   std::string name;
   std::string formula;
   std::vector<std::string> hyper;
+  std::vector<Range> ranges;  // of hyper
   std::vector<std::string> slots;
   std::vector<std::string> flags;  // options that are attributes of the op
   uint32_t required_slots;         // bit i: every variant has slot i
@@ -37,6 +40,8 @@ OptimizerTraits TraitsOf(Variants<Rules...>) {
   traits.formula = First::kFormula;
   traits.hyper.assign(std::begin(First::kHyperNames),
                       std::end(First::kHyperNames));
+  traits.ranges.assign(std::begin(First::kHyperRanges),
+                       std::end(First::kHyperRanges));
   traits.slots.assign(std::begin(First::kSlotNames),
                       std::end(First::kSlotNames));
   traits.flags.assign(std::begin(First::kFlagNames),
@@ -72,10 +77,10 @@ struct OpLayout {
 
 // `read(attribute, &value)` reads an int or bool attribute of the node; its
 // first error ends the reading.
-template <class Status, class Read>
-Status ReadLayout(const OptimizerTraits& traits, bool sparse, const Read& read,
-                  OpLayout* layout) {
-  Status status = read("N", &layout->count);
+template <class Read>
+absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
+                        const Read& read, OpLayout* layout) {
+  absl::Status status = read("N", &layout->count);
   if (!status.ok()) return status;
   uint32_t slot_mask = 0, flags = 0;
   for (size_t i = 0; i < traits.flags.size(); ++i) {
@@ -90,6 +95,11 @@ Status ReadLayout(const OptimizerTraits& traits, bool sparse, const Read& read,
     if (traits.IsOptional(i)) {
       status = read(SlotCountAttr(traits.slots[i]), &count);
       if (!status.ok()) return status;
+      if (count != 0 && count != layout->count) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            traits.slots[i], " must have as many variables as var (",
+            layout->count, ") or none. Received: ", count, "."));
+      }
     }
     layout->slots.push_back(count > 0 ? next : OpLayout::kAbsent);
     if (count > 0) slot_mask |= 1u << i;

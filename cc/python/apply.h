@@ -26,7 +26,7 @@ struct StepArguments {
   double learning_rate;
   int64_t iterations;
   const std::vector<double>& gradient_scale;
-  double clip_value;
+  double clip_value;  // 0: none
   const std::vector<double>& weight_decay;
   int threads;
   const std::string& isa;
@@ -84,6 +84,15 @@ inline std::string At(const char* list, size_t i) {
   return std::string(list) + "[" + std::to_string(i) + "]";
 }
 
+inline void RequirePerVariable(const char* name,
+                               const std::vector<double>& values,
+                               size_t variables) {
+  Require(values.empty() || values.size() == variables,
+          std::string(name) + " must have " + std::to_string(variables) +
+              " numbers or none. Received: " + std::to_string(values.size()) +
+              ".");
+}
+
 inline double ListValue(const std::vector<double>& values, size_t i,
                         double otherwise) {
   if (values.empty()) return otherwise;
@@ -104,9 +113,11 @@ class ArrayStep {
     typename Rule::template Hyper<double> hyper;
     ForEachField(hyper, [&](auto i, double& value) {
       value = a.hyper[Rule::kHyperNames[i]].template cast<double>();
+      const Range& range = Rule::kHyperRanges[i];
+      Require(range.Has(value), RangeError(Rule::kHyperNames[i], range, value));
     });
     coefficients_ = PrepareAs<Rule, C>(
-        hyper, {a.learning_rate, static_cast<double>(a.iterations + 1)});
+        hyper, {a.learning_rate, static_cast<double>(a.iterations) + 1});
   }
 
   void ApplyDense() {
@@ -212,6 +223,16 @@ template <class... Rules>
 void ApplyToArrays(Variants<Rules...> variants, const StepArguments& a) {
   using First = typename Variants<Rules...>::First;
   Require(!a.var.empty(), "var must not be empty.");
+  Require(a.iterations >= 0, "iterations must be >= 0. Received: " +
+                                 std::to_string(a.iterations) + ".");
+  Require(a.clip_value >= 0, "clip_value must be >= 0. Received: " +
+                                 NumberText(a.clip_value) + ".");
+  RequirePerVariable("gradient_scale", a.gradient_scale, a.var.size());
+  RequirePerVariable("weight_decay", a.weight_decay, a.var.size());
+  for (size_t i = 0; i < a.weight_decay.size(); ++i) {
+    Require(kNotNegative.Has(a.weight_decay[i]),
+            RangeError(At("weight_decay", i), kNotNegative, a.weight_decay[i]));
+  }
   uint32_t slot_mask = 0;
   for (size_t s = 0; s < kSlotFields<First>; ++s) {
     if (a.slots.contains(First::kSlotNames[s])) slot_mask |= 1u << s;

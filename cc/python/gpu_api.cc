@@ -33,7 +33,7 @@ struct Call {
   const int64_t* iterations;
   const double* hyper[kMaxGpuHyper];
   const double* clip_value;
-  const float* gradient_scale;
+  const double* gradient_scale;
   const double* weight_decay;
   void* stream;
   BadIndexReport* report;

@@ -39,6 +39,10 @@ py::dict Describe(Variants<First, Rest...>) {
   constexpr uint32_t in_all = (SlotMask<First>() & ... & SlotMask<Rest>());
   py::list hyper, slots;
   for (const char* name : First::kHyperNames) hyper.append(name);
+  py::list ranges;
+  for (const Range& range : First::kHyperRanges) {
+    ranges.append(py::make_tuple(range.low, range.high, range.closed));
+  }
   for (size_t i = 0; i < kSlotFields<First>; ++i) {
     py::dict slot;
     slot["name"] = First::kSlotNames[i];
@@ -48,6 +52,7 @@ py::dict Describe(Variants<First, Rest...>) {
   }
   py::dict out;
   out["hyper"] = hyper;
+  out["ranges"] = ranges;
   out["slots"] = slots;
   py::list flags;
   for (const char* name : First::kFlagNames) flags.append(name);
@@ -113,7 +118,6 @@ PYBIND11_MODULE(_native, m) {
 
   limits::DefineLimits(m);
 
-  const double inf = std::numeric_limits<double>::infinity();
   using py::arg;
   const py::list no_list;
   m.def(
@@ -130,7 +134,7 @@ PYBIND11_MODULE(_native, m) {
       "One step with dense gradients, in place.", arg("rule"), arg("var"),
       arg("slots"), arg("grad"), arg("hyper"), arg("learning_rate"),
       arg("iterations"), arg("gradient_scale") = std::vector<double>(),
-      arg("clip_value") = inf, arg("weight_decay") = std::vector<double>(),
+      arg("clip_value") = 0.0, arg("weight_decay") = std::vector<double>(),
       arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict());
   m.def(
       "sparse_apply",
@@ -147,7 +151,7 @@ PYBIND11_MODULE(_native, m) {
       "One step with sparse gradients, in place; repeated ids are summed.",
       arg("rule"), arg("var"), arg("slots"), arg("grad"), arg("indices"),
       arg("hyper"), arg("learning_rate"), arg("iterations"),
-      arg("gradient_scale") = std::vector<double>(), arg("clip_value") = inf,
+      arg("gradient_scale") = std::vector<double>(), arg("clip_value") = 0.0,
       arg("weight_decay") = std::vector<double>(), arg("mode") = "lazy",
       arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict());
 }

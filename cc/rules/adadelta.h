@@ -20,6 +20,7 @@ struct Adadelta : ElementwiseRule {
     V rho, epsilon;
   };
   static constexpr const char* kHyperNames[] = {"rho", "epsilon"};
+  static constexpr Range kHyperRanges[] = {kFraction, kNotNegative};
 
   template <class V>
   struct Slots {

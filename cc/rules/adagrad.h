@@ -17,6 +17,7 @@ struct Adagrad : ElementwiseRule {
     V epsilon;
   };
   static constexpr const char* kHyperNames[] = {"epsilon"};
+  static constexpr Range kHyperRanges[] = {kNotNegative};
 
   template <class V>
   struct Slots {

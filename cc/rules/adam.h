@@ -23,6 +23,7 @@ struct Adam : ElementwiseRule {
     V beta_1, beta_2, epsilon;
   };
   static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon"};
+  static constexpr Range kHyperRanges[] = {kFraction, kFraction, kNotNegative};
 
   template <class V>
   struct Slots {

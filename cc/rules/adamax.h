@@ -19,6 +19,7 @@ struct Adamax : ElementwiseRule {
     V beta_1, beta_2, epsilon;
   };
   static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon"};
+  static constexpr Range kHyperRanges[] = {kFraction, kFraction, kNotNegative};
 
   template <class V>
   struct Slots {

@@ -24,6 +24,8 @@ struct Ftrl : ElementwiseRule {
   };
   static constexpr const char* kHyperNames[] = {"learning_rate_power", "l1",
                                                 "l2", "l2_shrinkage", "beta"};
+  static constexpr Range kHyperRanges[] = {
+      kNotPositive, kNotNegative, kNotNegative, kNotNegative, kNotNegative};
 
   template <class V>
   struct Slots {

@@ -17,6 +17,7 @@ struct Lion : ElementwiseRule {
     V beta_1, beta_2;
   };
   static constexpr const char* kHyperNames[] = {"beta_1", "beta_2"};
+  static constexpr Range kHyperRanges[] = {kFractionOrOne, kFractionOrOne};
 
   template <class V>
   struct Slots {

@@ -27,6 +27,8 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
   };
   static constexpr const char* kHyperNames[] = {
       "beta_1", "beta_2", "epsilon", "mu", "mu_next", "mu_product"};
+  static constexpr Range kHyperRanges[] = {kFraction, kFraction, kNotNegative,
+                                           kFraction, kFraction, kFraction};
 
   template <class V>
   struct Slots {

@@ -23,6 +23,7 @@ struct RMSprop : ElementwiseRule {
   };
   static constexpr const char* kHyperNames[] = {"rho", "momentum_rate",
                                                 "epsilon"};
+  static constexpr Range kHyperRanges[] = {kFraction, kFraction, kNotNegative};
 
   template <class V>
   struct Slots {

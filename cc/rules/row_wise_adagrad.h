@@ -19,6 +19,7 @@ struct RowWiseAdagrad : ElementwiseRule {
     V epsilon;
   };
   static constexpr const char* kHyperNames[] = {"epsilon"};
+  static constexpr Range kHyperRanges[] = {kNotNegative};
 
   template <class V>
   struct Slots {

@@ -11,6 +11,7 @@
 //     static constexpr const char* kFormula = "in words for the op's doc";
 //     template <class V> struct Hyper { V beta, epsilon; };
 //     static constexpr const char* kHyperNames[] = {"beta", "epsilon"};
+//     static constexpr Range kHyperRanges[] = {kFraction, kNotNegative};
 //     template <class V>
 //     struct Slots { V momentum; Optional<V, option> extra; };
 //     static constexpr const char* kSlotNames[] = {"momentum", "extra"};
@@ -62,6 +63,7 @@
 #include <tuple>
 
 #include "cc/rules/fields.h"
+#include "cc/rules/range.h"
 #include "cc/values/scalar.h"
 
 namespace tf_optim {
@@ -89,7 +91,7 @@ struct ElementwiseRule {
 };
 
 // The rules that one optimizer's options choose between. All share kName,
-// kHyperNames, kSlotNames and kFlagNames.
+// kHyperNames, kHyperRanges, kSlotNames and kFlagNames.
 template <class... Rules>
 struct Variants {
   using First = std::tuple_element_t<0, std::tuple<Rules...>>;
@@ -173,6 +175,13 @@ struct Tail {
   V clip_value;
   V decay;  // learning_rate * weight_decay
 };
+
+// The bound that an op's clip_value stands for. 0 is none, so that no graph has
+// to hold an infinity.
+template <class V>
+constexpr V ClipBound(V clip_value) {
+  return IfPositive(clip_value, clip_value, V(kInfinity));
+}
 
 template <class V>
 constexpr V TailGradient(V g, const Tail<V>& tail) {

@@ -23,6 +23,7 @@ struct SGD : ElementwiseRule {
     V momentum_rate;
   };
   static constexpr const char* kHyperNames[] = {"momentum_rate"};
+  static constexpr Range kHyperRanges[] = {kFractionOrOne};
 
   template <class V>
   struct Slots {

@@ -39,7 +39,7 @@ xla::Shape ShapeOf(xla::XlaOp op) { return op.builder()->GetShape(op).value(); }
 XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
                      OptimizerTraits traits, bool sparse)
     : XlaOpKernel(context), traits_(std::move(traits)) {
-  OP_REQUIRES_OK(context, ReadLayout<absl::Status>(
+  OP_REQUIRES_OK(context, ReadLayout(
                               traits_, sparse,
                               [context](const std::string& attr, auto* value) {
                                 return context->GetAttr(attr, value);
@@ -187,7 +187,7 @@ bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
          !IsEmpty(context, layout_.weight_decay) ||
          !context->ConstantInputAsFloatScalar(layout_.clip_value, &clip_value)
               .ok() ||
-         !std::isinf(clip_value);
+         !std::isinf(ClipBound(clip_value));
 }
 
 Tail<XlaValue> XlaStepOp::Tails(XlaOpKernelContext* context) const {
@@ -218,6 +218,7 @@ Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {
     return XlaValue(
         xla::Reshape(xla::SliceInDim(values.op(), i, i + 1, 1, 0), {}));
   });
+  tail.clip_value = ClipBound(tail.clip_value);
   return tail;
 }
 

@@ -48,7 +48,8 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   static bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
   // False if the graph shows that the tail would change nothing.
   bool HasTail(tensorflow::XlaOpKernelContext* context) const;
-  // Vectors of a number per variable, and what the i-th is.
+  // Vectors of a number per variable, as the op is given them; and what the
+  // i-th is for its rule.
   Tail<XlaValue> Tails(tensorflow::XlaOpKernelContext* context) const;
   Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
   // The gradient of a variable, whole tensor or rows, in computation type.
