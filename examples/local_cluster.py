@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import selectors
 import signal
 import socket
@@ -71,14 +72,24 @@ def end_with_parent():
 
 
 def free_ports(count):
-    """Ports of this machine that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports of this machine that nobody listens on.
+
+    Drawn below the range from which the kernel gives connections theirs, so that
+    none is taken until its server listens.
+    """
+    sockets = {}
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(sockets) < count:
+            each, port = socket.socket(), random.randrange(10_000, 32_000)
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:  # somebody has it
+                each.close()
+            else:
+                sockets[port] = each
+        return list(sockets)
     finally:
-        for each in sockets:
+        for each in sockets.values():
             each.close()
 
 

@@ -8,7 +8,14 @@ import pytest
 import tensorflow as tf
 
 from tests import cases, models, numerics
-from tests.marks import a_few, both_ways, keras_3_only, modes, richest
+from tests.marks import (
+    a_few,
+    both_ways,
+    keras_3_only,
+    modes,
+    richest,
+    stock_kinds,
+)
 from tests.sparse_test import assert_sparse_step, slot_arrays
 from tf_optim import accumulation
 
@@ -17,7 +24,6 @@ pytestmark = keras_3_only
 ROWS = 12
 SHAPES = ((ROWS, 6), (6,))
 STEPS = 4
-RATE = float(np.float32(0.01))
 
 
 def draw_window(rng, counts=(5, 0, 3, 9)):
@@ -94,6 +100,7 @@ def test_a_window_is_one_step_with_its_mean(case, mode, graph):
     rng = np.random.default_rng(0)
     how = "function" if graph else "eager"
     training = accumulating(case, how=how, sparse_update=mode)
+    rate = models.rate(case)
     table, optimizer = training.variables[0], training.optimizer
     for iterations in range(3):
         before = table.numpy(), slot_arrays(case, optimizer, 0)
@@ -104,7 +111,7 @@ def test_a_window_is_one_step_with_its_mean(case, mode, graph):
         training.step(*window[-1])
         after = table.numpy(), slot_arrays(case, optimizer, 0)
         ids, grad, _ = concatenated(window)
-        assert_sparse_step(case, before, after, grad, ids, mode, RATE, iterations)
+        assert_sparse_step(case, before, after, grad, ids, mode, rate, iterations)
         assert not any(np.any(a) for a in training.accumulators())
     assert int(optimizer.iterations) == 3
 
@@ -154,7 +161,7 @@ def guarded(method, forbidden):
     return call
 
 
-@richest
+@stock_kinds
 def test_mid_window_state_is_that_of_stock(case, tmp_path):
     """Values, and checkpoints in both directions, in the middle of a window."""
     rng = np.random.default_rng(3)

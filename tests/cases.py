@@ -69,6 +69,13 @@ class Optimizer:
     wrong_in_graph: bool = False
     in_stock: tuple = (True, True)
 
+    @property
+    def mechanism(self):
+        """What its kernels and its class need beyond one step of fixed slots."""
+        optional = any(slot.option for slot in self.slots)
+        special = self.flags, self.per_step, self.cancelling
+        return self.scope, optional, *map(bool, special)
+
 
 def _nadam_per_step(hyper, iterations):
     """Dozat's mu of the step and the next, and their product so far."""
@@ -150,6 +157,7 @@ OPTIMIZERS = (
         stock_errors=(({"momentum": -0.1}, "[0, 1]"), ({"momentum": 1.5}, "[0, 1]")),
         op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
         flags=("nesterov",),
+        learning_rate=0.05,
     ),
     Optimizer(
         name="Adagrad",
@@ -357,14 +365,19 @@ CASES = tuple(
     for variant in optimizer.variants
 )
 
-# One case per optimizer, all its options on: for tests of what rules share.
+# One case per optimizer, all its options on: for tests of what rules share. Of
+# equally many slots the most arguments, and of these the last.
 RICHEST = tuple(
     max(
-        (case for case in CASES if case.optimizer is optimizer),
-        key=lambda case: len(case.slots),
+        (case for case in reversed(CASES) if case.optimizer is optimizer),
+        key=lambda case: (len(case.slots), len(case.arguments)),
     )
     for optimizer in OPTIMIZERS
 )
+
+# One case per mechanism: the first of those that are alike in it.
+KINDS = tuple({c.optimizer.mechanism: c for c in reversed(RICHEST)}.values())[::-1]
+A_FEW = RICHEST[:2]
 
 # Those that stock has in one of the flavours; `models.stock` skips the other.
 STOCK_CASES = tuple(case for case in CASES if any(case.optimizer.in_stock))

@@ -6,4 +6,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests of rounding compare with kernels that say what they do.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-pytest_plugins = ["tests.flavours"]
+pytest_plugins = ["tests.flavours", "tests.covering", "tests.order"]
+
+
+def pytest_configure(config):
+    from tests import flavours
+
+    if not flavours.IS_CHILD and not config.getoption("exhaustive"):
+        # Most of a test under XLA is LLVM at work on code that runs once.
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

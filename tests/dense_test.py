@@ -3,19 +3,21 @@
 import concurrent.futures
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import cases, models, numerics
+from tests import models, numerics
+from tests.marks import (
+    both_ways,
+    every,
+    every_case,
+    every_dtype,
+    kinds,
+    richest,
+    stock_richest,
+)
 from tests.raw_ops import ITERATIONS, LEARNING_RATE, Variables
 from tf_optim import library
-
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-stock_richest = pytest.mark.parametrize("case", cases.STOCK_RICHEST, ids=str)
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
-both_ways = pytest.mark.parametrize("graph", [False, True], ids=["eager", "function"])
 
 SHAPES = ((), (1,), (17,), (4, 3, 5), (0, 3), (1000, 33))
 
@@ -29,6 +31,7 @@ def arrays_of(drawn):
     return [(np.asarray(var), slots) for var, slots, _ in drawn]
 
 
+@every("case", "dtype")
 @both_ways
 @every_dtype
 @every_case
@@ -113,7 +116,7 @@ def test_ten_steps_of_the_optimizer_are_the_reference(case, dtype):
     optimizer = models.ours(case)
     optimizer.build(variables)
     spec = tf_optim.specs.SPECS[case.name]
-    rate = float(np.float32(0.01))
+    rate = models.rate(case)
 
     def state(i):
         slots = {
@@ -182,7 +185,7 @@ def test_gradient_of_another_float_type_is_cast_as_in_stock(case):
 
 
 @both_ways
-@every_case
+@kinds
 def test_values_read_before_a_step_keep_their_value(case, graph):
     """The update is in place, and yet no reader sees it happen."""
     drawn = draw(case, "float32", ((300_000,),))
@@ -200,7 +203,7 @@ def test_values_read_before_a_step_keep_their_value(case, graph):
     assert np.array_equal(after, variables.var[0]) and not np.array_equal(before, after)
 
 
-@richest
+@kinds
 def test_steps_in_parallel_do_not_mix(case):
     """use_locking: concurrent steps come one after the other, in some order."""
     drawn = draw(case, "float32", ((200_000,), (10,)))

@@ -15,7 +15,7 @@ from tests import style_test
 PROGRAMS = ["mirrored", "multi_worker", "parameter_server"]
 
 
-def run(program, *arguments, seconds=120):
+def run(program, *arguments, seconds=600):
     """What it printed. All that it started ends with it, or is ended."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"examples.{program}", "--quick", *arguments],

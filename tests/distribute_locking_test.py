@@ -3,6 +3,7 @@
 Here workers are threads of one process: a server's kernels see no difference.
 """
 
+import os
 import threading
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import cases, models
+from tests import models, served
 from tests.counters import counters, moves_by_one
+from tests.marks import richest
 from tf_optim import library
 
 pytestmark = pytest.mark.both_flavours
@@ -35,7 +37,7 @@ def stepped(case, use_locking):
         slices = tf.IndexedSlices(rows, ids, tf.constant([ROWS, WIDTH]))
         optimizer.apply_gradients([(slices, table)])
 
-    step.get_concrete_function()
+    assert served.locking(step.get_concrete_function()) == [use_locking]
     failures = []
 
     def work():
@@ -62,6 +64,16 @@ def test_with_locks_every_step_counts_once(case):
     assert not moved[1::2].any()
 
 
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core: steps hardly ever meet")
+@counters
+def test_without_locks_steps_meet(case):
+    """They share what others hold alone. If they waited, none would ever be lost."""
+    for _ in range(50):
+        if (stepped(case, False)[::2] < THREADS * STEPS).any():
+            return
+    pytest.fail("no step of many was lost")
+
+
 @counters
 def test_without_locks_a_row_is_torn_between_stores_alone(case):
     """Steps may be lost, in each store of a row apart; none is half done.
@@ -77,7 +89,7 @@ def test_without_locks_a_row_is_torn_between_stores_alone(case):
     assert (stores == stores[..., :1]).all()
 
 
-@pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+@richest
 def test_it_is_part_of_the_configuration(case):
     assert models.ours(case).get_config()["use_locking"] is True
     optimizer = models.ours(case, use_locking=False)

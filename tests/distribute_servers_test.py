@@ -8,10 +8,10 @@ import pytest
 from examples import local_cluster
 from tests import cases, children, flavours, served
 from tests.counters import counters, moves_by_one
+from tests.marks import kinds
 
 pytestmark = pytest.mark.both_flavours
 
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
 # What does not depend on the rule is tested with one.
 ADAM = next(case for case in cases.RICHEST if case.name == "Adam")
 one = pytest.mark.parametrize("case", [ADAM], ids=str)
@@ -34,10 +34,24 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def chief(cluster):
-    with chief_of(cluster) as chief:
-        cluster.wait()
-        yield chief
+def chiefs(cluster):
+    """Starts one; another where a test has lost it."""
+    made = []
+
+    def alive():
+        if not made or not made[-1].is_alive():
+            made.append(chief_of(cluster))
+            cluster.wait()
+        return made[-1]
+
+    yield alive
+    for chief in made:
+        chief.close()
+
+
+@pytest.fixture
+def chief(chiefs):
+    return chiefs()
 
 
 def assert_same(left, right, exact=True):
@@ -46,33 +60,33 @@ def assert_same(left, right, exact=True):
         if exact:
             np.testing.assert_array_equal(each, right[key], key)
         else:
-            np.testing.assert_allclose(each, right[key], 1e-5, 1e-6, err_msg=key)
+            atol = 1e-5 * np.max(np.abs(right[key]), initial=0.0)
+            np.testing.assert_allclose(each, right[key], 1e-5, atol, err_msg=key)
 
 
-@richest
+@kinds
 def test_one_worker_at_a_time_is_one_device(chief, case):
-    """With the same bits, though shards of a table are updated apart."""
-    if case.optimizer.scope == "variable":
-        pytest.skip("its norms are those of each shard")
+    """With the same bits, though shards of a table are updated apart; and a slot
+    lies beside its shard."""
     options = {"weight_decay": 0.01}
-    servers = chief.call(served.trained, 2, "ours", case, 6, **options)
-    assert_same(servers, served.trained(0, "ours", case, 6, **options))
-
-
-@richest
-def test_a_slot_lies_beside_its_shard(chief, case):
-    places = chief.call(served.places, 2, case)
+    servers, places = chief.call(served.trained_in, 2, "ours", case, 6, **options)
     assert {device for device, _ in places[:2]} == {
         f"/job:ps/replica:0/task:{i}/device:CPU:0" for i in range(2)
     }
     for device, slots in places:
         assert slots == [device] * len(case.slots)
+    if case.optimizer.scope != "variable":  # its norms are those of each shard
+        assert_same(servers, served.trained(0, "ours", case, 6, **options))
 
 
 @one
 def test_a_step_sends_rows_and_no_table(chief, case):
-    """The bound is a hundredth of the table; a step names 24 of 400,000 rows."""
-    sent, table = chief.call(served.traffic, 2, case, 400_000, 5, 4)
+    """The bound is a hundredth of the table; a step names 24 of 400,000 rows.
+
+    Others on this machine can only add to what is counted, so one quiet try of many
+    is enough.
+    """
+    sent, table = chief.call(served.traffic, 2, case, 400_000, 5, 1 / 100)
     assert sent < table / 100
 
 
@@ -80,16 +94,18 @@ def test_a_step_sends_rows_and_no_table(chief, case):
 def test_every_gradient_counts_once(chief, case):
     """Two workers at once, on the same rows, and locks."""
     options = moves_by_one(case)
-    moved, named, steps = chief.call(served.counted, 2, case, 200, **options)
-    assert steps == 200
+    run = chief.call(served.counted, 2, case, 200, **options)
+    moved, named, steps, _, locking = run
+    assert steps == 200 and locking == [True]
     np.testing.assert_array_equal(moved, np.tile(named[:, None], served.WIDTH))
 
 
 @counters
 def test_without_locks_some_gradients_may_be_lost(chief, case):
     options = {**moves_by_one(case), "use_locking": False}
-    moved, named, steps = chief.call(served.counted, 2, case, 200, **options)
-    assert steps == 200
+    run = chief.call(served.counted, 2, case, 200, **options)
+    moved, named, steps, _, locking = run
+    assert steps == 200 and locking == [False]
     assert (moved == np.round(moved)).all()
     assert (moved <= named[:, None]).all()
     assert (moved[named > 0] >= 1).all()
@@ -122,7 +138,7 @@ def check_checkpoint(chief, case, shards, makes, path):
         assert_same(later, served.trained(0, "ours", case, 14, **ema))
 
 
-@richest
+@kinds
 def test_checkpoint_of_2_shards_loads_on_3(chief, case, path):
     check_checkpoint(chief, case, (2, 3), ("ours", "ours"), path)
 
@@ -150,14 +166,16 @@ def test_training_goes_on_without_a_killed_worker(cluster, chief, case):
     """What the worker had not answered is done again by others."""
     victim = cluster.tasks["worker", 1].process.pid
     options = moves_by_one(case)
-    moved, named, steps = chief.call(served.counted, 2, case, 200, victim, **options)
+    run = chief.call(served.counted, 2, case, 400, victim, **options)
+    moved, named, steps, when_killed, _ = run
+    assert when_killed < 400  # it had work
     cluster.start("worker", 1)
     cluster.tasks["worker", 1].wait_up()
     again = moved[:, 0] - named
-    assert steps >= 200
+    assert steps >= 400
     # At most what one worker had in hand is done twice.
     assert (again >= 0).all() and again.max() <= 2
-    moved, named, _ = chief.call(served.counted, 2, case, 50, **options)
+    moved, named, *_ = chief.call(served.counted, 2, case, 50, **options)
     np.testing.assert_array_equal(moved[:, 0], named)
 
 

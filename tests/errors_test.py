@@ -10,13 +10,16 @@ import tensorflow as tf
 
 import tf_optim
 from tests import cases, models
-from tests.marks import a_few, keras_3_only
+from tests.marks import (
+    a_few,
+    both_flavours,
+    both_ways,
+    keras_3_only,
+    kinds,
+    modes,
+    stock_kinds,
+)
 from tf_optim import library
-
-both_flavours = pytest.mark.both_flavours
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-both_ways = pytest.mark.parametrize("graph", [False, True], ids=["eager", "function"])
-modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
 
 # What TensorFlow raises for an op's complaint, and for a shape seen while tracing.
 OP_ERRORS = (tf.errors.OpError, ValueError)
@@ -63,12 +66,13 @@ def test_wrong_argument_in_stocks_words(row, arguments, expected):
 @pytest.mark.parametrize("steps", [0, 1, -2, 2.5, "2"])
 @a_few
 def test_wrong_gradient_accumulation_steps(case, steps):
-    with pytest.raises((TypeError, ValueError)) as error:
+    expected = "`gradient_accumulation_steps` must be an integer >= 2"
+    received = f"Received: gradient_accumulation_steps={steps}"
+    match = f"{re.escape(expected)}.*{re.escape(received)}"
+    if steps == "2":  # stock itself compares it with 2
+        match += "|'<' not supported between instances of 'str' and 'int'"
+    with pytest.raises((TypeError, ValueError), match=match):
         models.ours(case, gradient_accumulation_steps=steps)
-    if error.type is ValueError:  # stock itself compares "2" with 2
-        expected = "`gradient_accumulation_steps` must be an integer >= 2"
-        assert expected in str(error.value)
-        assert f"Received: gradient_accumulation_steps={steps}" in str(error.value)
 
 
 @both_flavours
@@ -87,7 +91,7 @@ def test_argument_that_is_set_wrong_later(row, arguments, expected):
 
 
 @both_flavours
-@richest
+@stock_kinds
 def test_unknown_argument_is_stocks_error(case):
     errors = []
     for make in (models.stock, models.ours):
@@ -98,7 +102,7 @@ def test_unknown_argument_is_stocks_error(case):
 
 
 @both_flavours
-@richest
+@stock_kinds
 def test_contradicting_clips_are_stocks_error(case):
     for make in (models.stock, models.ours):
         with pytest.raises(ValueError, match="can be set"):
@@ -149,7 +153,7 @@ class Training:
 @both_ways
 @modes
 @pytest.mark.parametrize("bad_table", [0, 1, 2])
-@richest
+@kinds
 def test_wrong_id_changes_no_variable_of_the_step(case, mode, graph, bad_table):
     training = Training(case, mode)
     training.step(training.gradients(), graph)
@@ -168,7 +172,7 @@ def test_wrong_id_changes_no_variable_of_the_step(case, mode, graph, bad_table):
 
 @both_flavours
 @both_ways
-@richest
+@kinds
 def test_wrong_id_among_int64_ids_changes_no_table_with_int32_ids(case, graph):
     training = Training(case)
     for dtypes in (("int64", "int32", "int32"), ("int32", "int64", "int64")):
@@ -181,7 +185,7 @@ def test_wrong_id_among_int64_ids_changes_no_table_with_int32_ids(case, graph):
 
 @both_flavours
 @both_ways
-@richest
+@kinds
 def test_wrong_gradient_shape_changes_no_variable_of_the_step(case, graph):
     training = Training(case)
     before = training.values()
@@ -192,7 +196,7 @@ def test_wrong_gradient_shape_changes_no_variable_of_the_step(case, graph):
         (2, tf.IndexedSlices(tf.ones([3, 3], "float16"), tf.constant([1, 2]))),
     ):
         grads = [wrong if i == j else grad for j, grad in enumerate(good_grads)]
-        with pytest.raises(OP_ERRORS):
+        with pytest.raises(OP_ERRORS, match="must have shape .* Received: "):
             training.step(grads, graph)
         assert training.changed_since(before) == []
 
@@ -204,7 +208,7 @@ def test_adaptive_epsilon_is_refused():
 
 
 @both_flavours
-@richest
+@kinds
 def test_variable_dtype_without_a_kernel(case):
     variables = [models.variables(((3,),))[0], tf.Variable([1 + 1j], dtype="complex64")]
     before = [v.numpy().tobytes() for v in variables]
@@ -215,7 +219,7 @@ def test_variable_dtype_without_a_kernel(case):
 
 
 @both_flavours
-@richest
+@kinds
 def test_variable_that_the_optimizer_was_not_built_for(case):
     variables = models.variables(((3,), (3,)))
     optimizer = models.ours(case)

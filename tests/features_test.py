@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests import flavours, models
-from tests.marks import a_few, both_flavours
+from tests.marks import a_few, both_flavours, keras_3_only
 
 pytestmark = both_flavours
 
@@ -56,7 +56,14 @@ PAIRS = [
     for pair in itertools.combinations(FEATURES, 2)
     if not any(set(pair) <= contradiction for contradiction in (CLIPS, SCALES))
 ]
-pairs = pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+
+
+def marked(names):
+    only = any(FEATURES[name].keras_3_only for name in names)
+    return pytest.param(names, marks=keras_3_only if only else (), id="+".join(names))
+
+
+pairs = pytest.mark.parametrize("pair", map(marked, PAIRS))
 
 
 def trained(case, pair, make, sparse=False, **options):
@@ -64,8 +71,6 @@ def trained(case, pair, make, sparse=False, **options):
     features = [FEATURES[name] for name in pair]
     scale, bound = 1.0, None
     for feature in features:
-        if feature.keras_3_only and flavours.LEGACY:
-            pytest.skip(models.KERAS_3_ONLY)
         options.update(feature.options)
         scale, bound = scale * feature.scale, bound or feature.bound
     constraint = bound and (lambda v: tf.clip_by_value(v, -bound, bound))
@@ -111,9 +116,9 @@ def test_sparse_gradients_as_the_dense_ones(case, pair):
 
 
 # Of all but the scales: a scale that is taken off again is to change nothing.
-@pytest.mark.parametrize("name", [name for name in FEATURES if name not in SCALES])
+@pytest.mark.parametrize("one", [marked((n,)) for n in FEATURES if n not in SCALES])
 @a_few
-def test_each_feature_changes_the_result(case, name):
+def test_each_feature_changes_the_result(case, one):
     """Else the pairs above would compare nothing."""
     plain = trained(case, (), models.ours)
-    assert not np.allclose(trained(case, (name,), models.ours)[0], plain[0])
+    assert not np.allclose(trained(case, one, models.ours)[0], plain[0])

@@ -5,10 +5,10 @@ process. So each marked test gets a twin, `<name> (tf_keras)`, and the twins tha
 are selected run in a child pytest, those of a module when the first of them is
 due: of several processes that share the modules (`-n 2 --dist loadfile`), each
 has a child for its own. A twin passes, fails or is skipped as its test does in the
-child, and counts as one test.
+child, and counts as one test. The child collects a module when it is asked to run
+it. What is marked `keras_3_only` as well has no twin.
 """
 
-import collections
 import contextlib
 import itertools
 import json
@@ -22,12 +22,16 @@ import pytest
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
 # Where the child reads modules and writes reports: two file descriptors.
 _PIPES = "TF_OPTIM_TEST_PIPES"
+IS_CHILD = LEGACY and _PIPES in os.environ
+SUFFIX = " (tf_keras)"
 
 
 def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", "both_flavours: run under Keras 3 and under tf_keras."
-    )
+    for line in (
+        "both_flavours: run under Keras 3 and under tf_keras.",
+        "keras_3_only: of what tf_keras does not have, or what it has wrong.",
+    ):
+        config.addinivalue_line("markers", line)
     config.stash[_CHILD] = _Child(config)
 
 
@@ -36,16 +40,23 @@ def pytest_collection_modifyitems(items):
     if LEGACY:
         return
     items += [
-        _Twin.from_parent(item.parent, name=f"{item.name} (tf_keras)", twin_of=item)
+        _Twin.from_parent(item.parent, name=f"{item.name}{SUFFIX}", original=item)
         for item in items
         if item.get_closest_marker("both_flavours")
+        and not item.get_closest_marker("keras_3_only")
     ]
 
 
+def pytest_runtest_setup(item):
+    if LEGACY and item.get_closest_marker("keras_3_only"):
+        pytest.skip("tf_keras has no such thing")
+
+
 class _Twin(pytest.Item):
-    def __init__(self, *, twin_of, **arguments):
+    def __init__(self, *, original, **arguments):
         super().__init__(**arguments)
-        self.twin_of = twin_of.nodeid
+        self.original = original
+        self.twin_of = original.nodeid
 
     def runtest(self):
         report = self.config.stash[_CHILD].report(self)
@@ -68,41 +79,48 @@ class _Failed(Exception):
 
 
 class _Child:
-    """The child pytest: starts with the first twin, runs a module when asked to."""
+    """The child pytest: starts with the first twin, runs a module when asked to.
+
+    One that has died fails the twins of the module that it ran; the next module
+    starts another.
+    """
 
     def __init__(self, config):
         self.config = config
         self.process = None
         self.asked = set()
+        self.died = {}
         self.reports = {}
 
     def report(self, twin):
-        if self.process is None:
-            self._start([i for i in twin.session.items if isinstance(i, _Twin)])
         module = _module(twin.twin_of)
         if module not in self.asked:
             self.asked.add(module)
-            with contextlib.suppress(BrokenPipeError):  # what it printed is shown below
-                print(module, file=self.modules, flush=True)
+            twins = [i.twin_of for i in twin.session.items if isinstance(i, _Twin)]
+            self._ask([name for name in twins if _module(name) == module])
         while not self.reports.keys() & {twin.twin_of, module}:
-            line = self.lines.readline()
-            if not line:
-                self.process.wait()
-                self.output.seek(0)
-                raise _Failed(
-                    f"the tf_keras run ended (exit code {self.process.returncode}) "
-                    f"without this test; its output:\n{self.output.read()[-8000:]}"
-                )
-            report = json.loads(line)
-            self.reports[report["nodeid"]] = report
+            if module not in self.died:
+                line = self.lines.readline()
+                if line:
+                    report = json.loads(line)
+                    self.reports[report["nodeid"]] = report
+                    continue
+                self.died[module] = self._end()
+            raise _Failed(self.died[module])
         if twin.twin_of not in self.reports:
             raise _Failed("the tf_keras run has no such test")
         return self.reports[twin.twin_of]
 
-    def _start(self, twins):
-        with tempfile.NamedTemporaryFile("w", delete=False) as names:
-            names.write("\n".join(twin.twin_of for twin in twins))
-        self.names = names.name
+    def _ask(self, names):
+        if self.process is None:
+            self._start(names)
+        with contextlib.suppress(BrokenPipeError):  # what it printed is shown later
+            print(json.dumps(names), file=self.modules, flush=True)
+
+    def _start(self, names):
+        with tempfile.NamedTemporaryFile("w", delete=False) as first:
+            first.write("\n".join(names))
+        self.first = first.name
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115
         its_input, modules = os.pipe()
         lines, its_output = os.pipe()
@@ -110,7 +128,7 @@ class _Child:
         environment = {k: v for k, v in os.environ.items() if "XDIST" not in k}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-            + [f"--rootdir={self.config.rootpath}", f"@{self.names}"],
+            + [f"--rootdir={self.config.rootpath}", f"@{self.first}"],
             cwd=self.config.rootpath,
             env={
                 **environment,
@@ -126,12 +144,24 @@ class _Child:
         os.close(its_output)
         self.modules, self.lines = os.fdopen(modules, "w"), os.fdopen(lines)
 
+    def _end(self):
+        """Waits for a child that has ended; what to say of it."""
+        self.process.wait()
+        self.output.seek(0)
+        said = (
+            f"the tf_keras run ended (exit code {self.process.returncode}) "
+            f"without this test; its output:\n{self.output.read()[-8000:]}"
+        )
+        self.close()
+        return said
+
     def close(self):
         if self.process is None:
             return
         self.process.terminate()  # what it has left to do, nobody waits for
         self.process.wait()
-        os.unlink(self.names)
+        self.process = None
+        os.unlink(self.first)
         with contextlib.suppress(BrokenPipeError):
             self.modules.close()
 
@@ -148,20 +178,22 @@ def pytest_unconfigure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session):
-    if not LEGACY or _PIPES not in os.environ or session.testsfailed:
+    if not IS_CHILD or session.testsfailed:
         return None
-    found = collections.defaultdict(list)
-    for item in session.items:
-        found[_module(item.nodeid)].append(item)
-    modules, reports = map(int, os.environ[_PIPES].split())
-    with os.fdopen(modules) as asked, os.fdopen(reports, "w", 1) as answers:
-        for line in asked:
-            items = found[line.strip()]
-            for item, after in itertools.zip_longest(items, items[1:]):
+    asked, answers = map(int, os.environ[_PIPES].split())
+    with os.fdopen(asked) as asked, os.fdopen(answers, "w", 1) as answers:
+        for number, line in enumerate(asked):
+            names = json.loads(line)
+            if number:  # the first are collected already
+                session.perform_collect(names)
+            if session.testsfailed:
+                raise session.Failed("a module cannot be collected")
+            for item, after in itertools.zip_longest(session.items, session.items[1:]):
                 _outcome.clear()
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
                 print(json.dumps({"nodeid": item.nodeid, **_outcome}), file=answers)
-            print(json.dumps({"nodeid": line.strip()}), file=answers)  # its end
+            session.testsfailed = 0  # of tests, which have been answered for
+            print(json.dumps({"nodeid": _module(names[0])}), file=answers)  # its end
     return True
 
 

@@ -9,11 +9,7 @@ import pytest
 
 from tests import cases, numerics
 from tests.gpu_states import ITERATIONS, LEARNING_RATE, State, gpu, step
-
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-richest_case = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
-every_mode = pytest.mark.parametrize("mode", ("lazy", "dense"))
+from tests.marks import every_case, every_dtype, modes, richest
 
 CHUNK = 8192  # the most elements of a block, of any dtype
 
@@ -42,7 +38,7 @@ def test_dense_is_the_reference(case, dtype):
         )
 
 
-@richest_case
+@richest
 def test_dense_matrices_are_the_reference(case):
     """Rules that look at rows: rows of one pack, of several, of a block's."""
     rng = np.random.default_rng(1)
@@ -56,7 +52,7 @@ def test_dense_matrices_are_the_reference(case):
         )
 
 
-@richest_case
+@richest
 def test_a_list_longer_than_a_table(case):
     """More variables than a launch has room for, each with numbers of its own."""
     rng = np.random.default_rng(2)
@@ -122,7 +118,7 @@ def assert_sparse_step(case, arrays, state, ids, mode, **common):
         assert new_slots[key][others].tobytes() == value[others].tobytes()
 
 
-@every_mode
+@modes
 @every_dtype
 @every_case
 def test_sparse_is_the_reference_on_the_summed_gradient(case, dtype, mode):
@@ -143,9 +139,9 @@ def test_sparse_is_the_reference_on_the_summed_gradient(case, dtype, mode):
         assert_sparse_step(case, a, state, i, mode)
 
 
-@every_mode
+@modes
 @pytest.mark.parametrize("width", (1, 3, 4, 40, 128, 1024, 2052))
-@richest_case
+@richest
 def test_sparse_widths_tail_and_narrow_indices(case, width, mode):
     rng = np.random.default_rng(5)
     ids = rng.integers(0, 30, 45).astype("int32")
@@ -163,7 +159,7 @@ def test_sparse_widths_tail_and_narrow_indices(case, width, mode):
     assert_sparse_step(case, arrays, state, ids, mode, **tail)
 
 
-@every_mode
+@modes
 @pytest.mark.parametrize("width", (1, 4, 6))
 def test_every_position_of_a_long_run_is_added_once(width, mode):
     """Lengths around pieces' and their squares: SGD subtracts the exact sum."""
@@ -185,7 +181,7 @@ def test_every_position_of_a_long_run_is_added_once(width, mode):
         np.testing.assert_array_equal(state.var.array, expected)
 
 
-@richest_case
+@richest
 def test_a_row_is_the_same_bits_whatever_else_is_in_the_batch(case):
     """Also in a long run, whose sum depends on where it is cut."""
     if case.optimizer.scope == "variable":
@@ -204,9 +200,9 @@ def test_a_row_is_the_same_bits_whatever_else_is_in_the_batch(case):
         assert_same(result, results[0], "row 20")
 
 
-@every_mode
+@modes
 @pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
-@richest_case
+@richest
 def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, mode):
     rng = np.random.default_rng(8)
     states, arrays = [], []
@@ -238,9 +234,9 @@ def test_an_index_outside_its_table_is_skipped_and_reported(case, index_dtype, m
         assert_sparse_step(case, a, state, ids, mode)
 
 
-@every_mode
+@modes
 @pytest.mark.parametrize("shape", ((0, 4), (5, 0)))
-@richest_case
+@richest
 def test_a_table_without_elements_has_its_indices_checked(case, shape, mode):
     var, slots, grad = draw_table(
         case, np.random.default_rng(11), *shape, "float32", [9]
@@ -252,7 +248,7 @@ def test_a_table_without_elements_has_its_indices_checked(case, shape, mode):
     assert_same(state.result(), {"var": var, **slots}, "nothing to write")
 
 
-@every_mode
+@modes
 def test_more_tables_than_a_launch_has_room_for(mode):
     case = cases.RICHEST[0]
     rng = np.random.default_rng(9)
@@ -264,8 +260,8 @@ def test_more_tables_than_a_launch_has_room_for(mode):
         assert_sparse_step(case, a, state, i, mode)
 
 
-@every_mode
-@richest_case
+@modes
+@richest
 def test_a_step_is_the_same_bits_every_time(case, mode):
     """Long runs, several tables, blocks that end in any order."""
     rng = np.random.default_rng(10)

@@ -7,15 +7,17 @@ import tensorflow as tf
 import tf_optim
 from tests import flavours
 
-KERAS_3_ONLY = "tf_keras has no such argument"
 
+def stock(case, learning_rate=None, **arguments):
+    """Stock's optimizer; skips the test if this flavour has none.
 
-def stock(case, learning_rate=0.01, **arguments):
-    """Stock's optimizer; skips the test if this flavour has none."""
+    By default at the case's own learning rate.
+    """
     make = getattr(tf.keras.optimizers, case.name, None)
     if make is None:
         pytest.skip(f"this Keras has no {case.name}")
-    return make(learning_rate, **{**case.arguments, **arguments})
+    rate = case.optimizer.learning_rate if learning_rate is None else learning_rate
+    return make(rate, **{**case.arguments, **arguments})
 
 
 def skip_where_stock_is_wrong(case):
@@ -24,9 +26,15 @@ def skip_where_stock_is_wrong(case):
         pytest.skip(f"tf_keras' {case.name} is wrong in a tf.function")
 
 
-def ours(case, learning_rate=0.01, **arguments):
+def ours(case, learning_rate=None, **arguments):
     make = getattr(tf_optim, case.name)
-    return make(learning_rate, **{**case.arguments, **arguments})
+    rate = case.optimizer.learning_rate if learning_rate is None else learning_rate
+    return make(rate, **{**case.arguments, **arguments})
+
+
+def rate(case):
+    """The case's learning rate as optimizers hold it, in float32."""
+    return float(np.float32(case.optimizer.learning_rate))
 
 
 SHAPES = ((7, 5), (5,), (3, 2, 4), ())

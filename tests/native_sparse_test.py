@@ -18,10 +18,7 @@ from tests.arrays import (
     assert_same_step,
     native,
 )
-
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
-every_index_dtype = pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
+from tests.marks import every, every_case, every_dtype, every_index_dtype, richest
 
 
 def rows_of(case, rng, rows, width, dtype, ids):
@@ -71,6 +68,7 @@ def check_sparse(case, var, slots, grad, indices, mode, **tail):
     return state
 
 
+@every("case", "dtype")
 @every_index_dtype
 @every_dtype
 @every_case
@@ -175,7 +173,7 @@ def test_sparse_threads_give_the_same_bits(case, dtype, index_dtype):
             assert_same(state.result(), expected, f"{threads} threads, {mode}")
 
 
-@pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+@richest
 def test_order_of_other_rows_does_not_matter(case):
     """A row's bits follow its own gradients, in their order, alone."""
     rng = np.random.default_rng(16)
@@ -188,7 +186,7 @@ def test_order_of_other_rows_does_not_matter(case):
     assert_same(left, right, "order")
 
 
-@pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+@richest
 def test_sparse_list_is_its_variables_one_by_one(case):
     rng = np.random.default_rng(17)
     shapes = [(10, 4, 20), (1, 7, 3), (500, 1, 0), (6, 33, 5), (2000, 16, 700)]

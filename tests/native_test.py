@@ -15,10 +15,8 @@ from tests.arrays import (
     assert_same,
     native,
 )
+from tests.marks import every, every_case, every_dtype, richest
 from tf_optim import specs
-
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
 
 
 def test_the_table_is_the_library():
@@ -42,6 +40,7 @@ def test_isas():
     assert native.build_info()["isa"] in ISAS
 
 
+@every()
 @every_dtype
 @every_case
 def test_dense_is_the_reference(case, dtype):
@@ -53,7 +52,7 @@ def test_dense_is_the_reference(case, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("case", cases.RICHEST, ids=str)
+@richest
 def test_dense_common_tail_is_the_reference(case, dtype):
     var, slots, grad = numerics.draw(np.random.default_rng(1), case, 3000, dtype)
     tail = {"gradient_scale": 0.37, "clip_value": 0.2, "weight_decay": 0.05}
@@ -126,6 +125,7 @@ def special_values(dtype):
         return np.array([*values, *(-v for v in values), np.nan]).astype(dtype)
 
 
+@every()
 @every_dtype
 @every_case
 def test_every_isa_gives_the_same_bits(case, dtype):

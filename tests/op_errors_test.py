@@ -7,14 +7,45 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import cases, marks, numerics
+from tests import marks, numerics
+from tests.marks import kinds, modes, richest
 from tests.raw_ops import Variables
-
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
 
 # What TensorFlow raises for an op's complaint, and for a shape seen while tracing.
 OP_ERRORS = (tf.errors.OpError, ValueError)
+
+
+# What each is, `bad_inputs` and `bad_rows` say.
+BAD_INPUTS = (
+    "grad shape",
+    "grad of fewer rows",
+    "var dtype",
+    "slot dtype",
+    "slot shape",
+    "uninitialized var",
+    "uninitialized slot",
+    "same variable twice",
+    "slot is the variable",
+    "too few scales",
+    "too many decays",
+    "negative clip",
+    "nan clip",
+    "iterations",
+    "learning rate",
+    "hyperparameter",
+)
+BAD_ROWS = (
+    "index too large",
+    "negative index",
+    "index beyond int32",
+    "least int64",
+    "index that is 32 bits of a good one",
+    "fewer gradients than indices",
+    "row shape",
+    "gradient rank",
+    "indices rank",
+    "scalar variable",
+)
 
 
 def good(case):
@@ -124,11 +155,13 @@ def bad_inputs(variables, grads):
     }
 
 
-@pytest.mark.parametrize("name", bad_inputs(*good(cases.RICHEST[0])))
+@pytest.mark.parametrize("name", BAD_INPUTS)
 @richest
 def test_dense_op(case, name):
     variables, grads = good(case)
-    changed, message = bad_inputs(variables, grads)[name]
+    inputs = bad_inputs(variables, grads)
+    assert set(inputs) == set(BAD_INPUTS)
+    changed, message = inputs[name]
     before = variables.bytes()
     with pytest.raises(OP_ERRORS) as error:
         variables.apply(**{"grads": grads, **rename_grad(changed)})
@@ -212,11 +245,12 @@ def bad_rows(variables, grads):
 
 
 @modes
-@pytest.mark.parametrize("name", bad_rows(*good(cases.RICHEST[0]))[2])
+@pytest.mark.parametrize("name", BAD_ROWS)
 @richest
 def test_sparse_op(case, name, mode):
     variables, grads = good(case)
     rows, ids, changes = bad_rows(variables, grads)
+    assert set(changes) == set(BAD_ROWS)
     changed, message = changes[name]
     before = variables.bytes()
     arguments = {"grads": rows, "indices": ids, "mode": mode}
@@ -228,7 +262,7 @@ def test_sparse_op(case, name, mode):
     assert variables.bytes() != before
 
 
-@richest
+@kinds
 def test_unknown_mode_of_the_op(case):
     variables, grads = good(case)
     ids = [tf.range(10), tf.range(10)]
@@ -238,7 +272,7 @@ def test_unknown_mode_of_the_op(case):
     assert variables.bytes() == before
 
 
-@richest
+@kinds
 def test_shapes_that_a_graph_learns_only_when_it_runs(case):
     variables, _ = good(case)
     before = variables.bytes()

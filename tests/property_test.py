@@ -5,11 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import cases, models, numerics
-from tests.marks import both_flavours, modes, richest
+from tests.marks import both_flavours, kinds, modes, richest
 from tests.sparse_test import assert_sparse_step, slot_arrays
 
 ROWS, WIDTH = 7, 3
-RATE = float(np.float32(0.01))
 
 bounded = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 # Quarters, so that sums of a row's gradients are exact in any order.
@@ -54,13 +53,13 @@ def test_a_step_is_the_reference_on_the_summed_gradient(case, mode, steps):
             gradient.values.numpy(),
             gradient.indices.numpy(),
             mode,
-            RATE,
+            models.rate(case),
             iterations,
         )
 
 
 @both_flavours
-@richest
+@kinds
 @bounded
 @given(steps=steps, clip=st.sampled_from([None, 0.5]))
 def test_dense_mode_is_the_dense_gradient(case, steps, clip):

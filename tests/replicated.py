@@ -6,6 +6,8 @@ and in several replicas'. On one device the same step is the sum of them all.
 
 import collections
 import functools
+import json
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -92,10 +94,13 @@ class Training:
     def _step(self, inputs):
         strategy(self.kind).run(self._apply, args=inputs)
 
-    def run(self, steps):
-        for i in range(steps):
+    def run(self, steps, first=0):
+        for i in range(first, steps):
             self.step(_inputs(self.kind, i))
         return self
+
+    def checkpoint(self):
+        return tf.train.Checkpoint(v=self.variables, o=self.optimizer)
 
     def values(self):
         """As `local_values`, of the variables and of the optimizer's."""
@@ -113,6 +118,27 @@ def local_values(kind, variables):
 
 def trained(kind, make, case, steps=6, **arguments):
     return Training(kind, make, case, **arguments).run(steps).values()
+
+
+def saved(kind, case, path, steps, **arguments):
+    training = Training(kind, "ours", case, **arguments).run(steps)
+    path = f"{path} {_task()}"
+    with strategy(kind).scope():
+        training.checkpoint().write(path)
+
+
+def resumed(kind, case, path, first, steps, **arguments):
+    """What `trained` returns, of the steps from `first` on that go on from `saved`."""
+    training = Training(kind, "ours", case, **arguments)
+    path = f"{path} {_task()}"
+    with strategy(kind).scope():
+        training.checkpoint().read(path).assert_consumed()
+    return training.run(steps, first).values()
+
+
+def _task():
+    """Which of a strategy's processes this is."""
+    return json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
 
 
 def strategy_name(kind):

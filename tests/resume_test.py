@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import flavours, models
-from tests.marks import a_few, both_flavours, keras_3_only, modes, richest
+from tests.marks import a_few, both_flavours, keras_3_only, kinds, modes
 
 pytestmark = both_flavours
 
@@ -21,7 +21,7 @@ def make(case, mode, accumulate, seed):
     options = {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": 2}
     if accumulate:
         options["gradient_accumulation_steps"] = 3
-    rate = 0.02
+    rate = case.optimizer.learning_rate
     optimizer = models.ours(case, rate, sparse_update=mode, **options)
     model = models.compiled(models.recommender(seed), optimizer, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
@@ -86,7 +86,7 @@ ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 @ways
 @modes
-@richest
+@kinds
 def test_resumed_training_is_uninterrupted_training(case, mode, way, tmp_path):
     assert_resumes(case, mode, False, way, tmp_path)
 
@@ -127,7 +127,7 @@ def test_saved_model(case, tmp_path):
 def test_saved_model_of_a_training_step(case, steps, tmp_path):
     """A step is a function that can be saved, and goes on where it is loaded."""
     if steps and flavours.LEGACY:
-        pytest.skip(models.KERAS_3_ONLY)
+        pytest.skip("tf_keras has no such argument")
     options = {"gradient_accumulation_steps": steps} if steps else {}
 
     class Trainer(tf.Module):

@@ -124,14 +124,15 @@ def trained(shards, make, case, steps, **arguments):
     return Training(shards, make, case, **arguments).run(steps).state()
 
 
-def places(shards, case):
-    """For each variable its device and those of its slots."""
-    training = Training(shards, "ours", case)
+def trained_in(shards, make, case, steps, **arguments):
+    """As `trained`, and for each variable its device and those of its slots."""
+    training = Training(shards, make, case, **arguments).run(steps)
     slots = [training.optimizer._slots_of(v) for v in training.variables]
-    return [
+    places = [
         (variable.device, [slot.device for slot in its if slot is not None])
         for variable, its in zip(training.variables, slots, strict=True)
     ]
+    return training.state(), places
 
 
 def _bytes_on_loopback():
@@ -140,15 +141,21 @@ def _bytes_on_loopback():
     return int(line.split(":")[1].split()[8])
 
 
-def traffic(shards, case, rows, steps, tries):
-    """Bytes of a step over the network, of the quietest try; and the table's."""
+def traffic(shards, case, rows, steps, share, tries=40):
+    """Bytes of a step over the network, of the quietest try; and the table's.
+
+    A try that sends less than that share of the table is the last.
+    """
     training = Training(shards, "ours", case, rows=rows).run(2)
-    counts = []
+    table = rows * WIDTH * 4
+    least = table
     for _ in range(tries):
         before = _bytes_on_loopback()
         training.run(steps)
-        counts.append((_bytes_on_loopback() - before) / steps)
-    return min(counts), rows * WIDTH * 4
+        least = min(least, (_bytes_on_loopback() - before) / steps)
+        if least < share * table:
+            break
+    return least, table
 
 
 def _names(step):
@@ -159,8 +166,11 @@ def _names(step):
 def counted(shards, case, steps, victim=None, **arguments):
     """Trains in no order, with every gradient 1 and every step of it 1.
 
-    Returns how often each row's elements went down, how often steps named it, and
-    the optimizer's count of steps. `victim` is a worker's process to kill.
+    `victim` is a worker's process to kill.
+
+    Returns how often each row's elements went down, how often steps named it, the
+    optimizer's count of steps, that count when the victim was killed, and what the
+    ops of a step say of `use_locking`.
     """
     training = Training(shards, "ours", case, learning_rate=1.0, **arguments)
     start = tf.zeros([ROWS, WIDTH])
@@ -172,14 +182,30 @@ def counted(shards, case, steps, victim=None, **arguments):
         part.assign(piece)
     ones = np.ones((5, WIDTH), np.float32), np.ones(DENSE, np.float32)
     results = [training.schedule(_names(i), *ones) for i in range(steps)]
+    when_killed = None
     if victim is not None:
         results[steps // 10].fetch()
         os.kill(victim, signal.SIGKILL)
+        when_killed = int(training.optimizer.iterations.numpy())
     training.coordinator.join()
     named = np.zeros(ROWS, np.int64)
     for i in range(steps):
         named[np.unique(_names(i))] += 1
-    return -value(training.table), named, int(training.optimizer.iterations.numpy())
+    return (
+        -value(training.table),
+        named,
+        int(training.optimizer.iterations.numpy()),
+        when_killed,
+        locking(training.step.get_concrete_function(_names(0), *ones)),
+    )
+
+
+def locking(function):
+    """The values of `use_locking` among the sparse ops of a traced function."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    sparse = [n for n in nodes if n.op.startswith("TfOptim>ResourceSparse")]
+    return sorted({node.attr["use_locking"].b for node in sparse})
 
 
 def interrupted(shards, case, victim, path, **arguments):

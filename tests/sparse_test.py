@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import cases, models, numerics
+from tests import models, numerics
+from tests.marks import (
+    both_ways,
+    every,
+    every_case,
+    every_dtype,
+    every_index_dtype,
+    kinds,
+    modes,
+    richest,
+)
 from tests.raw_ops import ITERATIONS, LEARNING_RATE, Variables
 from tf_optim import reference, specs
-
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
-every_index_dtype = pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
-modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
-both_ways = pytest.mark.parametrize("graph", [False, True], ids=["eager", "function"])
 
 # (shape of the variable, ids of its gradient)
 TABLES = (
@@ -62,6 +65,7 @@ def assert_sparse_step(case, before, after, grad, ids, mode, *step, **tail):
         assert new_slots[key][others].tobytes() == value[others].tobytes()
 
 
+@every("case", "mode")
 @both_ways
 @every_index_dtype
 @modes
@@ -143,7 +147,7 @@ def test_optimizer_on_indexed_slices(case, dtype, mode):
     bias = models.variables(((6,),), dtype, seed=3)[0]
     optimizer = models.ours(case, sparse_update=mode)
     optimizer.build([table, bias])
-    rate = float(np.float32(0.01))
+    rate = models.rate(case)
     for iterations in range(5):
         ids = rng.integers(0, 12, size=9)
         grad = (rng.integers(-8, 9, size=(9, 6)) / 4.0).astype(table.numpy().dtype)
@@ -157,7 +161,7 @@ def test_optimizer_on_indexed_slices(case, dtype, mode):
 
 
 @modes
-@richest
+@kinds
 def test_gradient_tape_through_a_lookup(case, mode):
     """What users do: gather with repeated ids, in a tf.function."""
     table = tf.Variable(np.random.default_rng(2).normal(size=(9, 3)), dtype="float32")
@@ -181,7 +185,7 @@ def test_gradient_tape_through_a_lookup(case, mode):
         np.full((4, 3), 0.5, "float32"),
         [4, 4, 1, 4],
         mode,
-        float(np.float32(0.01)),
+        models.rate(case),
         0,
     )
 
@@ -234,11 +238,13 @@ def test_norms_see_the_summed_rows(case, mode, clip):
             grad = tf.IndexedSlices(tf.constant(values, tf.float32), tf.constant(ids))
         optimizer = models.ours(case, sparse_update=mode, **{clip: 0.5})
         optimizer.apply_gradients([(grad, table), (bias * 1.0, bias)])
-        results.append((table.numpy(), bias.numpy()))
-    (sparse_table, sparse_bias), (dense_table, dense_bias) = results
-    np.testing.assert_allclose(sparse_bias, dense_bias, rtol=1e-6)
+        # The variables of many rules do not show how long a first gradient is.
+        results.append([table.numpy(), bias.numpy(), *models.state(optimizer)])
     rows = [1, 3] if mode == "lazy" else range(5)
-    np.testing.assert_allclose(sparse_table[rows], dense_table[rows], rtol=1e-6)
+    for left, right in zip(*results, strict=True):
+        if len(np.shape(left)) and len(left) == 5:
+            left, right = left[rows], right[rows]
+        np.testing.assert_allclose(left, right, rtol=2e-6, atol=1e-7)
 
 
 @every_case
@@ -261,7 +267,7 @@ def test_dense_mode_is_the_dense_gradient_over_time(case):
     assert numerics.same_bits(tables[0].numpy(), tables[1].numpy())
 
 
-@richest
+@kinds
 def test_a_step_is_one_op_for_each_kind(case):
     """Two tables and two dense variables: one sparse op and one dense op."""
     shapes = ((9, 2), (5, 2), (3,), (2,))
@@ -286,7 +292,7 @@ def test_a_step_is_one_op_for_each_kind(case):
 
 
 @modes
-@richest
+@kinds
 def test_values_read_before_a_step_keep_their_value(case, mode):
     table = models.variables(((1000, 8),))[0]
     optimizer = models.ours(case, sparse_update=mode)
@@ -330,5 +336,6 @@ def test_loss_scale_factor_with_an_embedding(case, mode):
                 tf.ones([3, 4]) * (factor or 1.0), tf.constant([4, 2, 4])
             )
             optimizer.apply_gradients([(slices, table)])
-        results.append(table.numpy())
-    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+        results.append([table.numpy(), *models.state(optimizer)])
+    for left, right in zip(*results, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-6)

@@ -5,13 +5,17 @@ import pytest
 import tensorflow as tf
 
 from tests import cases, models, numerics
+from tests.marks import (
+    every,
+    every_case,
+    every_dtype,
+    every_index_dtype,
+    kinds,
+    modes,
+    richest,
+)
 from tests.raw_ops import Variables
 from tf_optim import library
-
-every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-every_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
-modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
 
 
 @pytest.fixture
@@ -105,6 +109,7 @@ def arrays_of(drawn):
     return [(np.asarray(var), slots) for var, slots, _ in drawn]
 
 
+@every("case", "step_of")
 @every_dtype
 @both_steps
 @every_case
@@ -162,10 +167,10 @@ def test_sparse_dense_mode(step_of, case):
     assert_sparse(case, "float32", TABLES, "dense", "int32")
 
 
-@pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
+@every_index_dtype
 @modes
 @both_steps
-@richest
+@kinds
 def test_sparse_more_shapes(step_of, case, mode, index_dtype):
     assert_sparse(case, "float32", MORE_TABLES, mode, index_dtype)
 
@@ -179,10 +184,10 @@ def test_sparse_tail(step_of, case, dtype, mode):
     assert_sparse(case, dtype, TABLES, mode, "int32", **tail(len(TABLES)))
 
 
-@pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
+@every_index_dtype
 @modes
 @both_steps
-@richest
+@kinds
 def test_ids_out_of_range_are_dropped(step_of, case, mode, index_dtype):
     """The others are applied, and nothing else is written."""
     tables = [((10, 4), [3, 3, 8]), ((10, 4), [9, 0]), ((1, 2), [0])]
@@ -233,7 +238,7 @@ def test_who_takes_the_step(step_of):
 
 
 @both_steps
-@richest
+@kinds
 def test_only_ids_out_of_range_change_nothing(step_of, case):
     arrays, grads, _ = draw_tables(case, "float32", [((3, 2), [0] * 4)])
     variables = Variables(case, arrays)
@@ -248,7 +253,7 @@ def test_only_ids_out_of_range_change_nothing(step_of, case):
 
 
 @both_steps
-@richest
+@kinds
 def test_number_of_ids_changes_from_step_to_step(step_of, case):
     """Shapes are static in XLA: each count is compiled when it comes."""
     arrays, _, _ = draw_tables(case, "float32", [((9, 2), [])])
@@ -266,7 +271,7 @@ def test_number_of_ids_changes_from_step_to_step(step_of, case):
         assert_close(case, values(jit), values(plain))
 
 
-@richest
+@kinds
 @pytest.mark.parametrize(
     ("shape", "ids"),
     [((1, 2), 5), ((5, 1), 5), ((3, 2), 5)],
@@ -307,21 +312,29 @@ def test_repeated_ids_are_summed_in_their_order(step_of):
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 4, size=50)
     grad = rng.normal(size=(50, 3)).astype("float32")
-    arrays = [(np.zeros((4, 3), "float32"), {})]
+
+    def after(ids, grad):
+        variables = Variables(case, arrays_of(draw(case, "float32", ((4, 3),))))
+
+        @tf.function(jit_compile=True)
+        def step():
+            variables.sparse_apply([tf.constant(grad)], [tf.constant(ids)])
+
+        step()
+        return values(variables)
+
+    def same(left, right):
+        return all(map(numerics.same_bits, left, right))
+
     summed = np.zeros((4, 3), "float32")
     for id_, row in zip(ids, grad, strict=True):
         summed[id_] += row
-    drawn = draw(case, "float32", ((4, 3),))
-    arrays = arrays_of(drawn)
-    repeated, once = Variables(case, arrays), Variables(case, arrays)
-
-    @tf.function(jit_compile=True)
-    def step():
-        repeated.sparse_apply([tf.constant(grad)], [tf.constant(ids)])
-        once.sparse_apply([tf.constant(summed)], [tf.range(4)])
-
-    step()
-    assert_close(case, values(repeated), values(once))
+    in_order = after(ids, grad)
+    assert same(in_order, after(np.arange(4), summed))
+    by_row = np.argsort(ids, kind="stable")
+    assert same(in_order, after(ids[by_row], grad[by_row]))
+    # Another order within a row is another sum: the bits above do show an order.
+    assert not same(in_order, after(ids[::-1], grad[::-1]))
 
 
 # --- without the library
@@ -333,7 +346,7 @@ def no_xla_library(monkeypatch):
     monkeypatch.setattr(library, "xla_error", lambda: "no such file")
 
 
-@richest
+@kinds
 def test_library_that_cannot_be_loaded(case, no_xla_library):
     var_list = models.variables(((3, 2),))
     optimizer = models.ours(case)

@@ -10,11 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tests import cases, models
+from tests.marks import both_flavours, few, kinds, modes, richest
 from tf_optim import library
-
-both_flavours = pytest.mark.both_flavours
-richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
-modes = pytest.mark.parametrize("mode", ["lazy", "dense"])
 
 # A few steps, so that what one step may differ by (see xla_test.py) adds up. Models
 # differ by what XLA makes of their own arithmetic, too.
@@ -69,12 +66,12 @@ def test_optimizer(case, mode, tail):
     assert int(jit.optimizer.iterations) == 2
 
 
-@richest
+@kinds
 def test_learning_rate_that_changes_between_steps(case):
     """It is an input of the compiled step, not a constant of it."""
     jit, plain = Training(case), Training(case)
     step = tf.function(jit.step, jit_compile=True)
-    for rate in (0.01, 0.5):
+    for rate in (case.optimizer.learning_rate, 0.5):
         for training in (jit, plain):
             training.optimizer.learning_rate = rate
         step()
@@ -120,7 +117,7 @@ FLOWS = (_nested, _cond, _cond_not_taken, _while_loop)
 
 @both_flavours
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__)
-@richest
+@kinds
 def test_control_flow(case, flow):
     jit, plain = Training(case), Training(case)
     before = plain.values()
@@ -133,7 +130,7 @@ def test_control_flow(case, flow):
 
 @both_flavours
 @modes
-@richest
+@kinds
 def test_values_read_around_steps(case, mode):
     """A step is made in the variables' memory: what was read before stays."""
 
@@ -178,7 +175,7 @@ def assert_fit(case, tolerance=None, **arguments):
 
 
 @both_flavours
-@richest
+@few
 def test_fit_of_an_embedding_model(case):
     assert_fit(case)
 
@@ -217,40 +214,50 @@ def test_fit_without_the_library(monkeypatch):
 STEPS = """
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 if {compile_first}:
     tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1))
     tf.function(lambda x: x * 2)(tf.constant(1))
 from tests import cases
 from tests.xla_training_test import Training
-saved = []
-for case in cases.RICHEST:
+context.enable_run_metadata()
+saved = {{}}
+for case in cases.KINDS:
     training = Training(case, clipvalue=0.5)
     step = tf.function(training.step, jit_compile={jit})
     for _ in range(3):
         step()
-    saved += training.values()
-np.savez({path!r}, *saved)
+    saved |= {{f"{{case}} {{i}}": v for i, v in enumerate(training.values())}}
+ran = set()
+for function in context.export_run_metadata().function_graphs:
+    for graph in function.partition_graphs:
+        ran |= {{node.op for node in graph.node}}
+np.savez({path!r}, ops=sorted(ran), **saved)
 """
 
 
 def run_steps(path, jit, compile_first=False, flags=""):
+    """The values after the steps, and the types of the nodes that TensorFlow ran."""
     program = STEPS.format(jit=jit, compile_first=compile_first, path=str(path))
+    environment = {**os.environ, "TF_XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment.pop("XLA_FLAGS", None)  # as XLA is for everybody
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=pathlib.Path(__file__).parents[1],
-        env={**os.environ, "TF_XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     with np.load(path) as saved:
-        return [saved[name] for name in saved.files]
+        ops = {str(op) for op in saved["ops"]}
+        return [saved[name] for name in saved.files if name != "ops"], ops
 
 
 def expected_steps():
     expected = []
-    for case in cases.RICHEST:
+    for case in cases.KINDS:
         training = Training(case, clipvalue=0.5)
         for _ in range(3):
             training.step()
@@ -259,9 +266,15 @@ def expected_steps():
 
 
 def test_import_after_tensorflow_has_compiled_a_function(tmp_path):
-    assert_same(run_steps(tmp_path / "a.npz", True, True), expected_steps())
+    after, _ = run_steps(tmp_path / "a.npz", True, True)
+    assert_same(after, expected_steps())
 
 
 def test_auto_clustering_leaves_results_unchanged(tmp_path):
+    clusters = {"_XlaCompile", "_XlaRun", "XlaLaunch", "_XlaLaunch"}
+    _, without = run_steps(tmp_path / "a.npz", None)
+    assert not clusters & without
     flags = "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit --tf_xla_min_cluster_size=1"
-    assert_same(run_steps(tmp_path / "a.npz", None, flags=flags), expected_steps())
+    after, ops = run_steps(tmp_path / "b.npz", None, flags=flags)
+    assert clusters & ops, ops
+    assert_same(after, expected_steps())
