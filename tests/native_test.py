@@ -206,6 +206,32 @@ def test_nan_and_infinity_propagate(case, dtype):
             )
 
 
+CENTERED = [case for case in cases.CASES if case.arguments.get("centered")]
+
+
+@every()
+@every_dtype
+@pytest.mark.parametrize("case", CENTERED, ids=str)
+def test_a_variance_that_rounding_makes_negative_is_zero(case, dtype):
+    """Gradients that have always been the same: a mean of squares, rounded down,
+    less the square of the mean."""
+    rng = np.random.default_rng(9)
+    var, slots, _ = numerics.draw(rng, case, 999, dtype)
+    constant = rng.uniform(0.5, 2.0, size=999).astype(var.dtype)
+    mean = constant.astype(numerics.slot_dtype(dtype))
+    squares = (mean**2 * (1 - 4 * numerics.unit(mean.dtype))).astype(mean.dtype)
+    slots |= {"average_gradient": mean, "velocity": squares}
+    epsilon = 1e-20 if dtype == "float64" else 1e-8
+    hyper = case.op_hyper(ITERATIONS) | {"epsilon": epsilon}
+    # At most a step over the root of epsilon, and what momentum is left.
+    most = LEARNING_RATE * constant.astype(np.float64) / np.sqrt(epsilon) * 1.01 + 2
+    for isa in ISAS:
+        state = State(var, slots, constant).run(case, isa=isa, hyper=hyper)
+        moved = var.astype(np.float64) - state.var.array.astype(np.float64)
+        assert (np.abs(moved) <= most).all()  # NaN is not
+        assert (moved > 0).mean() > 0.99
+
+
 # --- rounding to 16 bits
 
 

@@ -22,10 +22,11 @@ def rmsprop(p, slots, g, hyper, learning_rate, t):
     new = {"velocity": rho * slots["velocity"] + (1 - rho) * g**2}
     variance = new["velocity"]
     if "average_gradient" in slots:
-        mean = rho * slots["average_gradient"] + (1 - rho) * g
-        new["average_gradient"] = mean
-        # A variance is never negative; rounding would make it so.
-        variance = np.maximum(variance - mean**2, 0.0)
+        old = slots["average_gradient"]
+        new["average_gradient"] = rho * old + (1 - rho) * g
+        # The mean of squares less the square of the mean, after the step: as the
+        # variance before it and a distance, which do not cancel (West, 1979).
+        variance = rho * (slots["velocity"] - old**2) + rho * (1 - rho) * (g - old) ** 2
     update = learning_rate * g / np.sqrt(variance + hyper["epsilon"])
     if "momentum" in slots:
         update = hyper["momentum"] * slots["momentum"] + update

@@ -51,9 +51,12 @@ class Settings:
 
 
 class Process:
-    """A worker process and the pipes to it."""
+    """A worker process and the pipes to it.
 
-    def __init__(self, kind, threads):
+    `pinned` to the first cores, as many as it has threads, so that times compare.
+    """
+
+    def __init__(self, kind, threads, pinned=True):
         self.kind = kind
         environment = dict(
             os.environ,
@@ -79,7 +82,7 @@ class Process:
             text=True,
             start_new_session=True,  # Ctrl-C is for the parent, which stops it
         )
-        if hasattr(os, "sched_setaffinity"):
+        if pinned and hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))[:threads]
             os.sched_setaffinity(self._process.pid, cores)
         self.versions = self.ask(do="hello")

@@ -70,6 +70,8 @@ class Worker:
     def prepare(self, subject, work, warm_up=0.2):
         """Makes, checks and warms up a subject, `warm_up` seconds after the check.
 
+        With `warm_up` None the check is all, and "extra_mb" is None.
+
         Returns:
           A dict: "bytes", "extra_mb" and "note" of the subject when it may be
           timed, else "reason" why not.
@@ -90,11 +92,13 @@ class Worker:
                 if made.ours and verdict.wrong:
                     return {"reason": f"error: {verdict}", "failed": True}
                 note = verdict.note
-            end = time.perf_counter() + warm_up
-            extra = memory.extra_mb(made.step)
-            while time.perf_counter() < end:
-                made.step()
-            made.tune()
+            extra = None
+            if warm_up is not None:
+                end = time.perf_counter() + warm_up
+                extra = memory.extra_mb(made.step)
+                while time.perf_counter() < end:
+                    made.step()
+                made.tune()
         except subjects.Unsupported as reason:
             return {"reason": str(reason)}
         except subjects.NotInstalled as missing:
