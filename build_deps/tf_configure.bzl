@@ -59,13 +59,18 @@ cc_library(
 def _tensorflow_impl(ctx):
     flags = _fact(ctx, "TF_COPTS").split(" ")
     ctx.symlink(_fact(ctx, "TF_INCLUDE"), "include")
-    ctx.file("defs.bzl", "TF_VERSION = %s\n" % repr(_fact(ctx, "TF_VERSION")))
+    linkopts = _fact(ctx, "TF_LINKOPTS").split(" ")
+    ctx.file("defs.bzl", "TF_VERSION = %s\nTF_FOLDERS = %s\n" % (
+        repr(_fact(ctx, "TF_VERSION")),
+        # Where a program of a test finds TensorFlow's library; ours lie beside it.
+        repr([option[2:] for option in linkopts if option.startswith("-L")]),
+    ))
     _headers(
         ctx,
         patterns = ["include/**"],
         exclude = ["include/external/**", "include/**/*.bin"],
         defines = [flag[2:] for flag in flags if flag.startswith("-D")],
-        linkopts = _fact(ctx, "TF_LINKOPTS").split(" "),
+        linkopts = linkopts,
         more = _XLA,
     )
 

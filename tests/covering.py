@@ -12,6 +12,7 @@ tf_keras for twice that. Of this product the default run takes some, so that
 argument). Two marks say more about a test, or about one of its parameters:
 
     exhaustive      not in the default run;
+    exhaustive_twin its twin is not;
     every("a", "b") each combination of these factors occurs, of all if none is named.
 
 The choice is made anew at each collection, of the items that there are, and is the
@@ -39,6 +40,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     for line in (
         "exhaustive: run with --exhaustive only.",
+        "exhaustive_twin: run under tf_keras with --exhaustive only.",
         "every(*factors): keep each combination of these factors, all if none is named",
     ):
         config.addinivalue_line("markers", line)
@@ -50,7 +52,9 @@ def pytest_collection_modifyitems(config, items):
         return
     tests = collections.defaultdict(list)
     for item in items:
-        if not _original(item).get_closest_marker("exhaustive"):
+        marks = {mark.name for mark in _original(item).iter_markers()}
+        twin = item is not _original(item)
+        if "exhaustive" not in marks and not (twin and "exhaustive_twin" in marks):
             name = item.nodeid.split("[")[0].removesuffix(flavours.SUFFIX)
             tests[name].append(item)
     kept = set()

@@ -8,7 +8,7 @@ import pytest
 from examples import local_cluster
 from tests import cases, children, flavours, served
 from tests.counters import counters, moves_by_one
-from tests.marks import kinds
+from tests.marks import exhaustive_twin, kinds
 
 pytestmark = pytest.mark.both_flavours
 
@@ -179,6 +179,7 @@ def test_training_goes_on_without_a_killed_worker(cluster, chief, case):
     np.testing.assert_array_equal(moved[:, 0], named)
 
 
+@exhaustive_twin  # clusters of their own
 def test_training_resumes_after_a_killed_server(path):
     """Nothing is lost but the steps since the checkpoint."""
     case = ADAM
@@ -195,6 +196,7 @@ def test_training_resumes_after_a_killed_server(path):
     assert_same(state, served.trained(0, "ours", case, 20))
 
 
+@exhaustive_twin
 def test_servers_without_our_ops_are_named():
     """Before the first step has changed anything."""
     code = "from examples import local_cluster; local_cluster.run_server()"

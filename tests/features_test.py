@@ -63,7 +63,7 @@ def marked(names):
     return pytest.param(names, marks=keras_3_only if only else (), id="+".join(names))
 
 
-pairs = pytest.mark.parametrize("pair", map(marked, PAIRS))
+pairs = pytest.mark.parametrize("pair", [*map(marked, PAIRS)])
 
 
 def trained(case, pair, make, sparse=False, **options):

@@ -47,3 +47,4 @@ every_index_dtype = pytest.mark.parametrize("index_dtype", cases.INDEX_DTYPES)
 # Each combination is in the default run.
 every = pytest.mark.every
 exhaustive = pytest.mark.exhaustive
+exhaustive_twin = pytest.mark.exhaustive_twin

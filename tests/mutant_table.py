@@ -1,0 +1,304 @@
+"""The mutants of tests/mutants.py: what is broken where, and who is to see it.
+
+Small, of one place, and such that the package still imports or compiles: a rule's sign,
+a driver's tail, a check, a slot's order, a mode, one flavour.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """`old`, once in the file, becomes `new`; `tests` are pytest's arguments."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple
+
+    @property
+    def is_compiled(self):
+        return self.path.startswith("cc/")
+
+
+def _modules(names):
+    return tuple(f"tests/{name}_test.py" for name in names.split())
+
+
+def _python(path, modules, **substitutions):
+    return [
+        Mutant(name.replace("_", "-"), f"tf_optim/{path}", old, new, _modules(modules))
+        for name, (old, new) in substitutions.items()
+    ]
+
+
+def _cpp(path, modules, **substitutions):
+    return [
+        Mutant(name.replace("_", "-"), f"cc/{path}", old, new, _modules(modules))
+        for name, (old, new) in substitutions.items()
+    ]
+
+
+_NATIVE = "native native_sparse"
+
+MUTANTS = (
+    # --- what optimizers are made of
+    *_python(
+        "specs.py",
+        "dense errors methods distribute_locking",
+        specs_slot_order=(
+            "slots=(_MOMENTUM, _VELOCITY, Slot(",
+            "slots=(_VELOCITY, _MOMENTUM, Slot(",
+        ),
+        specs_slot_attribute=(
+            'Slot("norm", "_u")',
+            'Slot("norm", "_m")',
+        ),
+        specs_hyper_order=(
+            "hyper=(_RHO, _EPSILON)",
+            "hyper=(_EPSILON, _RHO)",
+        ),
+        specs_low_is_open=(
+            "self.low <= value < self.high",
+            "self.low < value < self.high",
+        ),
+        specs_beta_2_may_be_1=(
+            '_BETA_2 = Hyper("beta_2", "beta_2", high=1.0)',
+            '_BETA_2 = Hyper("beta_2", "beta_2", high=1.0, closed=True)',
+        ),
+        specs_closed_is_open=(
+            "if number and self.closed and value == self.high:",
+            "if False:",
+        ),
+        specs_initial_unchecked=(
+            "checked=(_INITIAL,),\n        ),\n        Spec(\n"
+            '            name="RowWiseAdagrad"',
+            '),\n        Spec(\n            name="RowWiseAdagrad"',
+        ),
+    ),
+    # --- the one caller of the ops
+    *_python(
+        "apply.py",
+        "dense sparse errors features distribute_locking",
+        apply_no_decay=(
+            "decay if decay.any() else _NO_DECAY",
+            "_NO_DECAY",
+        ),
+        apply_always_locks=(
+            '"use_locking": step.use_locking',
+            '"use_locking": True',
+        ),
+        apply_always_lazy=("mode=step.sparse_update", 'mode="lazy"'),
+        apply_scales_reversed=(
+            "else scale for scale in scales])",
+            "else scale for scale in scales[::-1]])",
+        ),
+        apply_rate_in_16_bits=(
+            "else tf.cast(value, tf.float32)",
+            "else tf.cast(tf.cast(value, tf.bfloat16), tf.float32)",
+        ),
+        apply_no_check_across=("if len(groups) < 2 or not sparse:", "if sparse:"),
+        apply_no_cast_of_rows=(
+            "tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)",
+            "tf.IndexedSlices(gradient.values, indices)",
+        ),
+    ),
+    # --- clipping by norm
+    *_python(
+        "clipping.py",
+        "sparse features keras_parity distribute_replicas",
+        clipping_rows_apart=(
+            "    values = tf.math.unsorted_segment_sum(values, position, "
+            "tf.shape(indices)[0])\n",
+            "    values = tf.math.unsorted_segment_max(values, position, "
+            "tf.shape(indices)[0])\n",
+        ),
+        clipping_infinite_norm=(
+            "tf.where(tf.math.is_finite(norm), scale,",
+            "tf.where(True, scale,",
+        ),
+    ),
+    # --- checks in Python
+    *_python(
+        "checks.py",
+        "errors xla",
+        checks_mode=("if value not in SPARSE_UPDATES:", "if value is None:"),
+        checks_dtype=("if variable.dtype not in DTYPES:", "if False:"),
+        checks_gradient=("if not received.is_compatible_with(expected):", "if False:"),
+        checks_clip_may_be_0=(
+            "(_is_number(value) and value > 0)",
+            "(_is_number(value) and value >= 0)",
+        ),
+        checks_decay_may_be_infinite=(
+            '0 <= value < float("inf")',
+            '0 <= value <= float("inf")',
+        ),
+    ),
+    # --- one optimizer each
+    *_python(
+        "optimizers/adamw.py",
+        "keras_parity",
+        adamw_default_decay=("weight_decay=0.004,", "weight_decay=0.04,"),
+    ),
+    *_python(
+        "optimizers/rmsprop.py",
+        "keras_parity",
+        rmsprop_default_rho=("        rho=0.9,", "        rho=0.99,"),
+        rmsprop_forgets_epsilon=("            epsilon=epsilon,\n", ""),
+    ),
+    *_python(
+        "optimizers/nadam.py",
+        "nadam dense spellings conversion",
+        nadam_base=("0.5 * 0.96 ** (decay * t)", "0.5 * 0.95 ** (decay * t)"),
+        nadam_mu_next=("tf.gather(mu, known + 1)", "tf.gather(mu, known)"),
+        nadam_product_from_0=("        mu[0] = 1.0\n", ""),
+        nadam_beyond=(
+            "beyond = tf.cast(t - known, tf.float64)",
+            "beyond = tf.cast(known - known, tf.float64)",
+        ),
+        nadam_config=('config["schedule_decay"] = self.schedule_decay', "pass"),
+        nadam_product_of_stock=(
+            "            product.assign(value)",
+            "            pass",
+        ),
+    ),
+    # --- between stock and ours
+    *_python(
+        "conversion.py",
+        "conversion",
+        conversion_counter_of_tf_keras=(
+            "int(new.iterations) + 1",
+            "int(new.iterations)",
+        ),
+        conversion_exclusions=(
+            'if name.startswith("_exclude_from_weight_decay") and "cache" not in name:',
+            "if False:",
+        ),
+        conversion_loss_scale=(
+            "        yield scale.counter, new._loss_scale.counter\n",
+            "",
+        ),
+        conversion_drops_options=(
+            "if name not in defaults or value != defaults[name]:",
+            "if False:",
+        ),
+        conversion_mode=('{**_config(old), "sparse_update": mode}', "_config(old)"),
+    ),
+    # --- old spellings
+    *_python(
+        "spellings.py",
+        "spellings",
+        spellings_decay_sign=("1.0 + self.decay * steps", "1.0 - self.decay * steps"),
+        spellings_decay_of_schedule=(
+            "if self.decay and _schedule(value):",
+            "if False:",
+        ),
+        spellings_warning_elsewhere=("stacklevel + 1\n    )", "stacklevel + 2\n    )"),
+        spellings_decay_not_saved=(
+            'decay = {"decay": self.decay} if self.decay else {}',
+            "decay = {}",
+        ),
+        spellings_both_rates=('if "learning_rate" in arguments:', "if False:"),
+    ),
+    # --- rules
+    *_cpp(
+        "rules/adam.h",
+        _NATIVE,
+        adam_sign=("return p - c.alpha", "return p + c.alpha"),
+        adam_no_bias=(
+            "step.learning_rate * Sqrt(bias_2) / bias_1",
+            "step.learning_rate",
+        ),
+        adam_amsgrad=("s.velocity_hat = Max(s.velocity_hat, v)", "s.velocity_hat = v"),
+    ),
+    *_cpp(
+        "rules/rmsprop.h",
+        _NATIVE,
+        rmsprop_no_clamp=("Max(V(0), s.velocity - a * a)", "s.velocity - a * a"),
+    ),
+    *_cpp(
+        "rules/sgd.h",
+        _NATIVE,
+        sgd_nesterov=("(c.momentum_rate * s.momentum - step)", "s.momentum"),
+    ),
+    *_cpp(
+        "rules/ftrl.h",
+        _NATIVE,
+        ftrl_shrinkage=("V(2) * h.l2_shrinkage", "h.l2_shrinkage"),
+        ftrl_l1=("Min(c.l1, Max(V(0) - c.l1, s.linear))", "Min(c.l1, s.linear)"),
+    ),
+    *_cpp(
+        "rules/lion.h",
+        _NATIVE,
+        lion_rates=("V(1) - h.beta_2}", "V(1) - h.beta_1}"),
+    ),
+    *_cpp(
+        "rules/lamb.h",
+        _NATIVE,
+        lamb_ratio=(
+            "Sqrt(means.var_squared) / Sqrt(",
+            "Sqrt(means.var_squared) * Sqrt(",
+        ),
+    ),
+    # --- drivers
+    *_cpp(
+        "drivers/spans_cpu.h",
+        _NATIVE,
+        driver_tail=(
+            "      if (i < size) run(i, size - i);\n",
+            "      if (i + 1 < size) run(i, size - i);\n",
+        ),
+    ),
+    *_cpp(
+        "drivers/rows_cpu.h",
+        _NATIVE,
+        driver_first_of_a_run=(
+            "for (int64_t i = begin + 1; i < end; ++i) {\n    const T* first",
+            "for (int64_t i = begin + 1; i + 1 < end; ++i) {\n    const T* first",
+        ),
+        driver_run_in_two_ranges=(
+            "while (begin > 0 && begin < end &&",
+            "while (begin > 1 && begin < end &&",
+        ),
+        driver_idle_rows_at_the_end=("  run_idle_rows(end);\n", ""),
+    ),
+    *_cpp(
+        "drivers/sort_ids.h",
+        "native_sparse",
+        driver_first_bad_id=("return id < 0 || id >= rows;", "return id < 0;"),
+    ),
+    # --- the ops' checks
+    *_cpp(
+        "kernels/variables.cc",
+        "op_errors dense distribute_locking",
+        check_same_variable=(
+            "if (vars_[order[i]] != vars_[order[i - 1]]) continue;",
+            "continue;",
+        ),
+        check_slot_shape=("if (tensor.shape() != var.shape()) {", "if (false) {"),
+        check_gradient_shape=(
+            "if (grad.shape() == var.shape()) return OkStatus();",
+            "if (grad.dims() == var.dims()) return OkStatus();",
+        ),
+        check_iterations=("if (numbers->iterations < 0) {", "if (false) {"),
+        readers_see_the_step=(
+            "if (!tensor->IsInitialized() || tensor->RefCountIsOne())",
+            "if (true)",
+        ),
+    ),
+    # --- storage
+    *_cpp(
+        "values/storage.h",
+        _NATIVE,
+        storage_bfloat16_rounding=(
+            "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16",
+            "(bits + 0x8000) >> 16",
+        ),
+        storage_float16_subnormal=(
+            "rest > tie || (rest == tie && (half & 1))",
+            "rest > tie",
+        ),
+        storage_float16_infinity=("magnitude >= 0x477ff000", "magnitude > 0x477ff000"),
+    ),
+)
