@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import marks, numerics
+from tests import cases, marks, numerics
 from tests.marks import kinds, modes, richest
 from tests.raw_ops import Variables
 

@@ -57,7 +57,7 @@ def _scale(norm, clipnorm):
 
 
 def factors(optimizer, gradients):
-    """Factors that clip by norm (None: none), and the bound that clips by value or 0."""
+    """Factors that clip by norm, None for none; the bound of values, 0 for none."""
     if optimizer.clipnorm is not None:
         return scales_for_clipnorm(gradients, optimizer.clipnorm), 0.0
     if optimizer.global_clipnorm is not None:
