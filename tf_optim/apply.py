@@ -93,7 +93,7 @@ def may_decay(weight_decay):
 def _decays(updates):
     rates = [update.weight_decay for update in updates]
     if any(map(tf.is_tensor, rates)):
-        return tf.stack([tf.cast(rate, tf.float64) for rate in rates])
+        return tf.stack([checks.as_tensor(rate, tf.float64) for rate in rates])
     return np.array(rates, np.float64) if any(rates) else _NO_DECAY
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import keras_private, replicas
+from tf_optim import checks, keras_private, replicas
 
 
 def update(optimizer, local, variables):
@@ -15,7 +15,7 @@ def update(optimizer, local, variables):
     averaged = keras_private.averaged_in_a_step(optimizer, variables)
     pairs = keras_private.averages_of(optimizer, averaged)
     iterations = tf.convert_to_tensor(optimizer.iterations)
-    momentum = tf.cast(optimizer.ema_momentum, tf.float64)
+    momentum = checks.as_tensor(optimizer.ema_momentum, tf.float64)
     if keras_private.is_keras_3():  # where the first average is the variable
         momentum *= tf.cast(tf.not_equal(iterations, 0), tf.float64)
     ops = []

@@ -68,9 +68,14 @@ def is_tensor(value):
 
 def as_number(value):
     """A hyperparameter as an op takes it: a float, or a float64 tensor."""
+    return as_tensor(value, tf.float64) if is_tensor(value) else float(value)
+
+
+def as_tensor(value, dtype):
+    """A hyperparameter as a tensor. (`tf.cast` takes a float through float32.)"""
     if is_tensor(value):
-        return tf.cast(tf.convert_to_tensor(value), tf.float64)
-    return float(value)
+        return tf.cast(tf.convert_to_tensor(value), dtype)
+    return tf.constant(float(value), dtype)
 
 
 def plain(value):

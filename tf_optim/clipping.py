@@ -52,7 +52,7 @@ def scales_for_global_clipnorm(gradients, clipnorm):
 
 
 def _scale(norm, clipnorm):
-    clipnorm = tf.cast(checks.as_number(clipnorm), norm.dtype)
+    clipnorm = checks.as_tensor(clipnorm, norm.dtype)
     return clipnorm / tf.maximum(norm, clipnorm)
 
 

@@ -66,7 +66,9 @@ def _tensor(value, variable):
 
 
 def _indices(indices, variable):
-    indices = tf.convert_to_tensor(indices, dtype_hint=tf.int64)
+    if isinstance(indices, (list, tuple)) and not indices:
+        indices = tf.zeros([0], tf.int64)  # and no floats
+    indices = tf.convert_to_tensor(indices)
     if not indices.dtype.is_integer:
         raise ValueError(
             f"The indices of the gradient of '{variable.name}' must be integers. "

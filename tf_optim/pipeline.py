@@ -68,6 +68,8 @@ def _on_all_devices(optimizer, variables, accumulates, clipped, local, pairs):
 
         def update(pairs):
             extension.check_alone(optimizer)
+            if not replicas.are_several():
+                pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
             pairs, clipped = _as_overridden(optimizer, pairs, False)
             return _update(optimizer, clipped, local, pairs)
 
@@ -199,8 +201,8 @@ def _rounds(updates, scales, learning_rate):
 
 def _repeated(decay, times, learning_rate):
     """The rate of one decay that does what `times` of them do, one after the other."""
-    decay = tf.cast(decay, tf.float64)
-    left = 1.0 - tf.cast(learning_rate, tf.float64) * decay
+    decay = checks.as_tensor(decay, tf.float64)
+    left = 1.0 - checks.as_tensor(learning_rate, tf.float64) * decay
     return decay * tf.add_n([left**i for i in range(times)])
 
 
@@ -211,10 +213,9 @@ def _update_one_by_one(optimizer, pairs):
     def update(variable, gradient):
         weight_decay = _decay_of(optimizer, variable)
         if apply.may_decay(weight_decay):
-            factor = tf.cast(weight_decay, variable.dtype) * tf.cast(
-                rate, variable.dtype
-            )
-            variable.assign_sub(variable * factor)
+            factor = checks.as_tensor(weight_decay, tf.float64)
+            factor *= checks.as_tensor(rate, tf.float64)
+            variable.assign_sub(variable * tf.cast(factor, variable.dtype))
         optimizer._call_update_step(gradient, variable, rate)
 
     strategy = tf.distribute.get_strategy()

@@ -2,7 +2,15 @@
 
 import tensorflow as tf
 
-from tf_optim import averages, fused, gradients, keras_private, pipeline, replicas
+from tf_optim import (
+    averages,
+    checks,
+    fused,
+    gradients,
+    keras_private,
+    pipeline,
+    replicas,
+)
 
 
 class _Float32Reference:
@@ -185,5 +193,5 @@ class FusedOptimizer(fused.Fused):
     def _add_row_slot(self, variable, name, value):
         """A slot of one number per row of the variable."""
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
-        initial = tf.fill(variable.shape[:1], tf.cast(value, dtype))
+        initial = tf.fill(variable.shape[:1], checks.as_tensor(value, dtype))
         return self.add_variable_from_reference(variable, name, initial_value=initial)

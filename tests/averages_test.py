@@ -1,0 +1,62 @@
+"""`use_ema`: averages belong to variables, and not to their places in a list."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import models
+from tests.marks import both_flavours, keras_3_only
+
+EMA = {"use_ema": True, "ema_momentum": 0.5}
+
+
+@both_flavours
+def test_finalizing_some_of_the_variables():
+    """As when a layer was frozen after the optimizer was built."""
+    variables = models.variables(((2,), (2,), (2,)))
+    optimizer = tf_optim.SGD(0.1, **EMA)
+    models.train(optimizer, variables, models.gradients(3, ((2,), (2,), (2,))))
+    averages = [a.numpy() for a in optimizer._model_variables_moving_average]
+    first = variables[0].numpy()
+    optimizer.finalize_variable_values(variables[:0:-1])
+    np.testing.assert_array_equal(variables[0], first)
+    np.testing.assert_array_equal(variables[1], averages[1])
+    np.testing.assert_array_equal(variables[2], averages[2])
+
+
+@keras_3_only
+def test_a_layer_frozen_after_build_in_fit():
+    """Stock raises there, or where lists are as long pairs them by position."""
+    tf.keras.utils.set_random_seed(0)
+    layers = [tf.keras.layers.Dense(3, use_bias=False) for _ in range(3)]
+    model = tf.keras.Sequential([tf.keras.layers.Input((3,)), *layers])
+    x = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
+    model.compile(tf_optim.SGD(0.1, **EMA), "mse", jit_compile=False)
+    model.fit(x, x, 4, 1, verbose=0)
+    optimizer, frozen = model.optimizer, layers[0].kernel.numpy()
+    layers[0].trainable = False
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.fit(x, x, 4, 1, verbose=0)
+    np.testing.assert_array_equal(layers[0].kernel, frozen)
+    averages = optimizer._model_variables_moving_average
+    for layer, average in zip(layers[1:], averages[1:], strict=True):
+        np.testing.assert_array_equal(layer.kernel, average)
+
+
+@both_flavours
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_the_ends_of_the_range_of_momentum(momentum):
+    """0: the variable itself. 1: what the average began with."""
+    (variable,) = models.variables(((3,),))
+    begin = variable.numpy()
+    optimizer = tf_optim.SGD(0.1, use_ema=True, ema_momentum=momentum)
+    models.train(optimizer, [variable], models.gradients(1, ((3,),)))
+    first = variable.numpy()
+    models.train(optimizer, [variable], models.gradients(2, ((3,),), seed=4))
+    average = optimizer._model_variables_moving_average[0]
+    if momentum == 0.0:
+        np.testing.assert_array_equal(average, variable)
+    else:  # Keras 3 begins with the variable after the first step
+        keras_3 = hasattr(tf.keras, "ops")
+        np.testing.assert_array_equal(average, first if keras_3 else begin)

@@ -1,0 +1,87 @@
+"""What we use of Keras that is not public is there, and stock's step is the one we know."""
+
+import hashlib
+import inspect
+
+import pytest
+import tensorflow as tf
+
+from tests import flavours, models
+from tests.marks import both_flavours, keras_3_only
+from tf_optim import extension, keras_private, specs
+
+
+def stock_with_everything():
+    options = {"use_ema": True, "weight_decay": 0.1}
+    if not flavours.LEGACY:
+        options["gradient_accumulation_steps"] = 2
+    optimizer = tf.keras.optimizers.Adam(0.1, **options)
+    optimizer.build(models.variables())
+    return optimizer
+
+
+MEMBERS = keras_private.TF_KERAS if flavours.LEGACY else keras_private.KERAS_3
+
+
+@both_flavours
+def test_private_members_are_there():
+    optimizer = stock_with_everything()
+    missing = [name for name in MEMBERS if not hasattr(optimizer, name)]
+    assert not missing, {name: MEMBERS[name] for name in missing}
+
+
+@both_flavours
+def test_slots_are_where_the_specs_say():
+    for name, row in specs.SPECS.items():
+        stock = getattr(tf.keras.optimizers, name, None)
+        if stock is None:
+            continue
+        optimizer = stock(0.1, **row.options[-1])
+        optimizer.build(models.variables())
+        missing = [
+            s.attribute for s in row.slots if not hasattr(optimizer, s.attribute)
+        ]
+        optional = {"_velocity_hats", "momentums", "_momentums", "_average_gradients"}
+        assert set(missing) <= optional, (name, missing)
+
+
+@both_flavours
+def test_what_is_refused_in_subclasses_is_stocks():
+    """And nothing that no Keras has."""
+    other = {
+        "_deduplicate_sparse_grad",
+        "_distributed_apply_gradients_fn",
+        "_internal_apply_gradients",
+        "_update_step",
+        "_update_step_xla",
+    }
+    averages = {
+        "_overwrite_model_variables_with_average_value",
+        "_update_model_variables_moving_average",
+    }
+    names = set(extension._NOT_CALLED)
+    expected = other | averages if flavours.LEGACY else names - other
+    assert {n for n in names if hasattr(tf.keras.optimizers.Adam, n)} == expected
+
+
+# The source of what `FusedOptimizer.apply` does instead, without white space.
+KNOWN = {
+    "3.5 and 3.6": "0be9ade3d047",
+    "3.7 to 3.9": "7f5771004a37",
+    "3.10 to 3.15": "26827c512e97",
+}
+
+
+@keras_3_only
+@pytest.mark.skipif(flavours.LEGACY, reason="of Keras 3")
+def test_stocks_step_is_one_that_we_know():
+    from keras.src.optimizers import base_optimizer
+
+    cls = base_optimizer.BaseOptimizer
+    source = "".join(map(inspect.getsource, (cls.apply, cls._backend_apply_gradients)))
+    digest = hashlib.sha256("".join(source.split()).encode()).hexdigest()[:12]
+    assert digest in KNOWN.values(), (
+        f"Keras {tf.keras.__version__} has another `apply` or `_backend_apply_gradients` "
+        f"than {', '.join(KNOWN)}. Look at what changed, take it over into keras3.py and "
+        f"pipeline.py, and then add its digest, {digest}."
+    )

@@ -1,0 +1,119 @@
+"""What the child of strategies_test runs: two devices, optimizers made outside."""
+
+import numpy as np
+import tensorflow as tf
+
+import tf_optim
+from tests import replicated
+from tf_optim.keras_private import raw
+
+
+def _mirrored():
+    return replicated.strategy("mirrored")
+
+
+def _data():
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+
+def _maker(make, name, arguments):
+    module = tf_optim if make in ("ours", "fused") else tf.keras.optimizers
+    return getattr(tf.keras.optimizers if make == "fused" else module, name)(
+        0.05, **arguments
+    )
+
+
+def fitted(make, name, arguments):
+    """Only the model is made in the scope. Its kernel on each device, and steps."""
+    tf.keras.utils.set_random_seed(1)
+    with _mirrored().scope():
+        layers = [tf.keras.layers.Input((4,)), tf.keras.layers.Dense(1)]
+        model = tf.keras.Sequential(layers)
+    model.compile(_maker(make, name, arguments), "mse")
+    if make == "fused":
+        model.compile(tf_optim.fuse(model.optimizer), "mse")
+    model.fit(*_data(), batch_size=8, epochs=2, verbose=0, shuffle=False)
+    values = replicated.local_values("mirrored", model.trainable_variables)
+    return values, int(model.optimizer.iterations)
+
+
+def alone(name, arguments):
+    """The same on one device, by stock."""
+    tf.keras.utils.set_random_seed(1)
+    layers = [tf.keras.layers.Input((4,)), tf.keras.layers.Dense(1)]
+    model = tf.keras.Sequential(layers)
+    model.compile(_maker("stock", name, arguments), "mse")
+    model.fit(*_data(), batch_size=8, epochs=2, verbose=0, shuffle=False)
+    return [v.numpy() for v in model.trainable_variables]
+
+
+def _said(function):
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def variable_from_outside():
+    """What a step says whose variable is of no strategy, and the variable after it."""
+    variable = tf.Variable([1.0, 1.0])
+    with _mirrored().scope():
+        optimizer = tf_optim.SGD(0.1)
+
+    def replica():
+        optimizer.apply_gradients([(tf.ones([2]), variable)])
+
+    said = _said(tf.function(lambda: _mirrored().run(replica)))
+    return said, variable.numpy()
+
+
+def in_the_scope():
+    """What a step in the scope itself says."""
+    with _mirrored().scope():
+        variable = tf.Variable([1.0, 1.0])
+        optimizer = tf_optim.SGD(0.1)
+        optimizer.build([variable])
+        return _said(lambda: optimizer.apply_gradients([(tf.ones([2]), variable)]))
+
+
+def built_outside(name):
+    """An optimizer made and built outside of the scope of its variables."""
+    with _mirrored().scope():
+        variable = tf.Variable([1.0, 2.0])
+    optimizer = getattr(tf_optim, name)(0.1)
+    optimizer.build([variable])
+
+    def replica():
+        context = tf.distribute.get_replica_context()
+        factor = tf.cast(context.replica_id_in_sync_group, tf.float32) + 1.0
+        optimizer.apply_gradients([(factor * tf.ones([2]), variable)])
+
+    step = tf.function(lambda: _mirrored().run(replica))
+    for _ in range(3):
+        step()
+    held = [variable, *map(raw, optimizer.variables)]
+    return replicated.local_values("mirrored", held)
+
+
+def central(make, name, sparse, arguments, steps=4):
+    """CentralStorageStrategy: replicas share the variables of one device."""
+    replicated.strategy("mirrored")  # makes the devices
+    kind = tf.distribute.experimental.CentralStorageStrategy
+    strategy = kind(["CPU:0", "CPU:1"], "CPU:0")
+    with strategy.scope():
+        table = tf.Variable(tf.ones([3, 2]))
+        optimizer = _maker(make, name, arguments)
+        optimizer.build([table])
+
+    def replica(rows):
+        gradient = tf.identity(rows)
+        if sparse:
+            gradient = tf.IndexedSlices(gradient[:2], tf.constant([1, 1]), (3, 2))
+        optimizer.apply_gradients([(gradient, table)])
+
+    step = tf.function(lambda rows: strategy.run(replica, args=(rows,)))
+    for i in range(steps):
+        step(tf.reshape(tf.range(6.0), [3, 2]) / 8 + 0.125 * i)
+    return table.numpy(), int(optimizer.iterations)

@@ -1,0 +1,117 @@
+"""Strategies of tf.distribute around optimizers that were made outside of them.
+
+Each is right or a clear error.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import children, models, strategies
+from tests.marks import keras_3_only
+
+pytestmark = pytest.mark.both_flavours
+
+
+@pytest.fixture(scope="module")
+def child():
+    with children.Child({"TF_NUM_INTEROP_THREADS": "8"}) as child:
+        yield child
+
+
+WAYS = [
+    ("ours", "SGD", {}),
+    ("ours", "SGD", {"momentum": 0.9, "weight_decay": 0.1}),
+    ("ours", "Adam", {"use_ema": True, "ema_overwrite_frequency": 2}),
+    ("fused", "SGD", {}),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "arguments"), WAYS, ids=str)
+def test_fit_with_only_the_model_in_the_scope(child, make, name, arguments):
+    """Replicas hold the same bits, and what one device does with the whole batch."""
+    values, iterations = child.call(strategies.fitted, make, name, arguments)
+    expected = child.call(strategies.alone, name, arguments)
+    for (first, second), one in zip(values, expected, strict=True):
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(first, one, rtol=1e-4, atol=1e-5)
+    assert iterations == 8
+
+
+@keras_3_only
+def test_fit_with_a_loss_scale(child):
+    arguments = {"loss_scale_factor": 4.0}
+    values, _ = child.call(strategies.fitted, "ours", "SGD", arguments)
+    expected = child.call(strategies.alone, "SGD", {})
+    for (first, second), one in zip(values, expected, strict=True):
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(first, one, rtol=1e-5)
+
+
+def test_a_variable_from_outside_is_an_error(child):
+    said, value = child.call(strategies.variable_from_outside)
+    # (In tf_keras TensorFlow says so, when slots are to be made beside it.)
+    assert said.startswith("ValueError") and "scope" in said and "Variable" in said
+    np.testing.assert_array_equal(value, [1, 1])
+
+
+def test_a_step_in_the_scope_itself_is_an_error(child):
+    assert "context" in child.call(strategies.in_the_scope)
+
+
+@pytest.mark.parametrize("name", ["Adam", "Nadam"])
+def test_slots_are_where_their_variables_are(child, name):
+    values = child.call(strategies.built_outside, name)
+    assert [len(parts) for parts in values[:1] + values[-1:]] == [2, 2]
+    for parts in values:
+        np.testing.assert_array_equal(parts[0], parts[-1])
+
+
+CENTRAL = [
+    {},
+    {"weight_decay": 0.1, "clipvalue": 0.5},
+    {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
+]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("arguments", CENTRAL, ids=str)
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_central_storage_steps_once(child, name, arguments, sparse):
+    """Both replicas hand in the same gradient: the step is that of its double."""
+    value, iterations = child.call(
+        strategies.central,
+        "ours",
+        name,
+        sparse,
+        {**arguments, "sparse_update": "dense"},
+    )
+    assert iterations == 4
+    expected = alone(name, arguments, sparse)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@keras_3_only
+def test_central_storage_accumulates(child):
+    arguments = {"gradient_accumulation_steps": 2}
+    value, iterations = child.call(strategies.central, "ours", "SGD", True, arguments)
+    assert iterations == 2
+    np.testing.assert_allclose(value, alone("SGD", arguments, True), rtol=1e-5)
+
+
+def alone(name, arguments, sparse):
+    """Ours on one device with the sum of both replicas' gradients."""
+    table = tf.Variable(tf.ones([3, 2]))
+    arguments = dict(arguments)
+    bound = arguments.get("clipvalue")
+    if bound and hasattr(tf.keras, "ops"):  # clips each replica's, and adds up
+        arguments["clipvalue"] = 2 * bound
+    optimizer = getattr(tf_optim, name)(0.05, sparse_update="dense", **arguments)
+    optimizer.build([table])
+    for i in range(4):
+        gradient = 2 * (tf.reshape(tf.range(6.0), [3, 2]) / 8 + 0.125 * i)
+        if sparse:
+            gradient = models.slices([1, 1], gradient[:2], 3)
+        optimizer.apply_gradients([(gradient, table)])
+    return table.numpy()
