@@ -97,7 +97,7 @@ def _ftrl_cancelling(hyper, learning_rate, inputs, results):
 BETA_ERRORS = (
     ({"beta_1": 1.0}, "[0, 1)"),
     ({"beta_1": -0.1}, "[0, 1)"),
-    ({"beta_2": 1.5}, "[0, 1)"),
+    ({"beta_2": 1.0}, "[0, 1)"),
     ({"beta_2": float("nan")}, "[0, 1)"),
     ({"epsilon": -1.0}, ">= 0"),
 )
