@@ -52,7 +52,10 @@ MUTANTS = (
             '_MOMENTUM = Slot("momentum", "_velocities")',
         ),
         specs_slot_of_adamax=('Slot("norm", "_u")', 'Slot("norm", "_m")'),
-        specs_hyper_order=("hyper=(_RHO, _EPSILON)", "hyper=(_EPSILON, _RHO)"),
+        specs_l1_of_l2=(
+            'Hyper("l1", "l1_regularization_strength")',
+            'Hyper("l1", "l2_regularization_strength")',
+        ),
     ),
     *_python(
         "specs.py",
