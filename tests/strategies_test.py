@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import children, models, strategies
+from tests import children, models, replicated, strategies
 from tests.marks import keras_3_only
 
 pytestmark = pytest.mark.both_flavours
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.both_flavours
 @pytest.fixture(scope="module")
 def child():
     with children.Child({"TF_NUM_INTEROP_THREADS": "8"}) as child:
+        child.call(replicated.strategy_name, "mirrored")  # makes the devices
         yield child
 
 
@@ -80,13 +81,8 @@ CENTRAL = [
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_central_storage_steps_once(child, name, arguments, sparse):
     """Both replicas hand in the same gradient: the step is that of its double."""
-    value, iterations = child.call(
-        strategies.central,
-        "ours",
-        name,
-        sparse,
-        {**arguments, "sparse_update": "dense"},
-    )
+    options = {**arguments, "sparse_update": "dense"}
+    value, iterations = child.call(strategies.central, "ours", name, sparse, options)
     assert iterations == 4
     expected = alone(name, arguments, sparse)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
