@@ -81,7 +81,7 @@ def test_stocks_step_is_one_that_we_know():
     source = "".join(map(inspect.getsource, (cls.apply, cls._backend_apply_gradients)))
     digest = hashlib.sha256("".join(source.split()).encode()).hexdigest()[:12]
     assert digest in KNOWN.values(), (
-        f"Keras {tf.keras.__version__} has another step than {', '.join(KNOWN)}. Look at "
+        f"Keras {tf.keras.__version__} has another step than {', '.join(KNOWN)}. See "
         "what changed in `apply` and `_backend_apply_gradients`, take it over into "
         f"keras3.py and pipeline.py, and then add its digest, {digest}."
     )
