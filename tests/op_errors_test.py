@@ -334,7 +334,43 @@ def test_numbers_out_of_range(case, sparse):
         assert variables.bytes() == before
 
 
-@pytest.mark.parametrize("how", ["eager", "function"])
+@richest
+def test_numbers_out_of_range_that_xla_sees(case):
+    variables, grads = good(case)
+    before = variables.bytes()
+    name, value, expected = next(bad_numbers(case))
+
+    @tf.function(jit_compile=True)
+    def step(**changed):
+        variables.apply(grads, **changed)
+
+    for changed, message in (
+        ({name: value}, f"{name} must be {expected}. Received: {value:g}."),
+        ({"clip_value": -1.0}, "clip_value must be >= 0. Received: -1."),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            step(**changed)
+        assert message in str(error.value)
+    assert variables.bytes() == before
+
+
+@richest
+def test_same_variable_twice_under_xla(case):
+    variables, grads = good(case)
+    before = variables.bytes()
+    first = variables.var[0].handle
+
+    @tf.function(jit_compile=True)
+    def step():
+        variables.apply(grads, var=[first, first])
+
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        step()
+    assert "Variables and slots must be different ones. Received: " in str(error.value)
+    assert variables.bytes() == before
+
+
+@pytest.mark.parametrize("how", ["eager", "function", "jit"])
 def test_an_optional_slot_of_fewer_variables(how):
     case = cases.RICHEST[0]
     variables, grads = good(case)

@@ -318,16 +318,4 @@ Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count) {
                                      " rows and ", count, " indices."));
 }
 
-Status NoSuchVariantError(const OptimizerTraits& traits,
-                          const OpLayout& layout) {
-  std::string received;
-  for (size_t i = 0; i < traits.slots.size(); ++i) {
-    if (layout.slots[i] == OpLayout::kAbsent) continue;
-    absl::StrAppend(&received, received.empty() ? "" : ", ", traits.slots[i]);
-  }
-  return InvalidArgumentError(StrCat(
-      traits.name, " must be given a set of slots that one of its options ",
-      "has. Received: ", received, "."));
-}
-
 }  // namespace tf_optim

@@ -115,9 +115,6 @@ absl::Status TooManyIndicesError(int64_t variable, int64_t most, int64_t count);
 
 absl::Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count);
 
-absl::Status NoSuchVariantError(const OptimizerTraits& traits,
-                                const OpLayout& layout);
-
 }  // namespace tf_optim
 
 #endif  // TF_OPTIM_CC_KERNELS_VARIABLES_H_

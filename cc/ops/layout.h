@@ -122,6 +122,18 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   return status;
 }
 
+inline absl::Status NoSuchVariantError(const OptimizerTraits& traits,
+                                       const OpLayout& layout) {
+  std::string received;
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    if (layout.slots[i] == OpLayout::kAbsent) continue;
+    absl::StrAppend(&received, received.empty() ? "" : ", ", traits.slots[i]);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      traits.name, " must be given a set of slots that one of its options ",
+      "has. Received: ", received.empty() ? "none" : received, "."));
+}
+
 }  // namespace tf_optim
 
 #endif  // TF_OPTIM_CC_OPS_LAYOUT_H_

@@ -1,9 +1,10 @@
-// A step under XLA on a CPU: one call out of the computation to the CPU
-// drivers. docs/decisions/0011 says why.
+// A step under XLA on a CPU: calls out of the computation to the CPU drivers.
+// docs/decisions/0011 says why.
 #ifndef TF_OPTIM_CC_XLA_CPU_STEP_H_
 #define TF_OPTIM_CC_XLA_CPU_STEP_H_
 
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,14 +26,15 @@ struct CpuStepInputs {
   std::vector<std::vector<xla::XlaOp>> streams;
   std::vector<xla::XlaOp> gradients;  // of the variable's type
   std::vector<xla::XlaOp> ids;        // int64; empty if gradients are dense
-  // Vectors of the computation type: the coefficients, then the members of the
-  // tail, each with a number per variable.
-  std::vector<xla::XlaOp> numbers;
+  // Vectors of the computation type: each coefficient alone, and the members of
+  // the tail, each with a number per variable.
+  std::vector<xla::XlaOp> coefficients;
+  std::vector<xla::XlaOp> tails;
 };
 
 // The streams after the step that `target` names, in their own memory.
-std::vector<std::vector<xla::XlaOp>> CallCpuStep(const std::string& target,
-                                                 const CpuStepInputs& inputs);
+std::vector<std::vector<xla::XlaOp>> CallCpuSteps(const std::string& target,
+                                                  const CpuStepInputs& inputs);
 
 enum class CpuStepKind { kDense, kLazyRows, kAllRows };
 
@@ -79,6 +81,9 @@ class CpuStep {
     try {
       Apply(inputs, streams, FindKernels<AllVariants, Rule, T>(ChosenIsa()),
             parallel_for);
+    } catch (const std::bad_alloc&) {
+      return Error(::xla::ffi::ErrorCode::kResourceExhausted,
+                   "There is no memory left for an optimizer's step.");
     } catch (const std::exception& error) {  // no such instruction set
       return Error::InvalidArgument(error.what());
     }

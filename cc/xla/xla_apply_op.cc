@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "cc/rules/all_rules.h"
+#include "cc/xla/register.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
 #include "tensorflow/compiler/tf2xla/xla_compiler.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
@@ -24,8 +26,6 @@ using ::tensorflow::XlaOpKernelContext;
 
 namespace {
 
-constexpr const char* kJitDevices[] = {"XLA_CPU_JIT", "XLA_GPU_JIT"};
-
 xla::PrimitiveType XlaType(DataType dtype) {
   xla::PrimitiveType type = xla::PRIMITIVE_TYPE_INVALID;
   TF_CHECK_OK(tensorflow::DataTypeToPrimitiveType(dtype, &type));
@@ -33,6 +33,15 @@ xla::PrimitiveType XlaType(DataType dtype) {
 }
 
 xla::Shape ShapeOf(xla::XlaOp op) { return op.builder()->GetShape(op).value(); }
+
+// Rows whose number is known only when the step runs, as the most that there
+// can be.
+xla::XlaOp WithAllPlaces(xla::XlaOp rows) {
+  const xla::Shape shape = ShapeOf(rows);
+  return shape.dimensions().size() > 0 && shape.is_dynamic_dimension(0)
+             ? xla::RemoveDynamicDimension(rows, /*dimension=*/0)
+             : rows;
+}
 
 }  // namespace
 
@@ -70,8 +79,7 @@ absl::Status XlaStepOp::InputShape(XlaOpKernelContext* context, int input,
 }
 
 bool XlaStepOp::IsEmpty(XlaOpKernelContext* context, int input) const {
-  TensorShape shape;
-  return InputShape(context, input, &shape).ok() && shape.num_elements() == 0;
+  return context->InputShape(input).num_elements() == 0;
 }
 
 absl::Status XlaStepOp::CheckShapes(XlaOpKernelContext* context, int i,
@@ -94,14 +102,54 @@ absl::Status XlaStepOp::CheckShapes(XlaOpKernelContext* context, int i,
         absl::StrCat("grad[", i, "] must have shape ", expected.DebugString(),
                      ". Received: ", gradient.DebugString(), "."));
   }
+  return absl::OkStatus();
+}
+
+absl::Status XlaStepOp::CheckNumbers(XlaOpKernelContext* context) const {
   for (int input : {layout_.gradient_scale, layout_.weight_decay}) {
-    TensorShape shape;
-    TF_RETURN_IF_ERROR(InputShape(context, input, &shape));
+    const TensorShape shape = context->InputShape(input);
     if (shape.num_elements() != 0 && shape != TensorShape({layout_.count})) {
       return absl::InvalidArgumentError(absl::StrCat(
           "gradient_scale and weight_decay must be empty or have shape [",
           layout_.count, "]. Received: ", shape.DebugString(), "."));
     }
+  }
+  double value;
+  for (size_t i = 0; i < traits_.hyper.size(); ++i) {
+    const int input = layout_.hyper + static_cast<int>(i);
+    if (context->ConstantInputAsFloatScalar(input, &value).ok() &&
+        !traits_.ranges[i].Has(value)) {
+      return absl::InvalidArgumentError(
+          RangeError(traits_.hyper[i], traits_.ranges[i], value));
+    }
+  }
+  if (context->ConstantInputAsFloatScalar(layout_.clip_value, &value).ok() &&
+      !(value >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("clip_value must be >= 0. Received: ", value, "."));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status XlaStepOp::CheckDistinct(XlaOpKernelContext* context) const {
+  std::map<const tensorflow::XlaResource*, std::string> names;
+  const auto add = [&](const std::string& list, int first) -> absl::Status {
+    for (int i = 0; i < layout_.count; ++i) {
+      tensorflow::XlaResource* resource;
+      TF_RETURN_IF_ERROR(context->GetResourceInput(first + i, &resource));
+      const std::string name = absl::StrCat(list, "[", i, "]");
+      const auto [other, is_new] = names.emplace(resource, name);
+      if (is_new) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("Variables and slots must be different ones. Received: ",
+                       other->second, " and ", name, " are the same."));
+    }
+    return absl::OkStatus();
+  };
+  TF_RETURN_IF_ERROR(add("var", layout_.var));
+  for (size_t s = 0; s < layout_.slots.size(); ++s) {
+    if (layout_.slots[s] == OpLayout::kAbsent) continue;
+    TF_RETURN_IF_ERROR(add(traits_.slots[s], layout_.slots[s]));
   }
   return absl::OkStatus();
 }
@@ -178,7 +226,7 @@ bool XlaStepOp::IsOnCpu(XlaOpKernelContext* context) {
   const char* step = std::getenv("TF_OPTIM_XLA_STEP");
   if (step != nullptr && std::string(step) == "portable") return false;
   return context->compiler()->options().device_type.type_string() ==
-         kJitDevices[0];
+         kCpuJitDevice;
 }
 
 bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
@@ -212,9 +260,9 @@ Tail<XlaValue> XlaStepOp::Tails(XlaOpKernelContext* context) const {
                     for_all(number(layout_.learning_rate))};
 }
 
-Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {
+Tail<XlaValue> XlaStepOp::TailAt(const Tail<XlaValue>& tails, int i) {
   Tail<XlaValue> tail;
-  MapFields(Tails(context), tail, [i](const XlaValue& values) {
+  MapFields(tails, tail, [i](const XlaValue& values) {
     return XlaValue(
         xla::Reshape(xla::SliceInDim(values.op(), i, i + 1, 1, 0), {}));
   });
@@ -222,8 +270,24 @@ Tail<XlaValue> XlaStepOp::TailAt(XlaOpKernelContext* context, int i) const {
   return tail;
 }
 
-XlaValue XlaStepOp::Gradient(XlaOpKernelContext* context, int i) const {
-  return ToComputeType(context->Input(layout_.grad + i));
+xla::XlaOp XlaStepOp::Gradient(XlaOpKernelContext* context, int i) const {
+  const xla::XlaOp gradient = context->Input(layout_.grad + i);
+  if (layout_.indices == OpLayout::kAbsent) return gradient;
+  return WithAllPlaces(gradient);
+}
+
+xla::XlaOp XlaStepOp::Ids(XlaOpKernelContext* context, int i) const {
+  const xla::XlaOp ids =
+      xla::ConvertElementType(context->Input(layout_.indices + i), xla::S64);
+  const xla::Shape shape = ShapeOf(ids);
+  if (!shape.is_dynamic_dimension(0)) return ids;
+  const int64_t places = shape.dimensions(0);
+  const xla::XlaOp count = xla::ConvertElementType(
+      xla::GetDimensionSize(ids, /*dimension=*/0), xla::S64);
+  return xla::Select(xla::Lt(xla::Iota(ids.builder(), xla::S64, places),
+                             xla::Broadcast(count, {places})),
+                     WithAllPlaces(ids),
+                     xla::Broadcast(xla::ScalarLike(ids, -1), {places}));
 }
 
 absl::Status XlaStepOp::ReadVariable(XlaOpKernelContext* context, int input,
@@ -234,38 +298,18 @@ absl::Status XlaStepOp::ReadVariable(XlaOpKernelContext* context, int input,
 
 namespace {
 
-// TensorFlow makes kernels of all XLA ops once, at the first function it
-// optimizes; what is registered later has to make its own.
-bool KernelsAreMade() {
-  const auto kernels = ::tensorflow::GetRegisteredKernelsForOp("AddV2");
-  for (const auto& kernel : kernels.kernel()) {
-    if (kernel.device_type() == kJitDevices[0]) return true;
-  }
-  return false;
-}
-
 template <class AllVariants, bool sparse>
 void Register(const OptimizerTraits& traits) {
   using ::tensorflow::DT_BFLOAT16;
   using ::tensorflow::DT_DOUBLE;
   using ::tensorflow::DT_FLOAT;
   using ::tensorflow::DT_HALF;
-  using ::tensorflow::XlaOpRegistrationBuilder;
-  using ::tensorflow::register_kernel::Name;
   const auto make = [](::tensorflow::OpKernelConstruction* context)
       -> ::tensorflow::OpKernel* {
     return new XlaApplyOp<AllVariants, sparse>(context);
   };
-  const std::string name = traits.OpName(sparse);
-  ::tensorflow::XlaOpRegistrar registrar(
-      XlaOpRegistrationBuilder::Name(name)
-          .TypeConstraint("T", {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16})
-          .Build(make));
-  if (!KernelsAreMade()) return;
-  for (const char* device : kJitDevices) {
-    ::tensorflow::kernel_factory::OpKernelRegistrar(
-        Name(name.c_str()).Device(device).Build(), "tf_optim", make);
-  }
+  RegisterXlaOp(traits.OpName(sparse), make,
+                {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16});
 }
 
 bool RegisterAll() {

@@ -46,14 +46,21 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   // Whether it is compiled for a CPU, where the drivers take the step.
   // TF_OPTIM_XLA_STEP=portable says no, so that tests see what GPUs do.
   static bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
+  // InvalidArgument for numbers that the graph shows to be out of range.
+  absl::Status CheckNumbers(tensorflow::XlaOpKernelContext* context) const;
+  // InvalidArgument unless all variables and slots are different ones.
+  absl::Status CheckDistinct(tensorflow::XlaOpKernelContext* context) const;
   // False if the graph shows that the tail would change nothing.
   bool HasTail(tensorflow::XlaOpKernelContext* context) const;
   // Vectors of a number per variable, as the op is given them; and what the
   // i-th is for its rule.
   Tail<XlaValue> Tails(tensorflow::XlaOpKernelContext* context) const;
-  Tail<XlaValue> TailAt(tensorflow::XlaOpKernelContext* context, int i) const;
-  // The gradient of a variable, whole tensor or rows, in computation type.
-  XlaValue Gradient(tensorflow::XlaOpKernelContext* context, int i) const;
+  static Tail<XlaValue> TailAt(const Tail<XlaValue>& tails, int i);
+  // The gradient of a variable, whole tensor or rows, and the rows' ids in
+  // int64. Where their number depends on data there are as many as there can
+  // be: the ids behind the last are -1, which is no row.
+  xla::XlaOp Gradient(tensorflow::XlaOpKernelContext* context, int i) const;
+  xla::XlaOp Ids(tensorflow::XlaOpKernelContext* context, int i) const;
   absl::Status ReadVariable(tensorflow::XlaOpKernelContext* context, int input,
                             tensorflow::DataType dtype,
                             tensorflow::TensorShape* shape,
@@ -100,17 +107,26 @@ class XlaApplyOp : public XlaStepOp {
   }
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
-    VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
-      OP_REQUIRES_OK(context, Update<decltype(rule)>(context));
-    });
+    OP_REQUIRES_OK(context, CheckNumbers(context));
+    OP_REQUIRES_OK(context, CheckDistinct(context));
+    const bool found =
+        VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
+          OP_REQUIRES_OK(context, Update<decltype(rule)>(context));
+        });
+    OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
 
  private:
   using Context = tensorflow::XlaOpKernelContext;
   using Streams = std::vector<xla::XlaOp>;  // a variable, then its slots
 
+  // What the variables of a step share.
   template <class Rule>
-  using Coefficients = typename Rule::template Coefficients<XlaValue>;
+  struct Numbers {
+    typename Rule::template Coefficients<XlaValue> coefficients;
+    bool has_tail;
+    Tail<XlaValue> tails;  // vectors of a number per variable
+  };
 
   template <class Rule>
   absl::Status Update(Context* context) {
@@ -124,14 +140,14 @@ class XlaApplyOp : public XlaStepOp {
         on_cpu &= KeyFits(shapes[i].dim_size(0), CountIds(context, i));
       }
     }
-    const auto coefficients = Prepare<Rule>(context);
+    const Numbers<Rule> numbers = {Prepare<Rule>(context), HasTail(context),
+                                   Tails(context)};
     if (on_cpu) {
-      streams = OnCpu<Rule>(context, coefficients, streams);
+      streams = OnCpu<Rule>(context, numbers, streams);
     } else {
       for (int i = 0; i < layout().count; ++i) {
         if (shapes[i].num_elements() == 0) continue;
-        streams[i] =
-            Updated<Rule>(context, i, coefficients, streams[i], shapes[i]);
+        streams[i] = Updated<Rule>(context, i, numbers, streams[i], shapes[i]);
       }
     }
     TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
@@ -143,24 +159,22 @@ class XlaApplyOp : public XlaStepOp {
 
   // The streams after the step, as XLA computes them.
   template <class Rule>
-  Streams Updated(Context* context, int i,
-                  const Coefficients<Rule>& coefficients, Streams streams,
-                  const tensorflow::TensorShape& shape) {
-    XlaValue g = Gradient(context, i);
+  Streams Updated(Context* context, int i, const Numbers<Rule>& numbers,
+                  Streams streams, const tensorflow::TensorShape& shape) {
+    XlaValue g = ToComputeType(Gradient(context, i));
     if constexpr (!sparse) {
-      return Apply<Rule>(context, i, coefficients, g, streams, nullptr);
+      return Apply<Rule>(i, numbers, g, streams, nullptr);
     } else {
-      const SparseRows rows(context->Input(layout().indices + i), shape);
+      const SparseRows rows(Ids(context, i), shape);
       if (!lazy_) {
         g = XlaValue(rows.Densify(g.op()));
-        return Apply<Rule>(context, i, coefficients, g, streams, nullptr);
+        return Apply<Rule>(i, numbers, g, streams, nullptr);
       }
       if (rows.empty()) return streams;
       Streams read = rows.Read(g.op(), streams);
       g = XlaValue(read.front());
       read.erase(read.begin());
-      const Streams after =
-          Apply<Rule>(context, i, coefficients, g, read, &rows);
+      const Streams after = Apply<Rule>(i, numbers, g, read, &rows);
       for (size_t s = 0; s < streams.size(); ++s) {
         streams[s] = rows.Scatter(streams[s], after[s]);
       }
@@ -205,8 +219,9 @@ class XlaApplyOp : public XlaStepOp {
 
   // The rule's computation, over a whole variable or the places of `rows`.
   template <class Rule>
-  Streams Apply(Context* context, int i, const Coefficients<Rule>& coefficients,
-                XlaValue g, const Streams& streams, const SparseRows* rows) {
+  Streams Apply(int i, const Numbers<Rule>& numbers, XlaValue g,
+                const Streams& streams, const SparseRows* rows) {
+    const auto& coefficients = numbers.coefficients;
     XlaValue p = ToComputeType(streams.front());
     auto stream = streams.begin() + 1;
     typename Rule::template Slots<XlaValue> slots;
@@ -217,8 +232,8 @@ class XlaApplyOp : public XlaStepOp {
         ++stream;
       }
     });
-    if (HasTail(context)) {
-      const Tail<XlaValue> tail = TailAt(context, i);
+    if (numbers.has_tail) {
+      const Tail<XlaValue> tail = TailAt(numbers.tails, i);
       p = TailVariable(p, tail);
       g = TailGradient(g, tail);
     }
@@ -242,30 +257,25 @@ class XlaApplyOp : public XlaStepOp {
 
   // The same, by the CPU drivers.
   template <class Rule>
-  std::vector<Streams> OnCpu(Context* context,
-                             const Coefficients<Rule>& coefficients,
+  std::vector<Streams> OnCpu(Context* context, const Numbers<Rule>& numbers,
                              const std::vector<Streams>& streams) {
     CpuStepInputs inputs;
     inputs.streams = streams;
     for (int i = 0; i < layout().count; ++i) {
-      inputs.gradients.push_back(context->Input(layout().grad + i));
-      if constexpr (sparse) {
-        inputs.ids.push_back(xla::ConvertElementType(
-            context->Input(layout().indices + i), xla::S64));
-      }
+      inputs.gradients.push_back(Gradient(context, i));
+      if constexpr (sparse) inputs.ids.push_back(Ids(context, i));
     }
-    ForEachField(coefficients, [&](auto, const XlaValue& value) {
-      inputs.numbers.push_back(xla::Reshape(value.op(), {1}));
+    ForEachField(numbers.coefficients, [&](auto, const XlaValue& value) {
+      inputs.coefficients.push_back(xla::Reshape(value.op(), {1}));
     });
-    const Tail<XlaValue> tails = Tails(context);
-    ForEachField(tails, [&](auto, const XlaValue& values) {
-      inputs.numbers.push_back(values.op());
+    ForEachField(numbers.tails, [&](auto, const XlaValue& values) {
+      inputs.tails.push_back(values.op());
     });
     using Kind = CpuStepKind;
     const auto& target = !sparse ? Target<Rule, Kind::kDense>()
                          : lazy_ ? Target<Rule, Kind::kLazyRows>()
                                  : Target<Rule, Kind::kAllRows>();
-    return CallCpuStep(target, inputs);
+    return CallCpuSteps(target, inputs);
   }
 
   template <class Rule, CpuStepKind kind>

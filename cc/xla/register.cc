@@ -1,0 +1,33 @@
+#include "cc/xla/register.h"
+
+namespace tf_optim {
+namespace {
+
+// TensorFlow makes kernels of all XLA ops once, at the first function it
+// optimizes; what is registered later has to make its own.
+bool KernelsAreMade() {
+  const auto kernels = ::tensorflow::GetRegisteredKernelsForOp("AddV2");
+  for (const auto& kernel : kernels.kernel()) {
+    if (kernel.device_type() == kCpuJitDevice) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void RegisterXlaOp(const std::string& name, MakeXlaKernel make,
+                   const std::vector<tensorflow::DataType>& types) {
+  auto definition = ::tensorflow::XlaOpRegistrationBuilder::Name(name);
+  if (!types.empty()) definition.TypeConstraint("T", types);
+  ::tensorflow::XlaOpRegistrar registrar(definition.Build(make));
+  if (!KernelsAreMade()) return;
+  for (const char* device : {kCpuJitDevice, "XLA_GPU_JIT"}) {
+    ::tensorflow::kernel_factory::OpKernelRegistrar(
+        ::tensorflow::register_kernel::Name(name.c_str())
+            .Device(device)
+            .Build(),
+        "tf_optim", make);
+  }
+}
+
+}  // namespace tf_optim
