@@ -35,6 +35,7 @@ class Optimizer:
       errors: constructor arguments that are refused, with what the message
         says is expected.
       stock_errors: the same, where stock refuses in its own words.
+      limits: constructor arguments at the end of their range, and taken.
       scope: what an element's result depends on: "element", its "row", or the
         "variable".
       cancelling: a function of (hyper, learning rate, inputs, results) to the size
@@ -57,6 +58,7 @@ class Optimizer:
     variants: dict
     errors: tuple
     stock_errors: tuple = ()
+    limits: tuple = ()
     scope: str = "element"
     cancelling: object = None
     op_names: dict = dataclasses.field(default_factory=dict)
@@ -155,6 +157,7 @@ OPTIMIZERS = (
         },
         errors=(({"momentum": float("nan")}, "[0, 1]"),),
         stock_errors=(({"momentum": -0.1}, "[0, 1]"), ({"momentum": 1.5}, "[0, 1]")),
+        limits=({"momentum": 1.0},),
         op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
         flags=("nesterov",),
         learning_rate=0.05,
@@ -256,6 +259,7 @@ OPTIMIZERS = (
             ({"l2_regularization_strength": float("nan")}, ">= 0"),
             ({"beta": -1.0}, ">= 0"),
         ),
+        limits=({"learning_rate_power": 0.0},),
         op_names={
             "l1_regularization_strength": "l1",
             "l2_regularization_strength": "l2",
@@ -275,6 +279,7 @@ OPTIMIZERS = (
             ({"beta_2": 1.5}, "[0, 1]"),
             ({"beta_2": -0.1}, "[0, 1]"),
         ),
+        limits=({"beta_1": 1.0}, {"beta_2": 1.0}, {"beta_2": 0.0}),
     ),
     Optimizer(
         name="Lamb",

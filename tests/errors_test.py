@@ -62,6 +62,18 @@ def test_wrong_argument_in_stocks_words(row, arguments, expected):
     assert expected in str(error.value)
 
 
+@both_flavours
+@pytest.mark.parametrize(
+    ("row", "arguments"),
+    [(row, limit) for row in cases.OPTIMIZERS for limit in row.limits],
+)
+def test_argument_at_the_end_of_its_range(row, arguments):
+    """Is taken, by the class and by the op."""
+    optimizer, var = getattr(tf_optim, row.name)(**arguments), tf.Variable([1.0])
+    optimizer.apply_gradients([(tf.constant([0.5]), var)])
+    assert var.numpy() < 1.0
+
+
 @keras_3_only
 @pytest.mark.parametrize("steps", [0, 1, -2, 2.5, "2"])
 @a_few

@@ -21,6 +21,12 @@ class Mutant:
     def is_compiled(self):
         return self.path.startswith("cc/")
 
+    @property
+    def libraries(self):
+        """What its tests need."""
+        ops = () if all("native" in test for test in self.tests) else ("_tf_optim_ops",)
+        return tuple(f"{name}.so" for name in ("_native", *ops))
+
 
 def _modules(names):
     return tuple(f"tests/{name}_test.py" for name in names.split())

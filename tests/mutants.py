@@ -7,9 +7,9 @@
 A mutant is a substitution in one file (tests/mutant_table.py). It is applied to a
 scratch copy of the checkout, the libraries of a C++ mutant are built there, and its
 modules run until the first failure. Bazel's flags are the checkout's, so a disk cache
-in .bazelrc.user serves here too; -O1 makes C++ mutants quick to build. A mutant that
-no test kills asks for a better test. What was run is kept in build/mutants.json until
-the mutant changes; so a run can be interrupted.
+in .bazelrc.user serves here too. A mutant that no test kills asks for a better test.
+What was run is kept in build/mutants.json until the mutant changes; so a run can be
+interrupted.
 """
 
 import argparse
@@ -27,9 +27,6 @@ from tests.mutant_table import MUTANTS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "mutants.json"
-LIBRARIES = ("_native.so", "_tf_optim_ops.so", "_tf_optim_xla.so", "_gpu.so")
-# Behind the rules' own flags.
-QUICK = ["--per_file_copt=//cc/.*@-O1"]
 
 
 def files():
@@ -94,14 +91,14 @@ class Scratch:
         link.unlink(missing_ok=True)
         link.symlink_to((ROOT / "bazel-bin").resolve())
 
-    def build(self):
-        """Builds the libraries here; raises CalledProcessError if it cannot."""
+    def build(self, libraries):
+        """Builds them here; raises CalledProcessError if it cannot."""
         (self.folder / "bazel-bin").unlink(missing_ok=True)
         environment = {**os.environ, "TF_OPTIM_PYTHON": sys.executable}
         bazel = shutil.which("bazel") or shutil.which("bazelisk")
         for command in (
             ["./configure.sh"],
-            [bazel, "build", *QUICK, *(f"//:{name}" for name in LIBRARIES)],
+            [bazel, "build", *(f"//:{name}" for name in libraries)],
         ):
             subprocess.run(
                 command,
@@ -134,7 +131,7 @@ def run(mutant, scratch):
         scratch.write(mutant.path, content.encode())
         if mutant.is_compiled:
             try:
-                scratch.build()
+                scratch.build(mutant.libraries)
             except subprocess.CalledProcessError as error:
                 last = [line for line in error.stderr.splitlines() if "error" in line]
                 return {"result": "not built", "by": " ".join(last)[:300]}
@@ -158,6 +155,10 @@ def key(mutant):
     return hashlib.sha256(repr(dataclasses.astuple(mutant)).encode()).hexdigest()[:16]
 
 
+def read_results():
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("names", nargs="*", help="of mutants; default: all not run yet")
@@ -175,7 +176,7 @@ def main(arguments=None):
             mutated(mutant)
             print(f"{mutant.name:34} {mutant.path:36} {' '.join(mutant.tests)}")
         return 0
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = read_results()
     chosen = [known[name] for name in options.names] or [
         mutant
         for mutant in MUTANTS
@@ -186,7 +187,7 @@ def main(arguments=None):
     # Compiled ones last, so that the copy's own libraries stay.
     for mutant in sorted(chosen, key=lambda mutant: mutant.is_compiled):
         result = {"name": mutant.name, **run(mutant, scratch)}
-        results[key(mutant)] = result
+        results = read_results() | {key(mutant): result}
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1))
         print(f"{mutant.name:34} {result['result']:10} {result['by']}", flush=True)
