@@ -1,0 +1,131 @@
+"""What a row of the table in tests/cases.py is made of."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A slot as checkpoints know it; `option` is the argument that creates it."""
+
+    name: str
+    option: str | None = None
+    initial: float = 0.0
+    per_row: bool = False
+
+    def shape(self, variable):
+        """The slot's shape for a variable of this one."""
+        return variable[:1] if self.per_row else variable
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """One row.
+
+    Attributes:
+      name: class name, the same in Keras.
+      defaults: hyperparameters and their defaults (today's Keras).
+      slots: in Keras' order.
+      variants: name -> constructor arguments that differ from the defaults.
+      errors: constructor arguments that are refused, with what the message
+        says is expected.
+      stock_errors: the same, where stock refuses in its own words.
+      limits: constructor arguments at the end of their range, and taken.
+      scope: what an element's result depends on: "element", its "row", or the
+        "variable".
+      cancelling: a function of (hyper, learning rate, inputs, results) to the size
+        of what cancels within the formula, for each result: it is rounded too.
+      op_names: what the op calls a hyperparameter, where not as Keras does.
+      rule: the op's and the kernels' name, where not the class's.
+      flags: hyperparameters that are bool attributes of the op.
+      per_step: a function of (hyper, iterations) to the op's inputs that depend on
+        the step.
+      learning_rate: one at which it gets somewhere in 200 steps.
+      stock_rtol: how near to the reference stock is in float64.
+      parity: how many times as far as others it may be from stock in float32.
+      wrong_in_graph: whether tf_keras' own is wrong inside a tf.function.
+      in_stock: whether each flavour has it: (Keras 3, tf_keras).
+    """
+
+    name: str
+    defaults: dict
+    slots: tuple
+    variants: dict
+    errors: tuple
+    stock_errors: tuple = ()
+    limits: tuple = ()
+    scope: str = "element"
+    cancelling: object = None
+    op_names: dict = dataclasses.field(default_factory=dict)
+    rule: str = ""
+    flags: tuple = ()
+    per_step: object = None
+    learning_rate: float = 0.01
+    stock_rtol: float = 1e-11
+    parity: float = 1
+    wrong_in_graph: bool = False
+    in_stock: tuple = (True, True)
+
+    @property
+    def mechanism(self):
+        """What its kernels and its class need beyond one step of fixed slots."""
+        optional = any(slot.option for slot in self.slots)
+        special = self.flags, self.per_step, self.cancelling
+        return self.scope, optional, *map(bool, special)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """An optimizer with its options chosen: what one test runs on."""
+
+    optimizer: Optimizer
+    variant: str
+
+    @property
+    def name(self):
+        return self.optimizer.name
+
+    @property
+    def arguments(self):
+        """Constructor arguments."""
+        return dict(self.optimizer.variants[self.variant])
+
+    @property
+    def hyper(self):
+        """Every hyperparameter of the rule, without the options."""
+        return {
+            key: self.arguments.get(key, default)
+            for key, default in self.optimizer.defaults.items()
+        }
+
+    @property
+    def rule(self):
+        """The name of the op's and the kernels' optimizer."""
+        return self.optimizer.rule or self.name
+
+    def op_hyper(self, iterations):
+        """`hyper` under the names of the op's inputs, after `iterations` steps."""
+        names = self.optimizer.op_names
+        inputs = {
+            names.get(key, key): value
+            for key, value in self.hyper.items()
+            if key not in self.optimizer.flags
+        }
+        per_step = self.optimizer.per_step
+        return inputs | (per_step(self.hyper, iterations) if per_step else {})
+
+    @property
+    def flags(self):
+        """The op's bool attributes."""
+        return {flag: self.hyper[flag] for flag in self.optimizer.flags}
+
+    @property
+    def slots(self):
+        """The slots that these options create."""
+        return tuple(
+            slot
+            for slot in self.optimizer.slots
+            if slot.option is None or self.arguments.get(slot.option)
+        )
+
+    def __str__(self):
+        return f"{self.name}-{self.variant}"
