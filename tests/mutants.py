@@ -19,14 +19,17 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from tests.mutant_table import MUTANTS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "mutants.json"
+PATIENCE = 1200  # seconds of a run of tests, after which it counts as killed
 
 
 def files():
@@ -110,17 +113,25 @@ class Scratch:
             )
 
     def test(self, tests):
-        """pytest's exit status and the end of what it said."""
-        ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-            + [*tests],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return ran.returncode, (ran.stdout + ran.stderr)[-3000:]
+        """pytest's exit status, 1 if it hangs, and the end of what it said."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        with tempfile.TemporaryFile("w+") as output:
+            ran = subprocess.Popen(
+                [*command, *tests],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                status = ran.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(ran.pid, signal.SIGKILL)
+                ran.wait()
+                return 1, "hangs"
+            output.seek(0)
+            return status, output.read()[-3000:]
 
 
 def run(mutant, scratch):
