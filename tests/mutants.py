@@ -151,8 +151,11 @@ def run(mutant, scratch):
         status, said = scratch.test(mutant.tests)
     finally:
         scratch.restore(mutant.path)
-    # 1: a test failed. Anything else but 0 is a mistake of the table.
-    result = {0: "survived", 1: "killed"}.get(status, "no test ran")
+    # From 2 to 5 pytest complains of its arguments: a mistake of the table. Below 0 the
+    # mutant has ended the process.
+    result = {0: "survived", 1: "killed"}.get(max(status, -1), "no test ran")
+    if status < 0:
+        result, said = "killed", f"signal {-status}"
     failed = [line for line in said.splitlines() if line.startswith("FAILED")]
     by = failed[0].split(" - ")[0].removeprefix("FAILED ") if failed else said[-300:]
     return {

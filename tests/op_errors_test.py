@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import cases, marks, numerics
-from tests.marks import kinds, modes, richest
+from tests.marks import every, kinds, modes, richest
 from tests.raw_ops import Variables
 
 # What TensorFlow raises for an op's complaint, and for a shape seen while tracing.
@@ -158,8 +158,9 @@ def bad_inputs(variables, grads):
     }
 
 
+@every()  # a slot may be a row's, or absent
 @pytest.mark.parametrize("name", BAD_INPUTS)
-@richest
+@kinds
 def test_dense_op(case, name):
     variables, grads = good(case)
     inputs = bad_inputs(variables, grads)
@@ -247,9 +248,10 @@ def bad_rows(variables, grads):
     )
 
 
+@every("name", "case")
 @modes
 @pytest.mark.parametrize("name", BAD_ROWS)
-@richest
+@kinds
 def test_sparse_op(case, name, mode):
     variables, grads = good(case)
     rows, ids, changes = bad_rows(variables, grads)
