@@ -33,9 +33,11 @@ PARTS = {
 def signature(example, error):
     """What failures of one kind have in common."""
     kind = getattr(error, "kind", type(error).__name__)
-    text = re.sub(r"[-+]?[\d.]+(e[-+]?\d+)?", "#", str(error))[:100]
-    hostile = tuple(name for name, _ in getattr(example, "hostile", ()))
-    return json.dumps([example.case.name, kind, hostile or text])
+    if kind == "no error":  # the text is the same for all
+        text = [name for name, _ in getattr(example, "hostile", ())] or example.wrong
+    else:
+        text = re.sub(r"[-+]?[\d.]+(e[-+]?\d+)?", "#", str(error))[:100]
+    return json.dumps([example.case.name, kind, text])
 
 
 class Search:
@@ -66,6 +68,7 @@ class Search:
             deadline=None,
             report_multiple_bugs=False,
             suppress_health_check=list(hypothesis.HealthCheck),
+            phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
             verbosity=hypothesis.Verbosity.quiet,
         )
         @hypothesis.given(self.draw(**drawing))
@@ -86,11 +89,9 @@ class Search:
             test = hypothesis.seed(seed)(test)
         try:
             test()
-        except Exception as error:
+        except Exception:
             if not failed:
                 raise
-            if failed["error"] is not error:
-                failed["error"] = failed["error"] or error
             self.seen.add(failed["kind"])
             printed = self.printed(failed["example"])
             error = failed["error"]

@@ -170,7 +170,7 @@ class Oracle:
             grad,
             self.rate(),
             self.before.count // self.window,
-            grad_error=rounding * np.abs(grad),
+            grad_error=rounding * np.abs(grad) if rounding else 0.0,
             gradient_scale=scale,
             clip_value=options.get("clipvalue") or np.inf,
             weight_decay=options.get("weight_decay") or 0.0,

@@ -3,49 +3,59 @@
 import pytest
 import tensorflow as tf
 
-from tests import fuzz
+from tests import fuzz, fuzz_oracle, models
 from tests.marks import both_flavours
 
 EXAMPLES = {"programs": 40, "ops": 120}
 
 
-def failures(part, **drawing):
+def assert_none_fails(part, ways):
     found = []
     search = fuzz.Search(part, found.append)
-    search.batch(EXAMPLES[part], **drawing)
+    search.batch(EXAMPLES[part], ways=ways)
+    assert not found, "\n\n".join(found)
     assert search.count >= EXAMPLES[part] // 2
-    return found
 
 
 @both_flavours
 def test_programs():
-    found = failures("programs", ways=("eager", "eager", "function"))
-    assert not found, "\n\n".join(found)
+    assert_none_fails("programs", ("eager", "eager", "function"))
 
 
 def test_calls_of_ops():
-    found = failures("ops", ways=("eager", "function"))
-    assert not found, "\n\n".join(found)
+    assert_none_fails("ops", ("eager", "function"))
 
 
 @pytest.mark.parametrize("part", ["programs", "ops"])
-def test_a_failure_is_found_and_printed(part, monkeypatch):
-    """Whatever is wrong with the last float32 variable, something must be said."""
-    from tests import fuzz_ops, fuzz_programs
-
-    module = fuzz_ops if part == "ops" else fuzz_programs
-    right = module.run
-
+def test_a_failure_is_found_and_printed_once(part):
     def run(example):
-        right(example)
         if example.case.name == "Adam":
-            raise AssertionError("planted")
+            raise fuzz_oracle.Failure("planted", 0, "here")
 
-    monkeypatch.setattr(module, "run", run)
-    found = failures(part, ways=("eager",))
+    found = []
+    search = fuzz.Search(part, found.append)
+    search.run = run
+    for _ in range(2):
+        search.batch(EXAMPLES[part], ways=("eager",))
     assert len(found) == 1
-    assert "planted" in found[0] and "Adam" in found[0]
+    assert found[0].startswith("Failure: step 0: planted: here\n")
+    assert "Adam" in found[0]
     compile(found[0].partition("\n")[2], "printed", "exec")
+
+
+def test_the_oracle_sees_a_wrong_step(monkeypatch):
+    """A learning rate of which the optimizer uses a hundred-thousandth more."""
+    right = models.ours
+
+    def wrong(case, rate, **options):
+        made = right(case, rate, **options)
+        made._decayed = lambda rate: rate * (1 + 1e-5)
+        return made
+
+    monkeypatch.setattr(models, "ours", wrong)
+    found = []
+    fuzz.Search("programs", found.append).batch(10, ways=("eager",))
+    assert found and "a wrong result" in found[0]
 
 
 def test_a_printed_program_runs():
