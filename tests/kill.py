@@ -35,9 +35,9 @@ def moments(rng, kills, lines):
       lines: way -> how many lines a whole training says.
     """
     for way in WAYS:
-        # Each kill is earlier, or what is left to do would not say so many lines.
-        drawn = sorted(rng.integers(1, lines[way], size=kills), reverse=True)
-        for line in drawn:
+        # Places in the work of one training, so that each is reached.
+        places = sorted(rng.choice(np.arange(1, lines[way]), size=kills, replace=False))
+        for line in np.diff([0, *places]):
             yield way, int(line), int(SPINS ** rng.uniform())
 
 
