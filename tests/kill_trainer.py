@@ -45,7 +45,8 @@ def fresh():
 def done(model):
     """The number of batches that the model has seen."""
     optimizer = model.optimizer
-    return int(getattr(optimizer, "_iterations", optimizer.iterations))
+    # Keras 3's `iterations` counts windows of accumulated gradients.
+    return int(optimizer.iterations if flavours.LEGACY else optimizer.variables[0])
 
 
 def _steps(model, save, say):
