@@ -38,6 +38,9 @@ class Variables:
             "gradient_scale": np.zeros([0], np.float64),
             "clip_value": 0.0,
             "weight_decay": np.zeros([0], np.float64),
+            "average": [],
+            "average_momentum": 0.0,
+            "average_updates": np.int64(0),
         }
 
     def apply(self, grads, **changed):
@@ -50,7 +53,7 @@ class Variables:
         """One sparse step."""
         spec = specs.SPECS[self.case.name]
         op = getattr(library.ops(), f"tf_optim_{spec.sparse_op_name}")
-        changed = {"indices": indices, **changed}
+        changed = {"indices": indices, "average_rows": [], **changed}
         op(**{**self.inputs(), "grad": grads, **changed})
 
     def after(self, i):

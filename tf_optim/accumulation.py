@@ -96,6 +96,7 @@ class _Sum:
         self.variable = variable
         self.accumulator = keras_private.accumulator(optimizer, self.index)
         self.memory = optimizer._touched_rows
+        self.count = keras_private.count(optimizer)
         self.iterations = iterations
         self.to_clear = None  # the rows to clear when the window ends; None for all
 
@@ -105,9 +106,7 @@ class _Sum:
         if replicas.are_several() or checks.is_compiled_by_xla():
             return None
         if self.index not in self.memory.touched:
-            self.memory.touched[self.index] = _TouchedRows(
-                self.accumulator, self.iterations
-            )
+            self.memory.touched[self.index] = _TouchedRows(self.accumulator, self.count)
         return self.memory.touched[self.index]
 
     def converted(self, local, gradient):

@@ -21,12 +21,16 @@ class Update:
         slots: for each slot of the spec a `tf.Variable`, or None when it is absent.
         gradient: a `tf.Tensor` or `tf.IndexedSlices`.
         weight_decay: its rate of decoupled weight decay, a number or a tensor.
+        average: the `tf.Variable` that is its moving average, or None.
+        average_rows: with it and for a lazy step, that of what each row has seen.
     """
 
     variable: tf.Variable
     slots: tuple
     gradient: object
     weight_decay: object = 0.0
+    average: tf.Variable | None = None
+    average_rows: tf.Variable | None = None
 
     @property
     def is_sparse(self):
@@ -36,7 +40,8 @@ class Update:
     def group(self):
         """Updates of equal groups can share an op call."""
         index_type = self.gradient.indices.dtype if self.is_sparse else None
-        return self.variable.handle.device, self.variable.dtype, index_type
+        averaged = self.average is not None, self.average_rows is not None
+        return self.variable.handle.device, self.variable.dtype, index_type, *averaged
 
 
 @dataclasses.dataclass
@@ -51,6 +56,9 @@ class Step:
         clip_value: the bound of each element of a gradient; 0 for none.
         sparse_update: "lazy" or "dense".
         use_locking: whether sparse steps wait for each other.
+        average_momentum: of the moving averages.
+        average_updates: how many updates of averages were done before.
+        average_begins: so many of these set the average to the variable.
     """
 
     learning_rate: object
@@ -60,6 +68,9 @@ class Step:
     clip_value: float = 0.0
     sparse_update: str = "lazy"
     use_locking: bool = True
+    average_momentum: object = 0.0
+    average_updates: object = 0
+    average_begins: int = 0
 
 
 def _with_right_types(update):
@@ -107,11 +118,15 @@ def _scale_vector(scales):
     return tf.cast(tf.stack(scales), tf.float64)
 
 
+def _handles(variables):
+    return [variable.handle for variable in variables if variable is not None]
+
+
 def _apply_group(spec, step, updates, scales):
     slots = {}
     for i, slot in enumerate(spec.slots):
         variables = [update.slots[i] for update in updates]
-        slots[slot.name] = [v.handle for v in variables if v is not None]
+        slots[slot.name] = _handles(variables)
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
@@ -123,6 +138,10 @@ def _apply_group(spec, step, updates, scales):
         "clip_value": step.clip_value,
         "weight_decay": _decays(updates),
         "use_locking": step.use_locking,
+        "average": _handles(update.average for update in updates),
+        "average_momentum": step.average_momentum,
+        "average_updates": step.average_updates,
+        "average_begins": step.average_begins,
     }
     gradients = [update.gradient for update in updates]
     if not updates[0].is_sparse:
@@ -133,6 +152,7 @@ def _apply_group(spec, step, updates, scales):
         grad=[g.values for g in gradients],
         indices=[g.indices for g in gradients],
         mode=step.sparse_update,
+        average_rows=_handles(update.average_rows for update in updates),
         **inputs,
     )
 

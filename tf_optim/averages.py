@@ -1,54 +1,236 @@
-"""Moving averages of the variables (`use_ema`)."""
+"""Moving averages of the variables (`use_ema`).
+
+The op that updates a variable brings its average along, in the same pass. A lazy
+step does so for the rows that it names: how many updates the average of each row
+has seen is kept beside it, outside of checkpoints, and k updates of a row that lies
+idle are one, with momentum^k. Whoever reads averages gets all rows up to date.
+
+Averages that cannot ride along are updated behind the step, over whole variables:
+on a GPU, of variables without a gradient, of tables on several replicas, and where a
+subclass updates variables itself.
+"""
 
 import tensorflow as tf
 
-from tf_optim import checks, keras_private, replicas
+from tf_optim import checks, extension, keras_private, replicas
 
 
-def update(optimizer, local, variables):
-    """Updates the averages after a step, and overwrites the variables when it is time.
+class _Seen:
+    """How many updates the average of each row of a table has seen.
 
-    Returns the ops; none in eager mode.
+    `rows` says so, provided that `step` is the optimizer's count of steps; else
+    every row has seen all of them.
     """
-    if not optimizer.use_ema:
-        return []
-    averaged = keras_private.averaged_in_a_step(optimizer, variables)
-    pairs = keras_private.averages_of(optimizer, averaged)
-    iterations = tf.convert_to_tensor(optimizer.iterations)
-    momentum = checks.as_tensor(optimizer.ema_momentum, tf.float64)
-    if keras_private.is_keras_3():  # where the first average is the variable
-        momentum *= tf.cast(tf.not_equal(iterations, 0), tf.float64)
-    ops = []
-    for variable, average in pairs:
-        old, new = (
-            tf.cast(momentum, average.dtype),
-            tf.cast(1.0 - momentum, average.dtype),
+
+    def __init__(self, variable, average):
+        self.variable, self.average = variable, average
+        self.read_at = None  # the count at which all rows were brought up to date
+        with tf.init_scope(), tf.device(variable.device):
+            shape = variable.shape[:1]
+            self.rows = tf.Variable(tf.zeros(shape, tf.int32), trainable=False)
+            self.step = tf.Variable(-1, trainable=False, dtype=tf.int64)
+
+    def is_known(self, count):
+        return tf.equal(self.step, count)
+
+    def all_have(self, count):
+        rows = tf.cast(count, tf.int32)
+        return self.rows.assign(tf.fill(self.rows.shape, rows), read_value=False)
+
+    def bring_up_to_date(self, count, momentum, begins):
+        """Returns the ops that do what `KeptBy` of cc/drivers/average.h says."""
+        seen = tf.cast(self.rows, tf.int64)
+        kept = tf.pow(momentum, tf.cast(count - seen, tf.float64))
+        begins = tf.constant(begins, tf.int64)
+        kept = tf.where(seen < tf.minimum(begins, count), tf.zeros_like(kept), kept)
+        kept = tf.where(seen >= count, tf.ones_like(kept), kept)
+        kept = tf.reshape(kept, [-1] + [1] * (self.variable.shape.rank - 1))
+        moved = _moved(self.average, self.variable, kept)
+        with tf.control_dependencies([moved]):
+            return [
+                self.average.assign(moved, read_value=False),
+                self.all_have(count),
+            ]
+
+
+def _moved(average, variable, kept):
+    """The average after an update that keeps so much of it, in its own dtype."""
+    dtype = tf.float64 if average.dtype == tf.float64 else tf.float32
+    kept, taken = tf.cast(kept, dtype), tf.cast(1.0 - kept, dtype)
+    moved = kept * tf.cast(average, dtype) + taken * tf.cast(variable, dtype)
+    return tf.cast(moved, average.dtype)
+
+
+class Memory:
+    """The `_Seen` of each table, by the variable's index; hidden from checkpoints."""
+
+    def __init__(self):
+        self.tables = {}
+
+    def forget(self):
+        """To be called where averages have changed other than by a step."""
+        for seen in self.tables.values():
+            seen.step.assign(-1)
+
+    def variables(self):
+        """By name: a saved function needs all of its variables."""
+        found = {}
+        for index, seen in self.tables.items():
+            found[f"average_rows_{index}"] = seen.rows
+            found[f"average_step_{index}"] = seen.step
+        return found
+
+
+def _momentum(optimizer):
+    return checks.as_tensor(optimizer.ema_momentum, tf.float64)
+
+
+def _begins(optimizer):
+    """So many updates set an average to its variable: in Keras 3 those of step 0."""
+    if not keras_private.is_keras_3():
+        return 0
+    return int(optimizer.gradient_accumulation_steps or 1)
+
+
+def _count(optimizer):
+    return tf.cast(tf.convert_to_tensor(keras_private.count(optimizer)), tf.int64)
+
+
+def bring_up_to_date(optimizer):
+    """Before averages are read, outside of a graph."""
+    memory = getattr(optimizer, "_seen_by_averages", None)
+    if memory is None or not memory.tables or not tf.executing_eagerly():
+        return
+    count = _count(optimizer)
+    for seen in memory.tables.values():
+        if seen.read_at != int(count) and bool(seen.is_known(count)):
+            momentum, begins = _momentum(optimizer), _begins(optimizer)
+            seen.bring_up_to_date(count, momentum, begins)
+        seen.read_at = int(count)
+
+
+class Riders:
+    """The averages of one step, and which of them its op brings along."""
+
+    def __init__(self, optimizer, local, pairs, variables):
+        self.optimizer, self.local = optimizer, local
+        self.seen, self.riding = {}, {}  # by the variable's index
+        if not optimizer.use_ema:
+            return
+        averaged = keras_private.averaged_in_a_step(optimizer, variables)
+        self.pairs = keras_private.averages_of(optimizer, averaged)
+        self.indices = [keras_private.index_of(optimizer, v) for v, _ in self.pairs]
+        self.count = _count(optimizer)
+        self.momentum, self.begins = _momentum(optimizer), _begins(optimizer)
+        indices = [keras_private.index_of(optimizer, v) for _, v in pairs]
+        averages = dict(zip(self.indices, self.pairs, strict=True))
+        for index, (gradient, _) in zip(indices, pairs, strict=True):
+            if indices.count(index) == 1 and index in averages:
+                self._take_on(index, gradient, *averages[index])
+
+    def _take_on(self, index, gradient, variable, average):
+        optimizer = self.optimizer
+        devices = [part.handle.device for part in self.local(variable)]
+        if any("GPU" in device for device in devices) or extension.overrides(
+            optimizer, extension.UPDATE
+        ):
+            return
+        sparse = isinstance(self.local(gradient)[0], tf.IndexedSlices)
+        if not sparse or optimizer.sparse_update != "lazy":
+            # Steps that end no window have no op.
+            if not getattr(optimizer, "gradient_accumulation_steps", None):
+                self.riding[index] = average
+        elif not replicas.are_several():
+            tables = optimizer._seen_by_averages.tables
+            if index not in tables:
+                tables[index] = _Seen(variable, average)
+            self.riding[index], self.seen[index] = average, tables[index]
+
+    def of(self, variable):
+        """Its average, and the rows' memory; None for what does not ride."""
+        if not self.riding:
+            return None, None
+        index = keras_private.index_of(self.optimizer, variable)
+        seen = self.seen.get(index)
+        return self.riding.get(index), seen and seen.rows
+
+    def before(self):
+        """Returns the ops that come before the update."""
+        if not self.optimizer.use_ema:
+            return []
+        ops = []
+        for index, seen in self.optimizer._seen_by_averages.tables.items():
+            known = seen.is_known(self.count)
+            if index in self.seen:
+                ops.append(
+                    _unless(known, lambda seen=seen: [seen.all_have(self.count)])
+                )
+            else:  # what comes takes all rows to be up to date
+                catch_up = [seen, self.count, self.momentum, self.begins]
+                unknown = tf.logical_not(known)
+                ops.append(
+                    _unless(unknown, lambda a=catch_up: a[0].bring_up_to_date(*a[1:]))
+                )
+        return _in_graph(ops)
+
+    def after(self):
+        """Returns the ops that come behind the update; none in eager mode."""
+        if not self.optimizer.use_ema:
+            return []
+        ops = [
+            seen.step.assign(self.count + 1, read_value=False)
+            for seen in self.seen.values()
+        ]
+        kept = tf.where(
+            self.count < self.begins, tf.zeros_like(self.momentum), self.momentum
         )
-        for v, a in zip(local(variable), local(average), strict=True):
-            ops.append(a.assign(old * a + new * tf.cast(v, a.dtype), read_value=False))
-    frequency = optimizer.ema_overwrite_frequency
-    if frequency:
-        with tf.control_dependencies([op for op in ops if op is not None]):
-            is_time = tf.equal((iterations + 1) % frequency, 0)
-            done = tf.cond(
-                is_time, lambda: _overwritten(local, pairs), lambda: tf.constant(False)
-            )
-        ops = [done]
-    return [op for op in ops if isinstance(op, (tf.Tensor, tf.Operation))]
+        for index, (variable, average) in zip(self.indices, self.pairs, strict=True):
+            if index in self.riding:
+                continue
+            parts = zip(self.local(variable), self.local(average), strict=True)
+            ops += [a.assign(_moved(a, v, kept), read_value=False) for v, a in parts]
+        frequency = self.optimizer.ema_overwrite_frequency
+        if frequency:
+            with tf.control_dependencies(_in_graph(ops)):
+                iterations = tf.convert_to_tensor(self.optimizer.iterations)
+                is_time = tf.equal((iterations + 1) % frequency, 0)
+                ops = [_unless(tf.logical_not(is_time), self._overwrite)]
+        return _in_graph(ops)
+
+    def _overwrite(self):
+        count = self.count + 1
+        ops = []
+        for seen in self.seen.values():
+            ops += seen.bring_up_to_date(count, self.momentum, self.begins)
+        with tf.control_dependencies(_in_graph(ops)):
+            return _overwritten(self.local, self.pairs)
+
+
+def _in_graph(ops):
+    return [op for op in ops if isinstance(op, (tf.Operation, tf.Tensor))]
+
+
+def _unless(condition, function):
+    """Calls the function, which returns ops, unless the condition holds."""
+
+    def call():
+        with tf.control_dependencies(_in_graph(function())):
+            return tf.constant(True)
+
+    return tf.cond(condition, lambda: tf.constant(False), call)
 
 
 def _overwritten(local, pairs):
-    ops = [
+    return [
         v.assign(tf.cast(a, v.dtype), read_value=False)
         for variable, average in pairs
         for v, a in zip(local(variable), local(average), strict=True)
     ]
-    with tf.control_dependencies([op for op in ops if op is not None]):
-        return tf.constant(True)
 
 
 def overwrite(optimizer, variables):
     """Gives the variables the values of their averages."""
     if optimizer.use_ema:
+        bring_up_to_date(optimizer)
         pairs = keras_private.averages_of(optimizer, variables)
         _overwritten(replicas.local_parts(), pairs)

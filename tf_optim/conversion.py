@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_optim import checks, flavour, fused, keras_private, optimizers
+from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
 
 # Lists of what other attributes hold, or of the variables of the model.
 _NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
@@ -116,6 +116,7 @@ def _converted(old, classes, config_of):
     variables = flavour.built_with(old)
     if variables is not None:
         new.build(variables)
+    averages.bring_up_to_date(old)
     for old_variable, new_variable in _state(old, new):
         value = tf.cast(keras_private.raw(old_variable), new_variable.dtype)
         new_variable.assign(value)

@@ -5,7 +5,7 @@ The step itself is `pipeline.take_step`.
 
 import tensorflow as tf
 
-from tf_optim import checks, extension, methods, spellings
+from tf_optim import accumulation, averages, checks, extension, methods, spellings
 
 
 def is_half(dtype):
@@ -20,6 +20,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     """
 
     _spec = None
+    _touched_rows = _seen_by_averages = None
 
     def __init__(self, *args, use_locking=True, **kwargs):
         if not isinstance(use_locking, bool):
@@ -30,6 +31,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
         extension.check(self)
         super().__init__(*args, **kwargs)
         self.use_locking = use_locking
+        self._touched_rows = accumulation.Memory()
+        self._seen_by_averages = averages.Memory()
 
     def _check_arguments(self, sparse_update):
         """Raises ValueError for a hyperparameter that no step could use."""
@@ -61,3 +64,57 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _after_step(self, per_step):
         """What a class keeps of `per_step` once the step is done."""
+
+    # --- what is kept beside the state: which rows a step has touched
+
+    @property
+    def variables(self):
+        """All variables of the optimizer, averages up to date."""
+        averages.bring_up_to_date(self)
+        return super().variables
+
+    @property
+    def _model_variables_moving_average(self):
+        # Of Keras, whose callbacks read it.
+        averages.bring_up_to_date(self)
+        try:
+            return vars(self)["_model_variables_moving_average"]
+        except KeyError:
+            raise AttributeError("averages exist once built with `use_ema`") from None
+
+    @_model_variables_moving_average.setter
+    def _model_variables_moving_average(self, value):
+        vars(self)["_model_variables_moving_average"] = value
+
+    def forget_touched_rows(self):
+        """To be called where accumulators or averages change other than by a step.
+
+        Restoring, `set_weights` and loading do it. Who assigns to `variables` by
+        hand, between two steps, values of the same count of steps, must.
+        """
+        if self._touched_rows is not None:  # not in the middle of the constructor
+            self._touched_rows.forget()
+            self._seen_by_averages.forget()
+
+    def set_weights(self, weights):
+        """As `Methods.set_weights`."""
+        super().set_weights(weights)
+        self.forget_touched_rows()
+
+    def load_own_variables(self, store):
+        """Sets the state from a weights file."""
+        super().load_own_variables(store)
+        self.forget_touched_rows()
+
+    def _lookup_dependency(self, name, *args, **kwargs):
+        # How tf.train.Checkpoint finds what it restores.
+        self.forget_touched_rows()
+        return super()._lookup_dependency(name, *args, **kwargs)
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        averages.bring_up_to_date(self)
+        children = dict(super()._trackable_children(save_type, **kwargs))
+        if save_type == "savedmodel":  # a saved function needs all of its variables
+            children.update(self._touched_rows.variables())
+            children.update(self._seen_by_averages.variables())
+        return children

@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from tf_optim import (
-    accumulation,
     averages,
     fused,
     gradients,
@@ -25,11 +24,9 @@ class FusedOptimizer(fused.Fused):
 
     _slot_dtype = None
     _slot_shape = None
-    _touched_rows = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._touched_rows = accumulation.Memory()
         self._slots_of_shards = shards.Slots()
 
     @tf.autograph.experimental.do_not_convert
@@ -161,38 +158,9 @@ class FusedOptimizer(fused.Fused):
             shape, initializer, self._slot_dtype or dtype, **kwargs
         )
 
-    # --- what comes from elsewhere, and what is saved
-
-    def forget_touched_rows(self):
-        """To be called where accumulators have changed other than by a step.
-
-        Restoring, `set_weights` and loading do it. Who assigns to `variables` by
-        hand, in the middle of a window, values of the same count of steps, must.
-        """
-        if self._touched_rows is not None:  # not in the middle of the constructor
-            self._touched_rows.forget()
-
-    def set_weights(self, weights):
-        """As `Methods.set_weights`."""
-        super().set_weights(weights)
-        self.forget_touched_rows()
-
-    def load_own_variables(self, store):
-        """Sets the state from a weights file."""
-        super().load_own_variables(store)
-        self.forget_touched_rows()
-
-    def _lookup_dependency(self, name, *args, **kwargs):
-        # How tf.train.Checkpoint finds what it restores.
-        self.forget_touched_rows()
-        return super()._lookup_dependency(name, *args, **kwargs)
-
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = super()._trackable_children(save_type, **kwargs)
-        children = dict(self._slots_of_shards.joined(children))
-        if save_type == "savedmodel":
-            children.update(self._touched_rows.variables())
-        return children
+        return self._slots_of_shards.joined(children)
 
     # --- gradients
 

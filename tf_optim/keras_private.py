@@ -78,7 +78,8 @@ def slots_of(optimizer, variable):
 
 def averages_of(optimizer, variables):
     """Pairs of a variable and its average; those that have one."""
-    averages = optimizer._model_variables_moving_average
+    # Not the attribute, whose reading brings all rows up to date.
+    averages = vars(optimizer)["_model_variables_moving_average"]
     pairs = ((v, averages[index_of(optimizer, v)]) for v in variables)
     return [(raw(v), raw(average)) for v, average in pairs if average is not None]
 

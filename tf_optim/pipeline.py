@@ -64,20 +64,22 @@ def take_step(optimizer, grads_and_vars, reduce=None):
 
 def _on_all_devices(optimizer, variables, accumulates, clipped, local, pairs):
     """What follows the meeting of replicas: in one context, once for all of them."""
-    if accumulates:
+    riders = averages.Riders(optimizer, local, pairs, variables)
 
-        def update(pairs):
-            extension.check_alone(optimizer)
-            if not replicas.are_several():
-                pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
-            pairs, clipped = _as_overridden(optimizer, pairs, False)
-            return _update(optimizer, clipped, local, pairs)
+    def update(pairs):
+        extension.check_alone(optimizer)
+        if not replicas.are_several():
+            pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
+        pairs, clipped = _as_overridden(optimizer, pairs, False)
+        return _update(optimizer, clipped, local, pairs, riders)
 
-        done = accumulation.accumulate(optimizer, local, pairs, update)
-    else:
-        done = _update(optimizer, clipped, local, pairs)
+    with tf.control_dependencies(riders.before()):
+        if accumulates:
+            done = accumulation.accumulate(optimizer, local, pairs, update)
+        else:
+            done = _update(optimizer, clipped, local, pairs, riders)
     with tf.control_dependencies(done):
-        done = averages.update(optimizer, local, variables) or done
+        done = riders.after() or done
     with tf.control_dependencies(done):
         for variable in variables:
             if variable.constraint is not None:
@@ -107,15 +109,19 @@ def _as_overridden(optimizer, pairs, clipped):
     return pairs, clipped
 
 
-def _update(optimizer, clipped, local, pairs):
+def _update(optimizer, clipped, local, pairs, riders):
     """Clips, decays and updates. Returns the ops; none in eager mode."""
     per_step = optimizer._per_step_hyper()
     if extension.overrides(optimizer, extension.UPDATE):
         ops = extension.ops_made_by(_update_one_by_one, optimizer, pairs)
     else:
         numbers = _numbers(optimizer, optimizer._rate_of_step(), per_step)
+        if riders.riding:
+            numbers.average_momentum = riders.momentum
+            numbers.average_updates = riders.count
+            numbers.average_begins = riders.begins
         ops = []
-        for updates in _by_device(optimizer, local, pairs):
+        for updates in _by_device(optimizer, local, pairs, riders):
             ops += _update_device(optimizer, numbers, updates, clipped)
     with tf.control_dependencies(ops):  # a failed step leaves no trace
         optimizer._after_step(per_step)
@@ -145,20 +151,30 @@ def _decay_of(optimizer, variable):
     return checks.as_number(rate)
 
 
-def _by_device(optimizer, local, pairs):
+def _by_device(optimizer, local, pairs, riders):
     """For each device the updates of the variables' parts there."""
     of_variables = []
     for gradient, variable in pairs:
         parts, rate = local(variable), _decay_of(optimizer, variable)
-        slots = [
+        *slots, average, rows = [
             [None] * len(parts) if slot is None else local(slot)
-            for slot in keras_private.slots_of(optimizer, variable)
+            for slot in (
+                *keras_private.slots_of(optimizer, variable),
+                *riders.of(variable),
+            )
         ]
         # Replicas may share a variable: then the sum of any of them is the one.
         grads = local(gradient)[: len(parts)]
         of_variables.append(
             [
-                apply.Update(part, tuple(slot[i] for slot in slots), gradient, rate)
+                apply.Update(
+                    part,
+                    tuple(slot[i] for slot in slots),
+                    gradient,
+                    rate,
+                    average[i],
+                    rows[i],
+                )
                 for i, (part, gradient) in enumerate(zip(parts, grads, strict=True))
             ]
         )

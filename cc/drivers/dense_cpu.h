@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cc/drivers/average.h"
 #include "cc/drivers/passes_cpu.h"
 
 namespace tf_optim {
@@ -20,6 +21,9 @@ struct DenseItem {
 // a list of small variables is shared out evenly.
 inline constexpr int64_t kDenseChunk = 512;
 
+// Elements that are averaged as soon as they are updated: they fit into L1.
+inline constexpr int64_t kAveragedBlock = 2048;
+
 template <class Rule, class T>
 constexpr double BytesPerElement() {
   int slots = 0;
@@ -33,7 +37,8 @@ template <class Rule, class T>
 void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
                 const CoefficientsOf<Rule, T>& coefficients,
                 const CpuKernels<Rule, T>& kernels,
-                const ParallelFor& parallel_for) {
+                const ParallelFor& parallel_for,
+                const Averages<T>& averages = {}) {
   constexpr bool by_row = Rule::kMeansOver == Over::kRow;
   constexpr int64_t chunk =
       Rule::kMeansOver == Over::kVariable ? kMeasuredChunk : kDenseChunk;
@@ -44,12 +49,26 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
     chunks.Add(item.size, (chunk + width - 1) / width * width,
                MemoryCost(BytesPerElement<Rule, T>()));
   }
-  RunPasses<Rule, T>(chunks, items, parallel_for,
-                     [&](const auto& item, size_t, int64_t begin, int64_t end,
-                         Measured<Rule>* measured) {
-                       kernels.dense(item.variable, item.grad, begin, end,
-                                     coefficients, measured);
-                     });
+  RunPasses<Rule, T>(
+      chunks, items, parallel_for,
+      [&](const auto& item, size_t i, int64_t begin, int64_t end,
+          Measured<Rule>* measured) {
+        const auto pass = [&](int64_t b, int64_t e) {
+          kernels.dense(item.variable, item.grad, b, e, coefficients, measured);
+        };
+        const Average<T>* const average = averages.at(i);
+        if (measured != nullptr || average == nullptr) {
+          pass(begin, end);
+          return;
+        }
+        const int64_t width =
+            by_row ? std::max<int64_t>(1, item.variable.width) : 1;
+        InBlocks(begin, end, (kAveragedBlock + width - 1) / width * width, pass,
+                 [&](int64_t b, int64_t e) {
+                   averages.kernels->span(*average, item.variable.var, b, e,
+                                          *averages.averaging);
+                 });
+      });
 }
 
 }  // namespace tf_optim

@@ -61,7 +61,8 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
                  const std::vector<IdSorter>& sorters, SparseMode mode,
                  const CoefficientsOf<Rule, T>& coefficients,
                  const CpuKernels<Rule, T>& kernels,
-                 const ParallelFor& parallel_for) {
+                 const ParallelFor& parallel_for,
+                 const Averages<T>& averages = {}) {
   constexpr int64_t kIdsPerChunk = 8;
   const bool lazy = mode == SparseMode::kLazy;
   constexpr double kRandomAccess = 2;  // dearer than a stream
@@ -76,13 +77,41 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
                    : std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width),
                cost * static_cast<double>(width));
   }
-  const auto pass = lazy ? kernels.lazy_rows : kernels.all_rows;
-  RunPasses<Rule, T>(chunks, items, parallel_for,
-                     [&](const auto& item, size_t i, int64_t begin, int64_t end,
-                         Measured<Rule>* measured) {
-                       pass(item.variable, item.grad, sorters[i].ids(), begin,
-                            end, coefficients, measured);
-                     });
+  const auto kernel = lazy ? kernels.lazy_rows : kernels.all_rows;
+  const auto run = [&](const auto& item, size_t i, int64_t begin, int64_t end,
+                       Measured<Rule>* measured) {
+    const SortedIds ids = sorters[i].ids();
+    const T* const var = item.variable.var;
+    const int64_t width = item.variable.width;
+    const auto pass = [&](int64_t b, int64_t e) {
+      kernel(item.variable, item.grad, ids, b, e, coefficients, measured);
+    };
+    const Average<T>* const average = averages.at(i);
+    if (measured != nullptr || average == nullptr) {
+      pass(begin, end);
+    } else if (!lazy) {
+      InBlocks(
+          begin, end,
+          std::max<int64_t>(1, kAveragedBlock / std::max<int64_t>(1, width)),
+          pass, [&](int64_t b, int64_t e) {
+            averages.kernels->span(*average, var, b * width, e * width,
+                                   *averages.averaging);
+          });
+    } else {
+      InBlocks(
+          begin, end, 2 * kIdsPerChunk,
+          [&](int64_t b, int64_t e) {
+            averages.kernels->catch_up_rows(*average, var, width, ids, b, e,
+                                            *averages.averaging);
+            pass(b, e);
+          },
+          [&](int64_t b, int64_t e) {
+            averages.kernels->rows(*average, var, width, ids, b, e,
+                                   *averages.averaging);
+          });
+    }
+  };
+  RunPasses<Rule, T>(chunks, items, parallel_for, run);
 }
 
 }  // namespace tf_optim

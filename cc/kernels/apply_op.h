@@ -40,9 +40,10 @@ class ApplyOp : public StepOp {
       items[i] = {VariableAt<Rule, T>(i, numbers, variables),
                   static_cast<const T*>(grad.data()), grad.NumElements()};
     }
+    const Averaging averaging = AveragingOf(numbers);
     ApplyDense(&items, Prepare<Rule, T>(numbers),
-               FindKernels<AllVariants, Rule, T>(isa()),
-               DeviceThreads(context));
+               FindKernels<AllVariants, Rule, T>(isa()), DeviceThreads(context),
+               AveragesOf<T>(averaging, variables));
   }
 };
 

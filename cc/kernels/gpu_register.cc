@@ -22,6 +22,8 @@ const tensorflow::KernelDef* Definition(const OptimizerTraits& traits,
   Name builder(name.c_str());
   builder.Device(DEVICE_GPU).HostMemory("var");
   for (const std::string& slot : traits.slots) builder.HostMemory(slot.c_str());
+  builder.HostMemory("average");
+  if (sparse) builder.HostMemory("average_rows");
   builder.TypeConstraint("T", T);
   if (sparse) builder.TypeConstraint("Tindices", indices);
   return builder.Build();

@@ -44,6 +44,9 @@ GpuStepOp::GpuStepOp(tensorflow::OpKernelConstruction* context,
                      OptimizerTraits traits, bool sparse, Find find)
     : StepOp(context, std::move(traits), sparse), is_sparse_(sparse) {
   kernels_ = find(layout().variant, StorageOf(dtype()));
+  OP_REQUIRES(context, layout().average == OpLayout::kAbsent,
+              absl::UnimplementedError(
+                  "average must be empty on a GPU. Received: variables."));
   if (!sparse) return;
   std::string mode;
   tensorflow::DataType index_type;

@@ -22,6 +22,8 @@ class SparseApplyOp : public StepOp {
     std::string mode;
     OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
     mode_ = mode == "dense" ? SparseMode::kDense : SparseMode::kLazy;
+    OP_REQUIRES_OK(context,
+                   CheckAverageRows(layout(), mode_ == SparseMode::kLazy));
   }
 
   void Compute(tensorflow::OpKernelContext* context) override {
@@ -58,8 +60,10 @@ class SparseApplyOp : public StepOp {
       OP_REQUIRES_OK(context, BadIndexError(bad.item, bad.position, item.rows,
                                             item.indices[bad.position]));
     }
+    const Averaging averaging = AveragingOf(numbers);
     ApplySparse(&items, sorters, mode_, Prepare<Rule, T>(numbers),
-                FindKernels<AllVariants, Rule, T>(isa()), parallel_for);
+                FindKernels<AllVariants, Rule, T>(isa()), parallel_for,
+                AveragesOf<T>(averaging, variables));
   }
 
   SparseMode mode_;

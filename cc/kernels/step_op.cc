@@ -20,6 +20,7 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
                               &layout_));
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
   OP_REQUIRES_OK(context, context->GetAttr("use_locking", &use_locking_));
+  OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   try {
     isa_ = ChosenIsa();
   } catch (const std::runtime_error& error) {

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
 #include "cc/kernels/variables.h"
 #include "cc/ops/layout.h"
@@ -80,11 +81,32 @@ class StepOp : public tensorflow::OpKernel {
     return variable;
   }
 
+  // The moving averages that the step brings along.
+  template <class T>
+  Averages<T> AveragesOf(const Averaging& averaging,
+                         LockedVariables* variables) const {
+    Averages<T> averages;
+    if (layout().average == OpLayout::kAbsent) return averages;
+    averages.averaging = &averaging;
+    averages.kernels = &FindAverageKernels<T>(isa());
+    for (int i = 0; i < layout().count; ++i) {
+      tensorflow::Tensor* const rows = variables->average_rows(i);
+      averages.of.push_back(
+          {static_cast<T*>(variables->average(i)->data()),
+           rows ? static_cast<int32_t*>(rows->data()) : nullptr});
+    }
+    return averages;
+  }
+  Averaging AveragingOf(const StepNumbers& numbers) const {
+    return {numbers.average_momentum, numbers.average_updates, average_begins_};
+  }
+
  private:
   OptimizerTraits traits_;
   OpLayout layout_;
   tensorflow::DataType dtype_;
   bool use_locking_;
+  int64_t average_begins_;
   Isa isa_;
 };
 

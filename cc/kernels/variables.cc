@@ -1,6 +1,7 @@
 #include "cc/kernels/variables.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -76,6 +77,8 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
     TF_RETURN_IF_ERROR(check_scalar(traits.hyper[i], layout.hyper + i));
   }
   TF_RETURN_IF_ERROR(check_scalar("clip_value", layout.clip_value));
+  TF_RETURN_IF_ERROR(check_scalar("average_momentum", layout.average_momentum));
+  TF_RETURN_IF_ERROR(check_scalar("average_updates", layout.average_updates));
   TF_RETURN_IF_ERROR(ReadPerVariable("gradient_scale",
                                      context->input(layout.gradient_scale),
                                      layout.count, &numbers->gradient_scale));
@@ -104,6 +107,20 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
     return InvalidArgumentError(StrCat(
         "clip_value must be >= 0. Received: ", numbers->clip_value, "."));
   }
+  numbers->average_momentum = value(layout.average_momentum);
+  if (!(numbers->average_momentum >= 0 && numbers->average_momentum <= 1)) {
+    return InvalidArgumentError(
+        StrCat("average_momentum must be in [0, 1]. Received: ",
+               numbers->average_momentum, "."));
+  }
+  numbers->average_updates =
+      context->input(layout.average_updates).scalar<int64_t>()();
+  if (numbers->average_updates < 0 ||
+      numbers->average_updates >= std::numeric_limits<int32_t>::max()) {
+    return InvalidArgumentError(
+        StrCat("average_updates must be in [0, 2^31 - 1). Received: ",
+               numbers->average_updates, "."));
+  }
   for (int i = 0; numbers->weight_decay != nullptr && i < layout.count; ++i) {
     TF_RETURN_IF_ERROR(CheckRange(At("weight_decay", i), kNotNegative,
                                   numbers->weight_decay[i]));
@@ -128,13 +145,28 @@ Tensor* LockedVariables::slot(size_t slot, int i) {
 
 std::string LockedVariables::NameOf(size_t position) const {
   const size_t list = position / count_;
-  return At(list == 0 ? "var" : traits_->slots[slot_of_list_[list - 1]],
+  if (list == 0) return At("var", position % count_);
+  const size_t slot = slot_of_list_[list - 1];
+  return At(slot < AverageSlot()    ? traits_->slots[slot]
+            : slot == AverageSlot() ? "average"
+                                    : "average_rows",
             position % count_);
 }
 
 bool LockedVariables::IsRowSlot(size_t position) const {
   const size_t list = position / count_;
-  return list > 0 && traits_->IsRowSlot(slot_of_list_[list - 1]);
+  if (list == 0) return false;
+  const size_t slot = slot_of_list_[list - 1];
+  return slot < AverageSlot() ? traits_->IsRowSlot(slot) : slot > AverageSlot();
+}
+
+DataType LockedVariables::TypeOf(size_t position, DataType dtype,
+                                 DataType slot_dtype) const {
+  const size_t list = position / count_;
+  if (list == 0) return dtype;
+  const size_t slot = slot_of_list_[list - 1];
+  if (slot < AverageSlot()) return slot_dtype;
+  return slot == AverageSlot() ? dtype : tensorflow::DT_INT32;
 }
 
 Status LockedVariables::Acquire(OpKernelContext* context,
@@ -153,7 +185,7 @@ Status LockedVariables::LookUp(OpKernelContext* context,
                                const OpLayout& layout) {
   traits_ = &traits;
   count_ = layout.count;
-  vars_.reserve(count_ * (traits.slots.size() + 1));
+  vars_.reserve(count_ * (traits.slots.size() + 3));
   const auto look_up = [&](int first) {
     for (int input = first; input < first + layout.count; ++input) {
       tensorflow::core::RefCountPtr<Var> var;
@@ -169,12 +201,15 @@ Status LockedVariables::LookUp(OpKernelContext* context,
     return OkStatus();
   };
   TF_RETURN_IF_ERROR(look_up(layout.var));
-  for (size_t slot = 0; slot < layout.slots.size(); ++slot) {
-    const bool present = layout.slots[slot] != OpLayout::kAbsent;
+  std::vector<int> lists = layout.slots;
+  lists.push_back(layout.average);
+  lists.push_back(layout.average_rows);
+  for (size_t slot = 0; slot < lists.size(); ++slot) {
+    const bool present = lists[slot] != OpLayout::kAbsent;
     list_of_slot_.push_back(present ? slot_of_list_.size() + 1 : 0);
     if (!present) continue;
     slot_of_list_.push_back(slot);
-    TF_RETURN_IF_ERROR(look_up(layout.slots[slot]));
+    TF_RETURN_IF_ERROR(look_up(lists[slot]));
   }
   return OkStatus();
 }
@@ -235,7 +270,7 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
           StrCat(NameOf(i), " must be initialized. Received: a variable ",
                  "without a value."));
     }
-    const DataType expected = i < count_ ? dtype : slot_dtype;
+    const DataType expected = TypeOf(i, dtype, slot_dtype);
     if (tensor.dtype() != expected) {
       return InvalidArgumentError(
           StrCat(NameOf(i), " must have dtype ", DataTypeString(expected),

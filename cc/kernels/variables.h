@@ -23,6 +23,8 @@ struct StepNumbers {
   double hyper[8];
   const double* gradient_scale;  // null: all 1
   const double* weight_decay;    // null: all 0
+  double average_momentum;
+  int64_t average_updates;
 
   double scale(int i) const { return gradient_scale ? gradient_scale[i] : 1; }
   double decay(int i) const {
@@ -68,6 +70,9 @@ class LockedVariables {
   tensorflow::Tensor* var(int i) { return vars_[i]->tensor(); }
   // Null when the slot is absent.
   tensorflow::Tensor* slot(size_t slot, int i);
+  // The same of the moving average, and of the updates its rows have seen.
+  tensorflow::Tensor* average(int i) { return slot(AverageSlot(), i); }
+  tensorflow::Tensor* average_rows(int i) { return slot(AverageSlot() + 1, i); }
 
  private:
   absl::Status LookUp(tensorflow::OpKernelContext* context,
@@ -78,7 +83,11 @@ class LockedVariables {
   absl::Status Check(tensorflow::OpKernelContext* context,
                      tensorflow::DataType dtype,
                      tensorflow::DataType slot_dtype);
+  // Behind the rule's own slots.
+  size_t AverageSlot() const { return traits_->slots.size(); }
   std::string NameOf(size_t position) const;
+  tensorflow::DataType TypeOf(size_t position, tensorflow::DataType dtype,
+                              tensorflow::DataType slot_dtype) const;
   bool IsRowSlot(size_t position) const;
 
   const OptimizerTraits* traits_ = nullptr;

@@ -82,6 +82,16 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
       TF_RETURN_IF_ERROR(
           c->Merge(expected, VariableShape(c, slot + i), &unused));
     }
+    if (layout.average != OpLayout::kAbsent) {
+      TF_RETURN_IF_ERROR(
+          c->Merge(var, VariableShape(c, layout.average + i), &unused));
+    }
+    if (layout.average_rows != OpLayout::kAbsent) {
+      ShapeHandle rows;
+      TF_RETURN_IF_ERROR(RowsOf(c, var, &rows));
+      TF_RETURN_IF_ERROR(
+          c->Merge(rows, VariableShape(c, layout.average_rows + i), &unused));
+    }
     TF_RETURN_IF_ERROR(CheckGradient(c, layout, i));
   }
   return absl::OkStatus();
@@ -135,7 +145,24 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
             "gradient_scale: one factor per variable, or empty for 1.\n"
             "clip_value: a scalar >= 0; 0 for no clipping.\n"
             "weight_decay: one rate >= 0 per variable, or empty for 0.\n"
-            "N: how many variables.\n");
+            "average: a moving average of each variable, of its shape and "
+            "dtype, or empty. After the update: average = average_momentum * "
+            "average + (1 - average_momentum) * var.\n");
+  if (sparse) {
+    StrAppend(
+        &doc,
+        "average_rows: with averages and in mode \"lazy\" int32, for each "
+        "row how many updates its average has seen; else empty. An idle "
+        "row's average is brought up to date when the row is named next: "
+        "k updates at once, with average_momentum^k.\n");
+  }
+  StrAppend(
+      &doc,
+      "average_momentum: a scalar in [0, 1].\n"
+      "average_updates: how many updates of averages were done before.\n"
+      "average_begins: so many updates, the first, set the average to the "
+      "variable.\n"
+      "N: how many variables.\n");
   for (const std::string& flag : traits.flags) {
     StrAppend(&doc, flag, ": see the formula.\n");
   }
@@ -162,7 +189,14 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
   op->Input("gradient_scale: double")
       .Input("clip_value: double")
       .Input("weight_decay: double")
-      .Attr("N: int >= 1");
+      .Input("average: N_average * resource");
+  if (sparse) op->Input("average_rows: N_average_rows * resource");
+  op->Input("average_momentum: double")
+      .Input("average_updates: int64")
+      .Attr("N: int >= 1")
+      .Attr("N_average: int >= 0");
+  if (sparse) op->Attr("N_average_rows: int >= 0");
+  op->Attr("average_begins: int >= 0 = 0");
   for (size_t i = 0; i < traits.slots.size(); ++i) {
     if (traits.IsOptional(i)) {
       op->Attr(StrCat(SlotCountAttr(traits.slots[i]), ": int >= 0"));

@@ -73,6 +73,10 @@ struct OpLayout {
   int gradient_scale = 0;
   int clip_value = 0;
   int weight_decay = 0;
+  int average = kAbsent;
+  int average_rows = kAbsent;
+  int average_momentum = 0;
+  int average_updates = 0;
 };
 
 // `read(attribute, &value)` reads an int or bool attribute of the node; its
@@ -119,7 +123,46 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   layout->gradient_scale = next++;
   layout->clip_value = next++;
   layout->weight_decay = next++;
+  const auto read_optional = [&](const std::string& list, int* first) {
+    int count = 0;
+    const absl::Status status = read(SlotCountAttr(list), &count);
+    if (!status.ok()) return status;
+    if (count != 0 && count != layout->count) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(list, " must have as many variables as var (",
+                       layout->count, ") or none. Received: ", count, "."));
+    }
+    *first = count > 0 ? next : OpLayout::kAbsent;
+    next += count;
+    return status;
+  };
+  status = read_optional("average", &layout->average);
+  if (!status.ok()) return status;
+  if (sparse) {
+    status = read_optional("average_rows", &layout->average_rows);
+    if (!status.ok()) return status;
+    if (layout->average_rows != OpLayout::kAbsent &&
+        layout->average == OpLayout::kAbsent) {
+      return absl::InvalidArgumentError(
+          "average_rows must be empty without average. Received: variables.");
+    }
+  }
+  layout->average_momentum = next++;
+  layout->average_updates = next++;
   return status;
+}
+
+// A lazy step's averages need to know what each row's has seen.
+inline absl::Status CheckAverageRows(const OpLayout& layout, bool lazy) {
+  const bool has_rows = layout.average_rows != OpLayout::kAbsent;
+  if (layout.average == OpLayout::kAbsent || has_rows == lazy) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "average_rows must have a variable per average in mode \"lazy\" and none "
+      "in mode \"dense\". Received: ",
+      has_rows ? "variables" : "none", " in mode \"", lazy ? "lazy" : "dense",
+      "\"."));
 }
 
 inline absl::Status NoSuchVariantError(const OptimizerTraits& traits,

@@ -55,6 +55,7 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
                               },
                               &layout_));
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
+  OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   slot_dtype_ = dtype_ == tensorflow::DT_DOUBLE ? tensorflow::DT_DOUBLE
                                                 : tensorflow::DT_FLOAT;
 }
@@ -220,6 +221,44 @@ XlaValue XlaStepOp::MeanOver(Over over, XlaValue value,
                count);
   const XlaValue result = ToComputeType(mean);
   return over == Over::kRow ? XlaValue(ToElements(result.op(), value)) : result;
+}
+
+absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
+                                      xla::XlaOp before,
+                                      xla::XlaOp after) const {
+  if (layout_.average == OpLayout::kAbsent) return absl::OkStatus();
+  TensorShape shape;
+  xla::XlaOp op;
+  TF_RETURN_IF_ERROR(
+      ReadVariable(context, layout_.average + i, dtype_, &shape, &op));
+  XlaValue average = ToComputeType(op);
+  const auto move = [&](XlaValue kept, xla::XlaOp variable) {
+    average = kept * average + (XlaValue(1) - kept) * ToComputeType(variable);
+  };
+  const xla::XlaOp updates = Number(context, layout_.average_updates).op();
+  const xla::XlaOp momentum = Number(context, layout_.average_momentum).op();
+  const xla::XlaOp begins =
+      xla::ScalarLike(updates, static_cast<double>(average_begins_));
+  if (layout_.average_rows != OpLayout::kAbsent) {
+    TF_RETURN_IF_ERROR(ReadVariable(context, layout_.average_rows + i,
+                                    tensorflow::DT_INT32, &shape, &op));
+    const xla::XlaOp seen = xla::ConvertElementType(op, xla::F64);
+    xla::XlaOp kept = xla::Pow(momentum, xla::Sub(updates, seen));
+    kept = xla::Select(xla::Lt(seen, xla::Min(begins, updates)),
+                       xla::ZerosLike(kept), kept);
+    kept = xla::Select(xla::Ge(seen, updates), xla::FullLike(kept, 1), kept);
+    move(XlaValue(ToElements(ToComputeType(kept).op(), average)), before);
+    const xla::XlaOp done = xla::ConvertElementType(
+        updates + xla::ScalarLike(updates, 1), xla::S32);
+    TF_RETURN_IF_ERROR(context->AssignVariable(
+        layout_.average_rows + i, tensorflow::DT_INT32,
+        xla::Broadcast(done, ShapeOf(op).dimensions())));
+  }
+  move(ToComputeType(xla::Select(xla::Lt(updates, begins),
+                                 xla::ZerosLike(momentum), momentum)),
+       after);
+  return context->AssignVariable(layout_.average + i, dtype_,
+                                 ToStorageType(average));
 }
 
 bool XlaStepOp::IsOnCpu(XlaOpKernelContext* context) {

@@ -66,6 +66,11 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
                             tensorflow::TensorShape* shape,
                             xla::XlaOp* value) const;
 
+  // Brings the i-th variable's average along, if it has one: every row's, since
+  // all are there. `before` and `after` are the variable around its update.
+  absl::Status UpdateAverage(tensorflow::XlaOpKernelContext* context, int i,
+                             xla::XlaOp before, xla::XlaOp after) const;
+
   absl::Status InputShape(tensorflow::XlaOpKernelContext* context, int input,
                           tensorflow::TensorShape* shape) const;
   bool IsEmpty(tensorflow::XlaOpKernelContext* context, int input) const;
@@ -91,6 +96,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   OptimizerTraits traits_;
   OpLayout layout_;
   tensorflow::DataType dtype_, slot_dtype_;
+  int64_t average_begins_;
 };
 
 // A dense step, and a sparse one in either mode.
@@ -104,6 +110,7 @@ class XlaApplyOp : public XlaStepOp {
       OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
     }
     lazy_ = mode == "lazy";
+    if (sparse) OP_REQUIRES_OK(context, CheckAverageRows(layout(), lazy_));
   }
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
@@ -140,6 +147,7 @@ class XlaApplyOp : public XlaStepOp {
         on_cpu &= KeyFits(shapes[i].dim_size(0), CountIds(context, i));
       }
     }
+    const std::vector<Streams> before = streams;
     const Numbers<Rule> numbers = {Prepare<Rule>(context), HasTail(context),
                                    Tails(context)};
     if (on_cpu) {
@@ -153,6 +161,8 @@ class XlaApplyOp : public XlaStepOp {
     TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
     for (int i = 0; i < layout().count; ++i) {
       TF_RETURN_IF_ERROR(WriteStreams<Rule>(context, i, streams[i]));
+      TF_RETURN_IF_ERROR(
+          UpdateAverage(context, i, before[i].front(), streams[i].front()));
     }
     return absl::OkStatus();
   }

@@ -1,0 +1,75 @@
+// The loops over moving averages. Compiled once per instruction set.
+#ifndef TF_OPTIM_CC_DRIVERS_AVERAGE_CPU_H_
+#define TF_OPTIM_CC_DRIVERS_AVERAGE_CPU_H_
+
+#include <algorithm>
+
+#include "cc/drivers/average.h"
+#include "cc/drivers/rows_cpu.h"
+
+namespace tf_optim {
+
+template <class Isa, class T>
+HWY_INLINE void MoveAverage(T* average, const T* var, int64_t size,
+                            double kept) {
+  using L = Lanes<Isa, T>;
+  using V = typename L::V;
+  const V keep(kept), take(1 - kept);
+  const auto run = [&](int64_t i, auto... count) {
+    L::Store(keep * L::Load(average + i, count...) +
+                 take * L::Load(var + i, count...),
+             average + i, count...);
+  };
+  int64_t i = 0;
+  for (; i + L::kLanes <= size; i += L::kLanes) run(i);
+  if (i < size) run(i, size - i);
+}
+
+template <class Isa, class T>
+void AverageSpan(const Average<T>& average, const T* var, int64_t begin,
+                 int64_t end, const Averaging& averaging) {
+  MoveAverage<Isa>(average.data + begin, var + begin, end - begin,
+                   averaging.Kept());
+}
+
+// Calls visit(row) for each row whose run of ids begins in [begin, end).
+template <class Isa, class Visit>
+HWY_INLINE void ForEachRow(const SortedIds& ids, int64_t begin, int64_t end,
+                           const Visit& visit) {
+  for (int64_t i = begin; i < end; ++i) {
+    if (i == 0 || ids.id(i) != ids.id(i - 1)) visit(ids.id(i));
+  }
+}
+
+template <class Isa, class T>
+void CatchUpAverageRows(const Average<T>& average, const T* var, int64_t width,
+                        const SortedIds& ids, int64_t begin, int64_t end,
+                        const Averaging& averaging) {
+  const int64_t ahead = std::min(ids.count, end + kPrefetchRows);
+  ForEachRow<Isa>(ids, end, ahead, [&](int64_t row) {
+    PrefetchRow<Isa>(average.data + row * width, width);
+    PrefetchRow<Isa>(average.updates_seen + row, 1);
+  });
+  ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
+    const double kept =
+        averaging.KeptBy(average.updates_seen[row], averaging.updates());
+    if (kept == 1) return;
+    MoveAverage<Isa>(average.data + row * width, var + row * width, width,
+                     kept);
+  });
+}
+
+template <class Isa, class T>
+void AverageRows(const Average<T>& average, const T* var, int64_t width,
+                 const SortedIds& ids, int64_t begin, int64_t end,
+                 const Averaging& averaging) {
+  ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
+    MoveAverage<Isa>(average.data + row * width, var + row * width, width,
+                     averaging.Kept());
+    average.updates_seen[row] = static_cast<int32_t>(averaging.updates() + 1);
+  });
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_AVERAGE_CPU_H_

@@ -1,0 +1,204 @@
+"""Averages that ride along in the op of a step: what a whole pass behind it gives.
+
+A pass over whole variables is what an optimizer takes whose averages may not ride.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import cases, flavours, models
+from tests.marks import a_few, both_flavours, every_dtype, kinds
+from tf_optim import averages, keras_private
+
+pytestmark = both_flavours
+
+ROWS = 12
+SHAPES = ((ROWS, 5), (3, 2), (5,))
+EMA = {"use_ema": True, "ema_momentum": 0.75}
+how = pytest.mark.parametrize("how", ["eager", "function", "jit"])
+
+
+def sparse(rng, count=4):
+    ids = np.append(rng.integers(0, ROWS - 3, size=count - 1), 2)  # some never
+    return tf.constant(ids), tf.constant(rng.normal(size=(count, 5)), "float32")
+
+
+class Training:
+    """A table and two dense variables; `rides` says how averages are updated."""
+
+    def __init__(self, case, rides, how="eager", dtype="float32", **options):
+        self.rides = rides
+        self.variables = models.variables(SHAPES, dtype)
+        self.optimizer = models.ours(case, 0.1, **{**EMA, **options})
+        self.optimizer.build(self.variables)
+        self.steps = [self._step, self._dense_step, self._step_of_others]
+        if how != "eager":
+            jit = how == "jit"
+            self.steps = [tf.function(s, jit_compile=jit) for s in self.steps]
+
+    def _apply(self, gradient, which=slice(None)):
+        grads = [gradient, tf.ones(SHAPES[1]), tf.ones(SHAPES[2])]
+        pairs = list(zip(grads, self.variables, strict=True))[which]
+        self.optimizer.apply_gradients(pairs)
+
+    def _step(self, ids, rows):
+        shape = tf.constant(SHAPES[0])
+        self._apply(
+            tf.IndexedSlices(tf.cast(rows, self.variables[0].dtype), ids, shape)
+        )
+
+    def _dense_step(self, ids, rows):
+        self._apply(tf.math.unsorted_segment_sum(rows, ids, ROWS))
+
+    def _step_of_others(self, ids, rows):
+        self._apply(None, slice(1, None))
+
+    def run(self, monkeypatch, kinds, seed=0):
+        rng = np.random.default_rng(seed)
+        with monkeypatch.context() as patch:
+            if not self.rides:
+                patch.setattr(averages.Riders, "_take_on", lambda *_: None)
+            for kind in kinds:
+                self.steps[kind](*sparse(rng))
+        return self
+
+    def values(self):
+        return models.everything(self.variables, self.optimizer)
+
+
+def assert_close(left, right, **tolerance):
+    for a, b in zip(left, right, strict=True):
+        tolerance = tolerance or {"rtol": 1e-5, "atol": 1e-6}
+        np.testing.assert_allclose(
+            np.asarray(a, "float64"), np.asarray(b, "float64"), **tolerance
+        )
+
+
+def both(case, monkeypatch, kinds, how="eager", **options):
+    trainings = [Training(case, r, how, **options) for r in (True, False)]
+    return [t.run(monkeypatch, kinds) for t in trainings]
+
+
+LAZY = [0] * 9
+
+
+@how
+@kinds
+def test_a_lazy_step_averages_every_row(case, how, monkeypatch):
+    """Rows that lie idle for some steps, or for good, included."""
+    riding, apart = both(case, monkeypatch, LAZY, how)
+    assert riding.optimizer._seen_by_averages.tables
+    assert not apart.optimizer._seen_by_averages.tables
+    assert_close(riding.values(), apart.values())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.99, 1.0])
+@a_few
+def test_momentum(case, momentum, monkeypatch):
+    results = both(case, monkeypatch, LAZY, ema_momentum=momentum)
+    assert_close(*(each.values() for each in results))
+
+
+@every_dtype
+@a_few
+def test_dtypes(case, dtype, monkeypatch):
+    """An average has the variable's dtype, and is computed in the other."""
+    riding, apart = both(case, monkeypatch, LAZY, dtype=dtype)
+    coarse = dtype in ("float16", "bfloat16")
+    tolerance = {"rtol": 0.04, "atol": 0.04} if coarse else {}
+    assert_close(riding.values(), apart.values(), **tolerance)
+
+
+MIXED = [0, 0, 1, 0, 2, 0, 0, 2, 2, 1, 1, 0, 0]
+
+
+@how
+@pytest.mark.parametrize("mode", ["lazy", "dense"])
+@a_few
+def test_dense_steps_and_steps_without_the_table_between(case, mode, how, monkeypatch):
+    results = both(case, monkeypatch, MIXED, how, sparse_update=mode)
+    assert_close(*(each.values() for each in results))
+
+
+@how
+@a_few
+def test_overwriting(case, how, monkeypatch):
+    options = {"ema_overwrite_frequency": 3}
+    results = both(case, monkeypatch, MIXED, how, **options)
+    assert_close(*(each.values() for each in results))
+
+
+@pytest.mark.skipif(flavours.LEGACY, reason="tf_keras has no accumulation")
+@pytest.mark.parametrize("options", [{}, {"ema_overwrite_frequency": 2}], ids=str)
+@how
+@a_few
+def test_accumulation(case, how, options, monkeypatch):
+    options = {**options, "gradient_accumulation_steps": 2}
+    results = both(case, monkeypatch, LAZY, how, **options)
+    assert_close(*(each.values() for each in results))
+
+
+def test_reading_in_the_middle_changes_nothing(monkeypatch):
+    case = next(c for c in cases.CASES if c.name == "Adam")
+    read, unread = (Training(case, True) for _ in range(2))
+    for i in range(6):
+        read.run(monkeypatch, [0, 0], seed=i)
+        read.values()
+        unread.run(monkeypatch, [0, 0], seed=i)
+    assert_close(read.values(), unread.values())
+
+
+def checkpoint(training, other, folder):
+    path = tf.train.Checkpoint(o=other.optimizer, v=other.variables).write(
+        str(folder / "a")
+    )
+    restored = tf.train.Checkpoint(o=training.optimizer, v=training.variables)
+    restored.read(path).assert_consumed()
+
+
+def weights(training, other, folder):
+    del folder
+    for mine, its in zip(training.variables, other.variables, strict=True):
+        mine.assign(its)
+    training.optimizer.set_weights(other.optimizer.get_weights())
+
+
+@pytest.mark.parametrize("way", [checkpoint, weights])
+@pytest.mark.parametrize("done", [0, 4, 7])
+@a_few
+def test_state_that_comes_from_elsewhere(case, way, done, monkeypatch, tmp_path):
+    """At any count of steps, the same one included: the other's rows count."""
+    other = Training(case, True).run(monkeypatch, [0] * 4)
+    training = Training(case, True).run(monkeypatch, [0] * done, seed=5)
+    way(training, other, tmp_path)
+    assert_close(training.values(), other.values())
+    after = [t.run(monkeypatch, [0] * 4, seed=7).values() for t in (training, other)]
+    assert_close(*after)
+
+
+def test_finalizing_reads_what_is_up_to_date(monkeypatch):
+    case = next(c for c in cases.CASES if c.name == "SGD")
+    riding, apart = both(case, monkeypatch, LAZY)
+    for training in (riding, apart):
+        training.optimizer.finalize_variable_values(training.variables)
+    assert_close(riding.variables, apart.variables)
+
+
+def test_a_lazy_step_touches_no_whole_average():
+    """In its graph the average goes nowhere but into the op of the step."""
+    optimizer = tf_optim.Adam(0.1, **EMA)
+    (table,) = models.variables(SHAPES[:1])
+    optimizer.build([table])
+
+    @tf.function
+    def step(ids, rows):
+        optimizer.apply_gradients([(tf.IndexedSlices(rows, ids, SHAPES[0]), table)])
+
+    graph = step.get_concrete_function(*sparse(np.random.default_rng(0))).graph
+    average = vars(optimizer)["_model_variables_moving_average"][0]
+    average = keras_private.raw(average)
+    inside = next(c for o, c in graph.captures if o is average.handle)
+    users = {op.type for op in graph.get_operations() if inside in op.inputs}
+    assert users == {"TfOptim>ResourceSparseApplyAdam"}
