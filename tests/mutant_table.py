@@ -118,6 +118,10 @@ MUTANTS = (
         "apply.py",
         "errors",
         apply_no_check_across=("if len(groups) < 2 or not sparse:", "if sparse:"),
+    ),
+    *_python(
+        "apply.py",
+        "sparse",
         apply_no_cast_of_rows=(
             "tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)",
             "tf.IndexedSlices(gradient.values, indices)",

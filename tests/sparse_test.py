@@ -220,6 +220,23 @@ def test_repeated_ids_are_the_same_as_their_sum(case, mode):
         assert numerics.same_bits(left, right)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@modes
+@kinds
+def test_rows_of_another_float_type_are_cast(case, mode, dtype):
+    """To the table's, as stock does with a dense gradient."""
+    results = []
+    for kind in (dtype, "float32"):
+        table = models.variables(((5, 2),))[0]
+        optimizer = models.ours(case, sparse_update=mode)
+        values = tf.cast([[1.0, 2.0], [0.5, -1.0], [4.0, 0.25]], kind)
+        rows = tf.IndexedSlices(values, tf.constant([3, 1, 3]))
+        optimizer.apply_gradients([(rows, table)])
+        results.append([table.numpy(), *models.state(optimizer)])
+    for left, right in zip(*results, strict=True):
+        assert numerics.same_bits(left, right)
+
+
 @pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
 @modes
 @richest
