@@ -87,8 +87,10 @@ def in_fit(folder, say):
             tf.TensorSpec((BATCH, 1), tf.float32),
         ),
     )
+    # Which tf_keras needs to go on within an epoch.
+    steps = {"steps_per_epoch": BATCHES} if flavours.LEGACY else {}
     try:
-        model.fit(dataset, callbacks=[backup], verbose=0)
+        model.fit(dataset, callbacks=[backup], verbose=0, **steps)
     except OSError:
         if flavours.LEGACY or done(model):
             raise
