@@ -103,18 +103,20 @@ class Program:
         return None if dropped else self.wrong[1]
 
 
-def _more_ids(number):
+def _one_more(id_of):
+    """An id that the variable does not have, with its row; `id_of(rows)`."""
+
     def spoil(values, ids, shape):
-        number_of = number(shape[0])
         row = np.ones((1, *shape[1:]), values.dtype)
-        return np.concatenate([values, row]), np.append(ids, ids.dtype.type(number_of))
+        wrong = ids.dtype.type(id_of(shape[0]))
+        return np.concatenate([values, row]), np.append(ids, wrong)
 
     return spoil
 
 
 WRONG = {
-    "id too large": _more_ids(lambda rows: rows),
-    "negative id": _more_ids(lambda rows: -1),
+    "id too large": _one_more(lambda rows: rows),
+    "negative id": _one_more(lambda rows: -1),
     "fewer values": lambda values, ids, shape: (values[:-1], ids),
     "row shape": lambda values, ids, shape: (values[..., None], ids),
     "ids of rank 2": lambda values, ids, shape: (values, ids[None]),
