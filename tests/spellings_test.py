@@ -216,3 +216,15 @@ def test_old_spellings_in_a_subclass_of_a_user(case):
         optimizer = Mine(speed=2.0, lr=0.25, decay=0.5)
     assert (optimizer.speed, optimizer.decay) == (2.0, 0.5)
     assert float(optimizer.learning_rate) == 0.25
+
+
+def test_nadams_table_of_momenta_is_made_once():
+    """With schedule_decay=0.004 it has 256,003 powers: not in each eager step."""
+    from tf_optim.optimizers import nadam
+
+    case = next(case for case in cases.CASES if case.name == "Nadam")
+    with deprecated("schedule_decay"):
+        optimizer = make(case, schedule_decay=0.004)
+    nadam._momenta.cache_clear()
+    trained(optimizer, steps=4)
+    assert nadam._momenta.cache_info().misses == 1

@@ -1,7 +1,9 @@
 """One optimizer step over many variables: the only caller of the raw ops."""
 
 import collections
+import contextlib
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -122,11 +124,12 @@ def _handles(variables):
     return [variable.handle for variable in variables if variable is not None]
 
 
-def _apply_group(spec, step, updates, scales):
+def _op_of_group(spec, step, updates, scales):
+    """A function that calls the group's op."""
     slots = {}
     for i, slot in enumerate(spec.slots):
-        variables = [update.slots[i] for update in updates]
-        slots[slot.name] = _handles(variables)
+        slots[slot.name] = _handles(update.slots[i] for update in updates)
+    gradients = [update.gradient for update in updates]
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
@@ -143,18 +146,25 @@ def _apply_group(spec, step, updates, scales):
         "average_updates": step.average_updates,
         "average_begins": step.average_begins,
     }
-    gradients = [update.gradient for update in updates]
     if not updates[0].is_sparse:
         op = getattr(library.ops(), f"tf_optim_{spec.op_name}")
-        return op(grad=gradients, **inputs)
+        return functools.partial(op, grad=gradients, **inputs)
     op = getattr(library.ops(), f"tf_optim_{spec.sparse_op_name}")
-    return op(
+    return functools.partial(
+        op,
         grad=[g.values for g in gradients],
         indices=[g.indices for g in gradients],
         mode=step.sparse_update,
         average_rows=_handles(update.average_rows for update in updates),
         **inputs,
     )
+
+
+def _outside_of_clusters():
+    """Auto-clustering would compile the op, and copy each variable for it."""
+    if tf.executing_eagerly() or checks.is_compiled_by_xla():
+        return contextlib.nullcontext()
+    return tf.xla.experimental.jit_scope(compile_ops=False)
 
 
 def apply_step(spec, step, updates, scales=None):
@@ -176,19 +186,38 @@ def apply_step(spec, step, updates, scales=None):
         update = _with_right_types(update)
         groups[update.group()].append((update, scale))
     servers.check_they_know_our_ops(device for device, *_ in groups)
-    ops = _checks_across(list(groups.values()))
-    with tf.control_dependencies(ops):
-        ops += [
-            _apply_group(spec, step, *zip(*members, strict=True))
-            for members in groups.values()
+    groups = sorted(groups.values(), key=len, reverse=True)
+    with _outside_of_clusters():
+        calls = [
+            _op_of_group(spec, step, *zip(*members, strict=True)) for members in groups
         ]
+        ops = _run(groups, calls)
     return [op for op in ops if op is not None]
 
 
-def _checks_across(groups):
-    """Each op checks its own ids; one of several must know of all."""
+def _run(groups, calls):
+    """Calls the groups' ops, of which none may write if one is wrong.
+
+    Each op checks its own inputs before it writes. So the others are checked, then
+    the first, of most variables, takes its step, and then they do.
+    """
+    if len(calls) == 1 or checks.is_compiled_by_xla():
+        return [call() for call in calls]
+    with tf.control_dependencies(_checks_of_indices(groups)):
+        if len({members[0][0].group()[0] for members in groups}) > 1:
+            # Devices do not wait for each other, nor are gradients sent twice.
+            return [call() for call in calls]
+        checked = [call(check_only=True) for call in calls[1:]]
+    with tf.control_dependencies([op for op in checked if op is not None]):
+        first = calls[0]()
+    with tf.control_dependencies([] if first is None else [first]):
+        return [first] + [call() for call in calls[1:]]
+
+
+def _checks_of_indices(groups):
+    """Of all groups at once: an error counts the sparse variables of the step."""
     sparse = [u for members in groups for u, _ in members if u.is_sparse]
-    if len(groups) < 2 or not sparse:
+    if not sparse:
         return []
     check = checks.check_indices(
         [update.variable for update in sparse],

@@ -13,7 +13,8 @@ std::vector<Isa> DetectIsas() {
   __builtin_cpu_init();
   const bool avx2 =
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+      __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
+      __builtin_cpu_supports("bmi2");
   if (avx2) isas.push_back(Isa::kAvx2);
   if (avx2 && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") &&
@@ -59,9 +60,14 @@ Isa IsaNamed(const std::string& name) {
 }
 
 Isa ChosenIsa() {
-  const char* wanted = std::getenv("TF_OPTIM_ISA");
-  return wanted == nullptr || *wanted == '\0' ? UsableIsas().back()
-                                              : IsaNamed(wanted);
+  // At the first call: a later getenv would race with a program that sets
+  // variables.
+  static const Isa chosen = [] {
+    const char* wanted = std::getenv("TF_OPTIM_ISA");
+    return wanted == nullptr || *wanted == '\0' ? UsableIsas().back()
+                                                : IsaNamed(wanted);
+  }();
+  return chosen;
 }
 
 }  // namespace tf_optim

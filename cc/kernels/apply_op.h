@@ -19,14 +19,16 @@ class ApplyOp : public StepOp {
   explicit ApplyOp(tensorflow::OpKernelConstruction* context)
       : StepOp(context, TraitsOf(AllVariants()), /*sparse=*/false) {}
 
-  void Compute(tensorflow::OpKernelContext* context) override {
+  void TakeStep(tensorflow::OpKernelContext* context) override {
     StepNumbers numbers;
     LockedVariables variables;
     OP_REQUIRES_OK(context,
                    Begin(context, Locking::kExclusive, &numbers, &variables));
-    const bool found = VisitVariant(
-        AllVariants(), layout().variant,
-        [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });
+    const bool found =
+        VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
+          if (check_only()) return;
+          Run<decltype(rule)>(context, numbers, &variables);
+        });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
 

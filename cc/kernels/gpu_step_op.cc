@@ -125,16 +125,16 @@ GpuStep GpuStepOp::StepOf(OpKernelContext* context,
   return step;
 }
 
-void GpuStepOp::Compute(OpKernelContext* context) {
+void GpuStepOp::TakeStep(OpKernelContext* context) {
   OP_REQUIRES(context, kernels_ != nullptr,
               NoSuchVariantError(traits(), layout()));
   OP_REQUIRES_OK(context, EarlierError());
   StepNumbers numbers;
   LockedVariables variables;
-  const bool shared = is_sparse_ && !use_locking();
-  OP_REQUIRES_OK(context,
-                 Begin(context, shared ? Locking::kShared : Locking::kExclusive,
-                       &numbers, &variables));
+  OP_REQUIRES_OK(
+      context,
+      Begin(context, is_sparse_ ? shared_locking() : Locking::kExclusive,
+            &numbers, &variables));
   std::vector<GpuItem> items;
   for (int i = 0; i < layout().count; ++i) {
     items.push_back(ItemAt(context, i, &variables));
@@ -144,6 +144,8 @@ void GpuStepOp::Compute(OpKernelContext* context) {
     OP_REQUIRES(context, KeyFits(items.back().rows + 1, items.back().count),
                 TooManyKeysError(i, items.back().rows, items.back().count));
   }
+
+  if (check_only()) return;  // the indices are not on the host
 
   const GpuStep step = StepOf(context, numbers);
   // TensorFlow gives freed memory only to work that comes later on the stream.

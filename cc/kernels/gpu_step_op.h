@@ -19,9 +19,8 @@ class GpuStepOp : public StepOp {
             bool sparse, Find find);
   ~GpuStepOp() override;
 
-  void Compute(tensorflow::OpKernelContext* context) override;
-
  protected:
+  void TakeStep(tensorflow::OpKernelContext* context) override;
   Memory memory() const override { return Memory::kDevice; }
   absl::Status Copy(tensorflow::OpKernelContext* context, void* to,
                     const void* from, size_t bytes) const override;

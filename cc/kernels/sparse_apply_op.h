@@ -26,20 +26,34 @@ class SparseApplyOp : public StepOp {
                    CheckAverageRows(layout(), mode_ == SparseMode::kLazy));
   }
 
-  void Compute(tensorflow::OpKernelContext* context) override {
+  void TakeStep(tensorflow::OpKernelContext* context) override {
     StepNumbers numbers;
     LockedVariables variables;
-    OP_REQUIRES_OK(
-        context,
-        Begin(context, use_locking() ? Locking::kExclusive : Locking::kShared,
-              &numbers, &variables));
-    const bool found = VisitVariant(
-        AllVariants(), layout().variant,
-        [&](auto rule) { Run<decltype(rule)>(context, numbers, &variables); });
+    OP_REQUIRES_OK(context,
+                   Begin(context, shared_locking(), &numbers, &variables));
+    if (check_only())
+      OP_REQUIRES_OK(context, CheckIndices(context, &variables));
+    const bool found =
+        VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
+          if (check_only()) return;
+          Run<decltype(rule)>(context, numbers, &variables);
+        });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
 
  private:
+  // Without a sort.
+  absl::Status CheckIndices(tensorflow::OpKernelContext* context,
+                            LockedVariables* variables) const {
+    for (int i = 0; i < layout().count; ++i) {
+      const auto ids = context->input(layout().indices + i).flat<Index>();
+      const int64_t rows = variables->var(i)->dim_size(0);
+      const int64_t bad = FirstBadIndex(ids.data(), ids.size(), rows);
+      if (bad >= 0) return BadIndexError(i, bad, rows, ids(bad));
+    }
+    return absl::OkStatus();
+  }
+
   template <class Rule>
   void Run(tensorflow::OpKernelContext* context, const StepNumbers& numbers,
            LockedVariables* variables) {

@@ -1,6 +1,7 @@
 #include "cc/kernels/step_op.h"
 
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -21,10 +22,19 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
   OP_REQUIRES_OK(context, context->GetAttr("use_locking", &use_locking_));
   OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
+  OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   try {
     isa_ = ChosenIsa();
   } catch (const std::runtime_error& error) {
     OP_REQUIRES(context, false, absl::InvalidArgumentError(error.what()));
+  }
+}
+
+void StepOp::Compute(tensorflow::OpKernelContext* context) {
+  try {
+    TakeStep(context);
+  } catch (const std::bad_alloc&) {
+    context->CtxFailure(OutOfMemoryError());
   }
 }
 
@@ -37,7 +47,8 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
                                               ? tensorflow::DT_DOUBLE
                                               : tensorflow::DT_FLOAT;
   TF_RETURN_IF_ERROR(variables->Acquire(
-      context, traits_, layout_, dtype_, slot_dtype, locking,
+      context, traits_, layout_, dtype_, slot_dtype,
+      check_only_ ? Locking::kReadOnly : locking,
       [this, context](void* to, const void* from, size_t bytes) {
         return Copy(context, to, from, bytes);
       }));

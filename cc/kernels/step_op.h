@@ -33,7 +33,11 @@ class StepOp : public tensorflow::OpKernel {
   StepOp(tensorflow::OpKernelConstruction* context, OptimizerTraits traits,
          bool sparse);
 
+  void Compute(tensorflow::OpKernelContext* context) final;
+
  protected:
+  virtual void TakeStep(tensorflow::OpKernelContext* context) = 0;
+
   // All that comes before the first write: numbers, variables, their locks,
   // every check.
   absl::Status Begin(tensorflow::OpKernelContext* context, Locking locking,
@@ -47,7 +51,11 @@ class StepOp : public tensorflow::OpKernel {
   const OptimizerTraits& traits() const { return traits_; }
   const OpLayout& layout() const { return layout_; }
   tensorflow::DataType dtype() const { return dtype_; }
-  bool use_locking() const { return use_locking_; }
+  // How a step locks that need not be alone.
+  Locking shared_locking() const {
+    return use_locking_ ? Locking::kExclusive : Locking::kShared;
+  }
+  bool check_only() const { return check_only_; }
   Isa isa() const { return isa_; }
 
   template <class Rule, class T>
@@ -105,7 +113,7 @@ class StepOp : public tensorflow::OpKernel {
   OptimizerTraits traits_;
   OpLayout layout_;
   tensorflow::DataType dtype_;
-  bool use_locking_;
+  bool use_locking_, check_only_;
   int64_t average_begins_;
   Isa isa_;
 };

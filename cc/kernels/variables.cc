@@ -128,7 +128,9 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
   return OkStatus();
 }
 
-LockedVariables::~LockedVariables() {
+LockedVariables::~LockedVariables() { Unlock(); }
+
+void LockedVariables::Unlock() {
   for (auto lock = locks_.rbegin(); lock != locks_.rend(); ++lock) {
     if (locking_ == Locking::kExclusive) {
       (*lock)->unlock();
@@ -136,6 +138,7 @@ LockedVariables::~LockedVariables() {
       (*lock)->unlock_shared();
     }
   }
+  locks_.clear();
 }
 
 Tensor* LockedVariables::slot(size_t slot, int i) {
@@ -228,26 +231,39 @@ Status LockedVariables::Lock(OpKernelContext* context, Locking locking) {
         "Variables and slots must be different ones. Received: ",
         NameOf(order[i - 1]), " and ", NameOf(order[i]), " are the same."));
   }
-  if (locking == Locking::kShared) {
-    // From now on a read of the whole variable copies it, so that a step can
-    // write while it holds the lock with others.
-    for (auto& var : vars_) {
-      if (var->copy_on_read_mode.load()) continue;
-      const tensorflow::mutex_lock lock(*var->mu());
-      TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
-      var->copy_on_read_mode.store(true);
-    }
-  }
   locks_.reserve(order.size());
-  for (size_t i : order) {
-    if (locking == Locking::kExclusive) {
-      vars_[i]->mu()->lock();
-    } else {
-      vars_[i]->mu()->lock_shared();
+  for (;;) {
+    const bool shared = locking == Locking::kShared;
+    if (shared) TF_RETURN_IF_ERROR(MakeReadsCopy(context));
+    for (size_t i : order) {
+      if (locking == Locking::kExclusive) {
+        vars_[i]->mu()->lock();
+      } else {
+        vars_[i]->mu()->lock_shared();
+      }
+      locks_.push_back(vars_[i]->mu());
     }
-    locks_.push_back(vars_[i]->mu());
+    // Before all locks were held a reader that wants no copy (savers do) may
+    // have come: it changes the mode back, and holds the memory.
+    if (!shared || ReadsCopy()) return OkStatus();
+    Unlock();
+  }
+}
+
+Status LockedVariables::MakeReadsCopy(OpKernelContext* context) {
+  for (auto& var : vars_) {
+    if (var->copy_on_read_mode.load()) continue;
+    const tensorflow::mutex_lock lock(*var->mu());
+    TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
+    var->copy_on_read_mode.store(true);
   }
   return OkStatus();
+}
+
+bool LockedVariables::ReadsCopy() const {
+  return std::all_of(vars_.begin(), vars_.end(), [](const auto& var) {
+    return var->copy_on_read_mode.load();
+  });
 }
 
 // Leaves readers of the old value with it, and gives the variable a copy.
@@ -292,7 +308,7 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
           tensor);
     }
   }
-  if (locking_ == Locking::kShared) return OkStatus();
+  if (locking_ != Locking::kExclusive) return OkStatus();
   for (auto& var : vars_) {
     TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
   }
@@ -344,6 +360,11 @@ Status TooManyIndicesError(int64_t variable, int64_t most, int64_t count) {
   return InvalidArgumentError(
       StrCat(At("indices", variable), " must have at most ", most,
              " indices on a GPU. Received: ", count, "."));
+}
+
+Status OutOfMemoryError() {
+  return absl::ResourceExhaustedError(
+      "There is no memory left for an optimizer's step.");
 }
 
 Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count) {

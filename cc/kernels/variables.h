@@ -47,6 +47,7 @@ using CopyBytes =
 enum class Locking {
   kExclusive,  // nobody else reads or writes meanwhile
   kShared,     // other sparse steps may run at the same time
+  kReadOnly,   // nobody writes meanwhile, this step included
 };
 
 // The variables and slots of one step. They are locked in order of address,
@@ -78,6 +79,11 @@ class LockedVariables {
   absl::Status LookUp(tensorflow::OpKernelContext* context,
                       const OptimizerTraits& traits, const OpLayout& layout);
   absl::Status Lock(tensorflow::OpKernelContext* context, Locking locking);
+  void Unlock();
+  // From now on a read of a whole variable copies it, so that a step can write
+  // while it holds the lock with others.
+  absl::Status MakeReadsCopy(tensorflow::OpKernelContext* context);
+  bool ReadsCopy() const;
   absl::Status CopyIfShared(tensorflow::OpKernelContext* context,
                             tensorflow::Tensor* tensor);
   absl::Status Check(tensorflow::OpKernelContext* context,
@@ -121,6 +127,8 @@ absl::Status SkippedIndexError(int64_t variable, int64_t position, int64_t rows,
                                int64_t received);
 
 absl::Status TooManyIndicesError(int64_t variable, int64_t most, int64_t count);
+
+absl::Status OutOfMemoryError();
 
 absl::Status TooManyKeysError(int64_t variable, int64_t rows, int64_t count);
 

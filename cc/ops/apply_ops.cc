@@ -169,6 +169,10 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
   StrAppend(&doc, "use_locking: hold each variable's lock alone. Without it ",
             sparse ? "steps may run at once and mix.\n"
                    : "too: a dense step always holds it.\n");
+  StrAppend(&doc,
+            "check_only: make every check and no step. A step that takes "
+            "several ops has them all checked before the first writes. On a "
+            "GPU indices are not checked so, and under XLA nothing is.\n");
   return doc;
 }
 
@@ -212,6 +216,7 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
   }
   op->Attr("Tlearning_rate: {float, double} = DT_FLOAT");
   op->Attr("use_locking: bool = true");
+  op->Attr("check_only: bool = false");
   op->SetIsStateful();
   op->SetShapeFn([traits, sparse](InferenceContext* c) {
     return CheckShapes(c, traits, sparse);

@@ -6,7 +6,9 @@
 #include <pybind11/pybind11.h>
 
 #include <atomic>
+#include <exception>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -53,14 +55,27 @@ inline ParallelFor ThreadsFor(int threads) {
     }
     const int64_t block = std::max<int64_t>(1, total / (threads * 4));
     std::atomic<int64_t> next{0};
-    const auto work = [&] {
-      for (int64_t begin; (begin = next.fetch_add(block)) < total;) {
-        body(begin, std::min(total, begin + block));
+    std::vector<std::exception_ptr> errors(threads);
+    const auto work = [&](int number) {
+      try {
+        for (int64_t begin; (begin = next.fetch_add(block)) < total;) {
+          body(begin, std::min(total, begin + block));
+        }
+      } catch (...) {  // a thread has nobody to catch it
+        errors[number] = std::current_exception();
       }
     };
     std::vector<std::thread> pool;
-    for (int i = 0; i < threads; ++i) pool.emplace_back(work);
+    pool.reserve(threads);
+    try {
+      for (int i = 1; i < threads; ++i) pool.emplace_back(work, i);
+    } catch (const std::system_error&) {  // then there are fewer
+    }
+    work(0);
     for (std::thread& thread : pool) thread.join();
+    for (const std::exception_ptr& error : errors) {
+      if (error) std::rethrow_exception(error);
+    }
   };
 }
 

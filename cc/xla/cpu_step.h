@@ -13,7 +13,7 @@
 #include "cc/cpu/kernels.h"
 #include "cc/drivers/dense_cpu.h"
 #include "cc/drivers/sparse_cpu.h"
-#include "cc/kernels/threads.h"
+#include "cc/kernels/share.h"
 #include "xla/ffi/api/c_api.h"
 #include "xla/ffi/api/ffi.h"
 #include "xla/hlo/builder/xla_builder.h"

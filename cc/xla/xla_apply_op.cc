@@ -56,6 +56,7 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
                               &layout_));
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
   OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
+  OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   slot_dtype_ = dtype_ == tensorflow::DT_DOUBLE ? tensorflow::DT_DOUBLE
                                                 : tensorflow::DT_FLOAT;
 }

@@ -1,11 +1,25 @@
 """Nadam."""
 
+import functools
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from tf_optim import flavour, keras_private, specs
+
+
+@functools.lru_cache(8)
+def _momenta(beta_1, decay):
+    """mu_t and the product up to it, for t = 0, 1, ... until 0.96^t is nothing.
+
+    The product is a function of t, so it is right whatever state was loaded:
+    tf_keras' files do not hold it, and 16 bits would not do for it.
+    """
+    t = np.arange(min(1024 / decay, 1e6) + 3)
+    mu = beta_1 * (1.0 - 0.5 * 0.96 ** (decay * t))
+    mu[0] = 1.0
+    return mu, np.cumprod(mu)
 
 
 @flavour.register
@@ -131,20 +145,9 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
             config["schedule_decay"] = self.schedule_decay
         return config
 
-    def _momenta(self):
-        """mu_t and the product up to it, for t = 0, 1, ... until 0.96^t is nothing.
-
-        The product is a function of t, so it is right whatever state was loaded:
-        tf_keras' files do not hold it, and 16 bits would not do for it.
-        """
-        decay = 1.0 if self.schedule_decay is None else self.schedule_decay
-        t = np.arange(min(1024 / decay, 1e6) + 3)
-        mu = self.beta_1 * (1.0 - 0.5 * 0.96 ** (decay * t))
-        mu[0] = 1.0
-        return mu, np.cumprod(mu)
-
     def _per_step_hyper(self):
-        mu, products = self._momenta()
+        decay = 1.0 if self.schedule_decay is None else self.schedule_decay
+        mu, products = _momenta(float(self.beta_1), float(decay))
         last = len(mu) - 2
         t = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64) + 1
         known = tf.minimum(t, last)
