@@ -1,0 +1,125 @@
+"""What Keras' features cost beside the plain step, ours and stock's.
+
+    python -m tf_optim.benchmark.features [--optimizer Adam] [--case sparse] [--json F]
+
+Steps are made in a loop inside a function, as in the main benchmark. All subjects of
+a case live in one process and take turns; a figure is the median over rounds, its
+spread half of the range of the middle half. A feature's ratio is taken within each
+round, to the plain step of the same make.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+
+from tf_optim.benchmark import cases, work
+
+FEATURES = {
+    "plain": {},
+    "weight_decay": {"weight_decay": 0.01},
+    "clipvalue": {"clipvalue": 0.5},
+    "clipnorm": {"clipnorm": 1.0},
+    "global_clipnorm": {"global_clipnorm": 1.0},
+    "use_ema": {"use_ema": True},
+    "gradient_accumulation_steps=4": {"gradient_accumulation_steps": 4},
+    "LossScaleOptimizer": {},
+}
+CASES = {"dense": "dense", "sparse": "sparse-uniform"}
+ROUNDS, STOCK_ROUNDS = 15, 5
+
+
+def _subject(base, feature, work_, inputs):
+    import tensorflow as tf
+
+    class Subject(base):
+        def prepare(self, work_):
+            super().prepare(work_)
+            if feature == "LossScaleOptimizer":
+                wrapper = tf.keras.mixed_precision.LossScaleOptimizer
+                self._optimizer = wrapper(self._optimizer, initial_scale=1.0)
+                self._optimizer.build(self._variables)
+
+    options = {**work_.options, **FEATURES[feature]}
+    subject = Subject(dataclasses.replace(work_, options=options), inputs)
+    subject.step()
+    subject.tune()
+    return subject
+
+
+def _spread(values):
+    if len(values) < 4:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
+
+
+def measure(case, optimizer, say=lambda text: print(text, file=sys.stderr)):
+    """Rows of the table: dicts of case, feature, and figures for each make."""
+    from tf_optim.benchmark import tf_subjects
+
+    (chosen,) = cases.select([CASES[case]])
+    plan = work.plan([chosen], [optimizer])
+    work_ = next(each for each in plan if not each.options)
+    inputs = cases.Inputs(chosen)
+    rows = {name: {"case": case, "feature": name} for name in FEATURES}
+    for make, base, rounds in (
+        ("ours", tf_subjects.Ours, ROUNDS),
+        ("stock", tf_subjects.Keras, STOCK_ROUNDS),
+    ):
+        subjects = {}
+        for name in FEATURES:
+            say(f"{case}: making {make} {name}")
+            subjects[name] = _subject(base, name, work_, inputs)
+        times = {name: [] for name in FEATURES}
+        for i in range(rounds):
+            say(f"{case}: {make} round {i + 1} of {rounds}")
+            for name, subject in subjects.items():
+                times[name].append(subject.seconds())
+        for name in FEATURES:
+            pairs = zip(times[name], times["plain"], strict=True)
+            ratios = [mine / plain for mine, plain in pairs]
+            rows[name][make] = {
+                "ms": 1e3 * statistics.median(times[name]),
+                "ratio": statistics.median(ratios),
+                "spread": _spread(ratios),
+            }
+    return list(rows.values())
+
+
+def table(rows):
+    """The rows as Markdown."""
+    lines = [
+        "| case | feature | ours, ms | of ours plain | stock, ms | of stock plain |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        cells = [row["case"], row["feature"]]
+        for make in ("ours", "stock"):
+            figure = row[make]
+            cells.append(f"{figure['ms']:.3g}")
+            cells.append(f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--optimizer", default="Adam")
+    parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument("--json", help="a file for the figures")
+    options = parser.parse_args(arguments)
+    rows = [
+        row
+        for case in options.case or CASES
+        for row in measure(case, options.optimizer)
+    ]
+    print(table(rows))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
