@@ -78,9 +78,10 @@ def free_ports(count):
     none is taken until its server listens.
     """
     sockets = {}
+    draw = random.SystemRandom()  # whatever seed somebody has set
     try:
         while len(sockets) < count:
-            each, port = socket.socket(), random.randrange(10_000, 32_000)
+            each, port = socket.socket(), draw.randrange(10_000, 32_000)
             try:
                 each.bind(("127.0.0.1", port))
             except OSError:  # somebody has it
