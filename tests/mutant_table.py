@@ -117,7 +117,10 @@ MUTANTS = (
     *_python(
         "apply.py",
         "errors",
-        apply_no_check_across=("if len(groups) < 2 or not sparse:", "if sparse:"),
+        apply_no_check_across=(
+            "    if not sparse:\n        return []\n    check =",
+            "    if sparse:\n        return []\n    check =",
+        ),
     ),
     *_python(
         "apply.py",
@@ -182,7 +185,7 @@ MUTANTS = (
         "nadam dense spellings conversion",
         nadam_base=("0.5 * 0.96 ** (decay * t)", "0.5 * 0.95 ** (decay * t)"),
         nadam_mu_next=("tf.gather(mu, known + 1)", "tf.gather(mu, known)"),
-        nadam_product_from_0=("        mu[0] = 1.0\n", ""),
+        nadam_product_from_0=("    mu[0] = 1.0\n", ""),
         nadam_beyond=(
             "beyond = tf.cast(t - known, tf.float64)",
             "beyond = tf.cast(known - known, tf.float64)",
