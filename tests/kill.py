@@ -107,7 +107,7 @@ def course(folder, plan, environment=()):
     where = []
     for moment in plan:
         killed, said = run(folder, environment, moment)
-        if killed:
+        if killed and said[-1] != b"end\n":  # else it had nothing left to do
             where.append(tuple(said[-1].decode().split(maxsplit=1)))
     run(folder, environment)
     return where, results(folder)
