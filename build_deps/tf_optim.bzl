@@ -34,6 +34,15 @@ def tf_optim_library(name, copts = [], **kwargs):
         **kwargs
     )
 
+def tf_optim_test(name, **kwargs):
+    """A cc_test with our flags."""
+    native.cc_test(
+        name = name,
+        copts = COPTS,
+        linkstatic = True,
+        **kwargs
+    )
+
 def tf_optim_headers(name, deps, exclude = []):
     """A library of this folder's headers, and `name`_alone, which compiles each with nothing before it."""
     headers = native.glob(["*.h"], exclude = exclude)
