@@ -146,13 +146,16 @@ def strategy_name(kind):
 
 
 def graph_ops(kind, case):
-    """How many of our ops a step has, by type."""
+    """How many of our ops a step has, by type; those that check alone are one."""
     training = Training(kind, "ours", case)
     graph = training.step.get_concrete_function(_inputs(kind, 0)).graph
-    types = [op.type for op in graph.get_operations()]
-    for definition in graph.as_graph_def().library.function:
-        types += [node.op for node in definition.node_def]
-    counts = collections.Counter(types)
+    graph = graph.as_graph_def()
+    nodes = list(graph.node)
+    for definition in graph.library.function:
+        nodes += definition.node_def
+    counts = collections.Counter(
+        "TfOptim>check_only" if node.attr["check_only"].b else node.op for node in nodes
+    )
     return {op: n for op, n in counts.items() if op.startswith("TfOptim>")}
 
 

@@ -203,10 +203,12 @@ def _run(groups, calls):
     """
     if len(calls) == 1 or checks.is_compiled_by_xla():
         return [call() for call in calls]
-    with tf.control_dependencies(_checks_of_indices(groups)):
-        if len({members[0][0].group()[0] for members in groups}) > 1:
-            # Devices do not wait for each other, nor are gradients sent twice.
+    if len({members[0][0].group()[0] for members in groups}) > 1:
+        # Devices do not wait for each other, nor are gradients sent twice.
+        with tf.control_dependencies(_checks_of_indices(groups)):
             return [call() for call in calls]
+    alone = sum(members[0][0].is_sparse for members in groups) < 2
+    with tf.control_dependencies([] if alone else _checks_of_indices(groups)):
         checked = [call(check_only=True) for call in calls[1:]]
     with tf.control_dependencies([op for op in checked if op is not None]):
         first = calls[0]()
