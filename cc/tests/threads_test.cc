@@ -1,5 +1,5 @@
 // ShareAmong with pools that come late, never, or all at once.
-#include "cc/kernels/threads.h"
+#include "cc/kernels/share.h"
 
 #include <atomic>
 #include <cstdint>
