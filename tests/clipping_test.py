@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from tests import cases, flavours, models
 from tests.marks import a_few, both_flavours, both_ways, richest
 
@@ -146,3 +147,23 @@ def test_16_bits_do_not_overflow_their_norm():
 @pytest.mark.skipif(flavours.LEGACY, reason="the same op")
 def test_a_bound_of_infinity_is_none(checked_numerics):
     assert_healthy(sgd(), clipvalue=float("inf"))
+
+
+@both_flavours
+@pytest.mark.parametrize("option", ["clipnorm", "global_clipnorm"])
+def test_an_id_that_xla_drops_has_no_part_in_the_norm(option):
+    results = []
+    for ids, rows in (([0, 2, -1], [[1.0], [7.0], [9.0]]), ([0], [[1.0]])):
+        table = tf.Variable([[1.25], [1.5]])
+        optimizer = tf_optim.SGD(1.0, **{option: 0.5})
+        optimizer.build([table])
+
+        @tf.function(jit_compile=True)
+        def step(ids, rows, optimizer=optimizer, table=table):
+            gradient = tf.IndexedSlices(rows, ids, tf.constant([2, 1]))
+            optimizer.apply_gradients([(gradient, table)])
+
+        step(tf.constant(ids), tf.constant(rows))
+        results.append(table.numpy())
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(results[0], [[0.75], [1.5]])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from tests import cases, models
 from tests.children import Child
-from tests.marks import both_ways
+from tests.marks import both_ways, keras_3_only
 from tf_optim import apply, specs
 
 one = pytest.mark.parametrize("case", cases.RICHEST[1:2], ids=str)
@@ -173,3 +174,29 @@ def test_auto_clustering_leaves_the_step_outside():
         message, unchanged = child.call(step_with_wrong_id)
     assert "indices[1] of var[0] must be in [0, 6). Received: 6." in message
     assert unchanged
+
+
+@keras_3_only
+@pytest.mark.parametrize("wrong", [0, 2])
+def test_a_shape_known_at_run_time_in_a_window_changes_nothing(wrong):
+    """Shapes that tracing does not know: one that is wrong stops all of the step."""
+    variables = models.variables(((2,), (4, 2), (2,)))
+    optimizer = tf_optim.RMSprop(0.1, momentum=0.5, gradient_accumulation_steps=3)
+    optimizer.build(variables)
+    unknown = tf.TensorSpec(None, tf.float32)
+
+    @tf.function(input_signature=[unknown, unknown, unknown])
+    def step(first, rows, last):
+        gradient = tf.IndexedSlices(rows, tf.constant([1, 2]), tf.constant([4, 2]))
+        optimizer.apply_gradients(zip([first, gradient, last], variables, strict=True))
+
+    good = [tf.ones([2]), tf.ones([2, 2]), tf.ones([2])]
+    bad = [tf.ones([1, 2]), tf.ones([3, 2]), tf.ones([3])]
+    step(*good)
+    before = models.everything(variables, optimizer)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        step(*(bad[i] if i == wrong else good[i] for i in range(3)))
+    after = models.everything(variables, optimizer)
+    for left, right in zip(after, before, strict=True):
+        np.testing.assert_array_equal(left, right)
+    step(*good)

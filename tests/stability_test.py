@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
+from tests import models
 from tests.marks import both_flavours, modes
 
 STEPS = 1000
@@ -49,3 +50,17 @@ def test_centered_rmsprop_on_nearly_constant_gradients(sparse, mode):
     # Every step goes down, at most by gradient * learning rate / sqrt(epsilon).
     assert (after < -STEPS * 1e-4).all()
     assert (after > -STEPS * 100.0 * 1e-4 / np.sqrt(1e-7)).all()
+
+
+@both_flavours
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_adamax_keeps_what_its_norm_has_seen(bad):
+    """As stock: a maximum may let go of the NaN of one of its two numbers."""
+    norms = []
+    for module in (tf_optim, tf.keras.optimizers):
+        optimizer, variable = module.Adamax(0.1), tf.Variable([1.0, 2.0, 3.0])
+        optimizer.build([variable])
+        for gradient in ([bad, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, bad, 0.5]):
+            optimizer.apply_gradients([(tf.constant(gradient), variable)])
+        norms.append(models.state(optimizer)[-1])
+    np.testing.assert_allclose(*norms, rtol=1e-6)

@@ -114,11 +114,12 @@ class _Sum:
         return replicas.Parts([self._converted(part) for part in local(gradient)])
 
     def _converted(self, gradient):
-        dtype = self.accumulator.dtype
+        dtype, shape = self.accumulator.dtype, self.accumulator.shape
         if not _is_sparse(gradient):
-            return tf.cast(gradient, dtype)
+            return tf.ensure_shape(tf.cast(gradient, dtype), shape)
         ids = tf.cast(gradient.indices, tf.int64)
         values = tf.cast(gradient.values, dtype)
+        values = tf.ensure_shape(values, [None, *shape[1:]])
         return tf.IndexedSlices(values, ids, gradient.dense_shape)
 
     def add(self, local, gradient):
@@ -236,20 +237,32 @@ def accumulate(optimizer, local, pairs, update):
             return tf.constant(False)
 
     # Here, since a step that ends no window calls no kernel that would check.
-    with tf.control_dependencies(_checked_ids(local, sums, grads)):
+    with tf.control_dependencies(_checks(local, sums, grads)):
+        # Each gradient waits: what is made of constants TensorFlow may move up.
+        grads = [
+            replicas.Parts([gradients.scaled(part, tf.identity) for part in local(g)])
+            for g in grads
+        ]
         is_last = tf.equal((iterations + 1) % steps, 0)
         done = tf.cond(is_last, end, go_on)
     return [] if tf.executing_eagerly() else [done]
 
 
-def _checked_ids(local, sums, grads):
+def _checks(local, sums, grads):
+    """What has to be right of all gradients before one of them is added."""
+    firsts = [local(gradient)[0] for gradient in grads]
     sparse = [
-        (each.variable, local(gradient)[0].indices)
-        for each, gradient in zip(sums, grads, strict=True)
-        if _is_sparse(local(gradient)[0])
+        (each.variable, gradient.indices)
+        for each, gradient in zip(sums, firsts, strict=True)
+        if _is_sparse(gradient)
     ]
-    check = sparse and checks.check_indices(*zip(*sparse, strict=True))
-    return [check] if check else []
+    ids = sparse and checks.check_indices(*zip(*sparse, strict=True))
+    checked = [ids] if ids else []
+    if tf.executing_eagerly():
+        return checked
+    # Their shapes have been made sure of, which takes place when they are computed.
+    checked += [g.values if _is_sparse(g) else g for g in firsts]
+    return [check for check in checked if check is not None]
 
 
 def _clear(local, accumulator):

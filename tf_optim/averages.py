@@ -6,13 +6,13 @@ has seen is kept beside it, outside of checkpoints, and k updates of a row that 
 idle are one, with momentum^k. Whoever reads averages gets all rows up to date.
 
 Averages that cannot ride along are updated behind the step, over whole variables:
-on a GPU, of variables without a gradient, of tables on several replicas, and where a
-subclass updates variables itself.
+on a GPU, of variables without a gradient, of a lazy step's tables on several replicas
+or on parameter servers, and where a subclass updates variables itself.
 """
 
 import tensorflow as tf
 
-from tf_optim import checks, extension, keras_private, replicas
+from tf_optim import checks, extension, keras_private, replicas, servers
 
 
 class _Seen:
@@ -140,7 +140,7 @@ class Riders:
             # Steps that end no window have no op.
             if not getattr(optimizer, "gradient_accumulation_steps", None):
                 self.riding[index] = average
-        elif not replicas.are_several():
+        elif not replicas.are_several() and not any(map(servers.is_server, devices)):
             tables = optimizer._seen_by_averages.tables
             if index not in tables:
                 tables[index] = _Seen(variable, average)

@@ -24,6 +24,19 @@ def sum_duplicates(gradient):
     return tf.IndexedSlices(tf.cast(values, dtype), indices, gradient.dense_shape)
 
 
+def _named_rows(update):
+    """The gradient; under XLA without the rows of ids that its kernels drop."""
+    gradient = update.gradient
+    if not update.is_sparse or not checks.is_compiled_by_xla():
+        return gradient
+    ids = gradient.indices
+    rows = tf.cast(tf.shape(update.variable)[0], ids.dtype)
+    inside = tf.logical_and(ids >= 0, ids < rows)
+    inside = tf.reshape(inside, [-1] + [1] * (gradient.values.shape.rank - 1))
+    values = tf.where(inside, gradient.values, tf.zeros_like(gradient.values))
+    return tf.IndexedSlices(values, ids)
+
+
 def _squared_norm(gradient):
     """In float32 for 16 bits, which a sum of squares soon overflows."""
     if not isinstance(gradient, tf.IndexedSlices):
@@ -56,8 +69,9 @@ def _scale(norm, clipnorm):
     return clipnorm / tf.maximum(norm, clipnorm)
 
 
-def factors(optimizer, gradients):
+def factors(optimizer, updates):
     """Factors that clip by norm, None for none; the bound of values, 0 for none."""
+    gradients = [_named_rows(update) for update in updates]
     if optimizer.clipnorm is not None:
         return scales_for_clipnorm(gradients, optimizer.clipnorm), 0.0
     if optimizer.global_clipnorm is not None:

@@ -185,8 +185,7 @@ def _update_device(optimizer, numbers, updates, clipped):
     """One op for each dtype and kind of gradient. Returns the ops."""
     scales = [None] * len(updates)
     if not clipped:
-        grads = [update.gradient for update in updates]
-        scales, numbers.clip_value = clipping.factors(optimizer, grads)
+        scales, numbers.clip_value = clipping.factors(optimizer, updates)
     ops = []
     for members in _rounds(updates, scales, numbers.learning_rate):
         with tf.control_dependencies(ops):

@@ -42,7 +42,9 @@ struct Adamax : ElementwiseRule {
   template <class V>
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     s.momentum = Towards(s.momentum, g, c.rate_1);
-    s.norm = Max(c.beta_2 * s.norm, Abs(g));
+    const V decayed = c.beta_2 * s.norm;
+    // Max alone would let go of a NaN that the norm has.
+    s.norm = Max(decayed, Abs(g)) + IfPositive(decayed, V(0), decayed);
     return p - c.alpha * s.momentum / (s.norm + c.epsilon);
   }
 };

@@ -1,6 +1,4 @@
 // ShareAmong with pools that come late, never, or all at once.
-#include "cc/kernels/share.h"
-
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -10,6 +8,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "cc/kernels/share.h"
 
 namespace tf_optim {
 namespace {
