@@ -127,7 +127,7 @@ def trained(shards, make, case, steps, **arguments):
 def trained_in(shards, make, case, steps, **arguments):
     """As `trained`, and for each variable its device and those of its slots."""
     training = Training(shards, make, case, **arguments).run(steps)
-    slots = [training.optimizer._slots_of(v) for v in training.variables]
+    slots = [keras_private.slots_of(training.optimizer, v) for v in training.variables]
     places = [
         (variable.device, [slot.device for slot in its if slot is not None])
         for variable, its in zip(training.variables, slots, strict=True)
