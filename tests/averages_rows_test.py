@@ -206,3 +206,23 @@ def test_a_lazy_step_touches_no_whole_average():
         if any(each is inside for each in op.inputs)
     }
     assert users == {"TfOptim>ResourceSparseApplyAdam"}
+
+
+def test_a_constraint_moves_rows_that_lie_idle(monkeypatch):
+    """So their average is no closed form of the steps that they have missed."""
+    results = []
+    for rides in (True, False):
+        (table,) = models.variables(SHAPES[:1])
+        table = tf.Variable(3 * table, constraint=lambda v: tf.clip_by_norm(v, 1.0, 1))
+        optimizer = tf_optim.SGD(0.1, **EMA)
+        optimizer.build([table])
+        rng = np.random.default_rng(0)
+        with monkeypatch.context() as patch:
+            if not rides:
+                patch.setattr(averages.Riders, "_take_on", lambda *_: None)
+            for _ in range(4):
+                ids, rows = sparse(rng)
+                gradient = tf.IndexedSlices(rows, ids, tf.constant(SHAPES[0]))
+                optimizer.apply_gradients([(gradient, table)])
+        results.append(models.everything([table], optimizer))
+    assert_close(*results)

@@ -6,8 +6,8 @@ has seen is kept beside it, outside of checkpoints, and k updates of a row that 
 idle are one, with momentum^k. Whoever reads averages gets all rows up to date.
 
 Averages that cannot ride along are updated behind the step, over whole variables:
-on a GPU, of variables without a gradient, of a lazy step's tables on several replicas
-or on parameter servers, and where a subclass updates variables itself.
+on a GPU, of variables without a gradient, of a lazy step's tables on several replicas,
+on parameter servers or with a constraint, and where a subclass updates variables.
 """
 
 import tensorflow as tf
@@ -124,6 +124,12 @@ class Riders:
         self.momentum, self.begins = _momentum(optimizer), _begins(optimizer)
         indices = [keras_private.index_of(optimizer, v) for _, v in pairs]
         averages = dict(zip(self.indices, self.pairs, strict=True))
+        # A constraint moves rows that no gradient names.
+        self.constrained = {
+            keras_private.index_of(optimizer, v)
+            for v in variables
+            if v.constraint is not None
+        }
         for index, (gradient, _) in zip(indices, pairs, strict=True):
             if indices.count(index) == 1 and index in averages:
                 self._take_on(index, gradient, *averages[index])
@@ -140,7 +146,11 @@ class Riders:
             # Steps that end no window have no op.
             if not getattr(optimizer, "gradient_accumulation_steps", None):
                 self.riding[index] = average
-        elif not replicas.are_several() and not any(map(servers.is_server, devices)):
+        elif not (
+            replicas.are_several()
+            or any(map(servers.is_server, devices))
+            or index in self.constrained
+        ):
             tables = optimizer._seen_by_averages.tables
             if index not in tables:
                 tables[index] = _Seen(variable, average)
