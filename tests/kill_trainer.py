@@ -8,6 +8,7 @@ write, renames or removes while it saves.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -96,6 +97,17 @@ def in_fit(folder, say):
             raise
         # Killed in its first save: Keras 3 writes in place, and has no other yet.
         shutil.rmtree(folder)
+        return in_fit(folder, say)
+    except json.JSONDecodeError:
+        if flavours.LEGACY:
+            raise
+        # Killed while Keras 3 wrote the epoch's number, in place too.
+        number = pathlib.Path(folder, "training_metadata.json")
+        before = pathlib.Path(f"{number}.bkp")
+        if before.exists():
+            shutil.copy(before, number)
+        else:
+            shutil.rmtree(folder)
         return in_fit(folder, say)
     return model
 
