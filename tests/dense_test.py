@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_optim
-from tests import models, numerics
+from tests import cases, models, numerics
 from tests.marks import (
     both_ways,
     every,
@@ -227,3 +227,11 @@ def test_bfloat16_training_converges(case):
     for _ in range(200):
         optimizer.apply_gradients([(tf.cast(variable, tf.float32) * 1.0, variable)])
     assert np.all(np.abs(variable.numpy().astype("float32")) < 0.5)
+
+
+def test_a_list_of_thousands():
+    case = next(case for case in cases.CASES if case.name == "SGD" and not case.slots)
+    variables = Variables(case, [(np.float32(i), {}) for i in range(2000)])
+    variables.apply([tf.constant(1.0)] * 2000, learning_rate=tf.constant(0.5))
+    for i, variable in enumerate(variables.var):
+        assert variable.numpy() == i - 0.5

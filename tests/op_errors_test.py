@@ -399,11 +399,3 @@ def test_learning_rate_that_is_nan_shows(case):
     variables.apply(grads, learning_rate=tf.constant(np.nan))
     for variable in variables.var:
         assert np.isnan(variable.numpy()).all()
-
-
-def test_a_list_of_thousands():
-    case = next(case for case in cases.CASES if case.name == "SGD" and not case.slots)
-    variables = Variables(case, [(np.float32(i), {}) for i in range(2000)])
-    variables.apply([tf.constant(1.0)] * 2000, learning_rate=tf.constant(0.5))
-    for i, variable in enumerate(variables.var):
-        assert variable.numpy() == i - 0.5

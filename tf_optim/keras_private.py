@@ -130,8 +130,3 @@ def without_overwritten(optimizer, pairs):
     grads, variables = zip(*pairs, strict=True)
     rest = optimizer._overwrite_variables_directly_with_gradients(grads, variables)
     return list(zip(*rest, strict=True))
-
-
-def is_overwritten(optimizer, variable):
-    """Whether a variable's gradient is its new value; Keras 3 only."""
-    return optimizer._overwrite_variable_with_gradient(variable)
