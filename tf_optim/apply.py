@@ -25,6 +25,7 @@ class Update:
         weight_decay: its rate of decoupled weight decay, a number or a tensor.
         average: the `tf.Variable` that is its moving average, or None.
         average_rows: with it and for a lazy step, that of what each row has seen.
+        mode: "lazy" or "dense", for a sparse gradient.
     """
 
     variable: tf.Variable
@@ -33,6 +34,7 @@ class Update:
     weight_decay: object = 0.0
     average: tf.Variable | None = None
     average_rows: tf.Variable | None = None
+    mode: str = "lazy"
 
     @property
     def is_sparse(self):
@@ -41,9 +43,9 @@ class Update:
 
     def group(self):
         """Updates of equal groups can share an op call."""
-        index_type = self.gradient.indices.dtype if self.is_sparse else None
+        kind = (self.gradient.indices.dtype, self.mode) if self.is_sparse else None
         averaged = self.average is not None, self.average_rows is not None
-        return self.variable.handle.device, self.variable.dtype, index_type, *averaged
+        return self.variable.handle.device, self.variable.dtype, kind, *averaged
 
 
 @dataclasses.dataclass
@@ -56,7 +58,6 @@ class Step:
         hyper: the spec's hyperparameters, in its order, `per_step` last.
         flags: the spec's flags, in its order.
         clip_value: the bound of each element of a gradient; 0 for none.
-        sparse_update: "lazy" or "dense".
         use_locking: whether sparse steps wait for each other.
         average_momentum: of the moving averages.
         average_updates: how many updates of averages were done before.
@@ -68,11 +69,15 @@ class Step:
     hyper: tuple
     flags: tuple = ()
     clip_value: float = 0.0
-    sparse_update: str = "lazy"
     use_locking: bool = True
     average_momentum: object = 0.0
     average_updates: object = 0
     average_begins: int = 0
+
+    def rate(self):
+        """As a float32 or float64 tensor: 16 bits would round the step."""
+        value = tf.convert_to_tensor(self.learning_rate)
+        return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
 def _with_right_types(update):
@@ -90,12 +95,6 @@ def _with_right_types(update):
     if servers.is_server(variable.handle.device):
         gradient = clipping.sum_duplicates(gradient)  # fewer rows to send
     return dataclasses.replace(update, gradient=gradient)
-
-
-def _learning_rate(value):
-    """As a float32 or float64 tensor: 16 bits would round the step."""
-    value = tf.convert_to_tensor(value)
-    return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
 def may_decay(weight_decay):
@@ -133,7 +132,7 @@ def _op_of_group(spec, step, updates, scales):
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
-        "learning_rate": _learning_rate(step.learning_rate),
+        "learning_rate": step.rate(),
         "iterations": step.iterations,
         **dict(zip(spec.hyper_names, step.hyper, strict=True)),
         **dict(zip(spec.flags, step.flags, strict=True)),
@@ -154,7 +153,7 @@ def _op_of_group(spec, step, updates, scales):
         op,
         grad=[g.values for g in gradients],
         indices=[g.indices for g in gradients],
-        mode=step.sparse_update,
+        mode=updates[0].mode,
         average_rows=_handles(update.average_rows for update in updates),
         **inputs,
     )

@@ -12,16 +12,30 @@ from tensorflow.python.ops import control_flow_util
 
 from tf_optim import library
 
-SPARSE_UPDATES = ("lazy", "dense")
+SPARSE_UPDATES = ("lazy", "dense", "exact", "eventual")
 DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 
 
-def check_sparse_update(value):
-    """Raises ValueError unless `value` is a mode of sparse updates."""
-    if value not in SPARSE_UPDATES:
-        allowed = " or ".join(f"'{mode}'" for mode in SPARSE_UPDATES)
+def check_sparse_update(value, spec=None):
+    """Raises ValueError unless `value` is a mode of sparse updates.
+
+    Args:
+        value: what was given.
+        spec: the optimizer's `specs.Spec`, where it is known.
+    """
+    allowed = SPARSE_UPDATES
+    if spec is not None and spec.needs_whole_table:
+        allowed = SPARSE_UPDATES[:2]
+    if value not in allowed:
+        names = ", ".join(f"'{mode}'" for mode in allowed[:-1])
+        why = (
+            f" {spec.name} takes norms of the whole table, which idle rows change too."
+            if value in SPARSE_UPDATES
+            else ""
+        )
         raise ValueError(
-            f"`sparse_update` must be {allowed}. Received: sparse_update={value!r}"
+            f"`sparse_update` must be {names} or '{allowed[-1]}'.{why} Received: "
+            f"sparse_update={value!r}"
         )
 
 

@@ -5,7 +5,15 @@ The step itself is `pipeline.take_step`.
 
 import tensorflow as tf
 
-from tf_optim import accumulation, averages, checks, extension, methods, spellings
+from tf_optim import (
+    accumulation,
+    averages,
+    checks,
+    exact,
+    extension,
+    methods,
+    spellings,
+)
 
 
 def is_half(dtype):
@@ -20,7 +28,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     """
 
     _spec = None
-    _touched_rows = _seen_by_averages = None
+    _touched_rows = _seen_by_averages = _tables = None
 
     def __init__(self, *args, use_locking=True, **kwargs):
         if not isinstance(use_locking, bool):
@@ -33,6 +41,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         self.use_locking = use_locking
         self._touched_rows = accumulation.Memory()
         self._seen_by_averages = averages.Memory()
+        self._tables = exact.Memory()
 
     def _check_arguments(self, sparse_update):
         """Raises ValueError for a hyperparameter that no step could use."""
@@ -42,7 +51,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     def _check_hyperparameters(self):
         for hyper in (*self._spec.hyper, *self._spec.checked):
             hyper.check(getattr(self, hyper.attribute))
-        checks.check_sparse_update(self.sparse_update)
+        checks.check_sparse_update(self.sparse_update, self._spec)
         checks.check_keras_arguments(self)
 
     def get_config(self):
@@ -69,7 +78,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     @property
     def variables(self):
-        """All variables of the optimizer, averages up to date."""
+        """All variables of the optimizer, averages and slots up to date."""
+        exact.catch_up_all(self)
         averages.bring_up_to_date(self)
         return super().variables
 
@@ -112,6 +122,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         return super()._lookup_dependency(name, *args, **kwargs)
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
+        exact.catch_up_all(self)
         averages.bring_up_to_date(self)
         children = dict(super()._trackable_children(save_type, **kwargs))
         if save_type == "savedmodel":  # a saved function needs all of its variables

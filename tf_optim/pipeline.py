@@ -19,6 +19,7 @@ from tf_optim import (
     averages,
     checks,
     clipping,
+    exact,
     extension,
     gradients,
     keras_private,
@@ -120,9 +121,13 @@ def _update(optimizer, clipped, local, pairs, riders):
             numbers.average_momentum = riders.momentum
             numbers.average_updates = riders.count
             numbers.average_begins = riders.begins
+        rows = exact.Rows(optimizer, local, pairs)
         ops = []
-        for updates in _by_device(optimizer, local, pairs, riders):
-            ops += _update_device(optimizer, numbers, updates, clipped)
+        with tf.control_dependencies(rows.before()):
+            for updates in _by_device(optimizer, local, pairs, riders, rows):
+                ops += _update_device(optimizer, numbers, updates, clipped)
+        with tf.control_dependencies(ops):
+            ops += rows.after(numbers, functools.partial(_decay_of, optimizer))
     with tf.control_dependencies(ops):  # a failed step leaves no trace
         optimizer._after_step(per_step)
     return ops
@@ -137,7 +142,6 @@ def _numbers(optimizer, learning_rate, per_step):
         iterations=tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64),
         hyper=(*hyper, *per_step),
         flags=tuple(bool(getattr(optimizer, f)) for f in spec.flags),
-        sparse_update=optimizer.sparse_update,
         use_locking=optimizer.use_locking,
     )
 
@@ -151,12 +155,12 @@ def _decay_of(optimizer, variable):
     return checks.as_number(rate)
 
 
-def _by_device(optimizer, local, pairs, riders):
+def _by_device(optimizer, local, pairs, riders, rows):
     """For each device the updates of the variables' parts there."""
     of_variables = []
     for gradient, variable in pairs:
         parts, rate = local(variable), _decay_of(optimizer, variable)
-        *slots, average, rows = [
+        *slots, average, seen = [
             [None] * len(parts) if slot is None else local(slot)
             for slot in (
                 *keras_private.slots_of(optimizer, variable),
@@ -173,7 +177,8 @@ def _by_device(optimizer, local, pairs, riders):
                     gradient,
                     rate,
                     average[i],
-                    rows[i],
+                    seen[i],
+                    rows.mode_of(variable),
                 )
                 for i, (part, gradient) in enumerate(zip(parts, grads, strict=True))
             ]
@@ -246,5 +251,11 @@ def update_variable(optimizer, gradient, variable, learning_rate):
     variable = raw(variable)
     numbers = _numbers(optimizer, learning_rate, optimizer._per_step_hyper())
     slots = keras_private.slots_of(optimizer, variable)
-    update = apply.Update(variable, slots, gradients.checked(gradient, variable))
-    apply.apply_step(optimizer._spec, numbers, [update])
+    gradient = gradients.checked(gradient, variable)
+    rows = exact.Rows(optimizer, replicas.only, [(gradient, variable)], whole=True)
+    mode = rows.mode_of(variable)
+    update = apply.Update(variable, slots, gradient, mode=mode)
+    with tf.control_dependencies(rows.before()):
+        ops = apply.apply_step(optimizer._spec, numbers, [update])
+    with tf.control_dependencies(ops):
+        rows.after(numbers, lambda variable: 0.0)

@@ -23,7 +23,8 @@ def _taken_apart(function):
 
 
 @_taken_apart
-def _only(value):
+def only(value):
+    """As `local` of `together`, where there is one device."""
     return (value,)
 
 
@@ -88,7 +89,7 @@ def together(function, pairs):
     """
     merge = not tf.__internal__.distribute.strategy_supports_no_merge_call()
     if not (are_several() and merge):
-        function(_only, pairs)
+        function(only, pairs)
         return
 
     def across(strategy, pairs):
@@ -100,5 +101,5 @@ def together(function, pairs):
 def local_parts():
     """As `local` of `together`, where a step is not being taken."""
     if tf.distribute.get_replica_context() is not None:
-        return _only
+        return only
     return tf.distribute.get_strategy().experimental_local_results

@@ -66,6 +66,7 @@ class Spec:
         flags: the op's bool attributes, which are attributes of the class too.
         per_step: hyperparameters that the class works out anew for each step, in
             the order of the op's inputs behind `hyper`.
+        needs_whole_table: whether a row's update depends on all rows.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Spec:
     rule: str = ""
     flags: tuple = ()
     per_step: tuple = ()
+    needs_whole_table: bool = False
 
     @property
     def hyper_names(self):
@@ -195,6 +197,7 @@ SPECS = {
             name="Lamb",
             hyper=(_BETA_1, _BETA_2, _EPSILON),
             slots=(_MOMENTUM, _VELOCITY),
+            needs_whole_table=True,
         ),
     )
 }

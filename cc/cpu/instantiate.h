@@ -3,14 +3,15 @@
 #define TF_OPTIM_CC_CPU_INSTANTIATE_H_
 
 #include "cc/cpu/kernels.h"
+#include "cc/drivers/idle_cpu.h"
 #include "cc/drivers/rows_cpu.h"
 
 namespace tf_optim {
 
 template <class IsaTag, class Rule, class T>
-inline constexpr CpuKernels<Rule, T> kKernels = {&PassDense<IsaTag, Rule, T>,
-                                                 &PassLazyRows<IsaTag, Rule, T>,
-                                                 &PassAllRows<IsaTag, Rule, T>};
+inline constexpr CpuKernels<Rule, T> kKernels = {
+    &PassDense<IsaTag, Rule, T>, &PassLazyRows<IsaTag, Rule, T>,
+    &PassAllRows<IsaTag, Rule, T>, &CatchUpRows<IsaTag, Rule, T>};
 
 template <class IsaTag, class Rule>
 const void* KernelsForStorage(Storage storage) {

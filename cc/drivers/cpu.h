@@ -81,6 +81,10 @@ struct SortedIds {
   }
 };
 
+template <class Rule>
+class IdleHistory;
+struct IdleRow;
+
 // Each kernel is one pass over a part of a variable: the update or, if
 // `measured` is not null, the measuring that a rule with means over the
 // variable needs before it.
@@ -101,6 +105,9 @@ struct CpuKernels {
                    const SortedIds& ids, int64_t begin, int64_t end,
                    const CoefficientsOf<Rule, T>& coefficients,
                    Measured<Rule>* measured);
+  // Brings rows up to date that missed steps of a history: idle.h.
+  void (*catch_up)(const Variable<Rule, T>& variable, const IdleRow* rows,
+                   int64_t count, const IdleHistory<Rule>& history);
 };
 
 }  // namespace tf_optim

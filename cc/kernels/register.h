@@ -3,6 +3,7 @@
 #define TF_OPTIM_CC_KERNELS_REGISTER_H_
 
 #include "cc/kernels/apply_op.h"
+#include "cc/kernels/idle_steps.h"
 #include "cc/kernels/sparse_apply_op.h"
 
 namespace tf_optim {
@@ -39,7 +40,7 @@ bool RegisterCpuKernels(AllVariants variants) {
   RegisterCpuKernelsFor<AllVariants, double>(traits);
   RegisterCpuKernelsFor<AllVariants, Eigen::half>(traits);
   RegisterCpuKernelsFor<AllVariants, Eigen::bfloat16>(traits);
-  return true;
+  return RegisterIdleStepsOf(variants);
 }
 
 }  // namespace tf_optim

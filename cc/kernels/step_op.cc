@@ -1,6 +1,5 @@
 #include "cc/kernels/step_op.h"
 
-#include <cstring>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -70,8 +69,7 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
 
 absl::Status StepOp::Copy(tensorflow::OpKernelContext*, void* to,
                           const void* from, size_t bytes) const {
-  std::memcpy(to, from, bytes);
-  return absl::OkStatus();
+  return CopyOnHost(to, from, bytes);
 }
 
 }  // namespace tf_optim

@@ -1,6 +1,7 @@
 #include "cc/kernels/variables.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "absl/status/status.h"
@@ -125,6 +126,22 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
     TF_RETURN_IF_ERROR(CheckRange(At("weight_decay", i), kNotNegative,
                                   numbers->weight_decay[i]));
   }
+  return OkStatus();
+}
+
+Status CopyOnHost(void* to, const void* from, size_t bytes) {
+  std::memcpy(to, from, bytes);
+  return OkStatus();
+}
+
+Status CopyIfShared(OpKernelContext* context, const CopyBytes& copy,
+                    Tensor* tensor) {
+  if (!tensor->IsInitialized() || tensor->RefCountIsOne()) return OkStatus();
+  Tensor other;
+  TF_RETURN_IF_ERROR(
+      context->allocate_temp(tensor->dtype(), tensor->shape(), &other));
+  TF_RETURN_IF_ERROR(copy(other.data(), tensor->data(), tensor->TotalBytes()));
+  *tensor = other;
   return OkStatus();
 }
 
@@ -254,7 +271,7 @@ Status LockedVariables::MakeReadsCopy(OpKernelContext* context) {
   for (auto& var : vars_) {
     if (var->copy_on_read_mode.load()) continue;
     const tensorflow::mutex_lock lock(*var->mu());
-    TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
+    TF_RETURN_IF_ERROR(CopyIfShared(context, copy_, var->tensor()));
     var->copy_on_read_mode.store(true);
   }
   return OkStatus();
@@ -264,17 +281,6 @@ bool LockedVariables::ReadsCopy() const {
   return std::all_of(vars_.begin(), vars_.end(), [](const auto& var) {
     return var->copy_on_read_mode.load();
   });
-}
-
-// Leaves readers of the old value with it, and gives the variable a copy.
-Status LockedVariables::CopyIfShared(OpKernelContext* context, Tensor* tensor) {
-  if (!tensor->IsInitialized() || tensor->RefCountIsOne()) return OkStatus();
-  Tensor copy;
-  TF_RETURN_IF_ERROR(
-      context->allocate_temp(tensor->dtype(), tensor->shape(), &copy));
-  TF_RETURN_IF_ERROR(copy_(copy.data(), tensor->data(), tensor->TotalBytes()));
-  *tensor = copy;
-  return OkStatus();
 }
 
 Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
@@ -310,7 +316,7 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
   }
   if (locking_ != Locking::kExclusive) return OkStatus();
   for (auto& var : vars_) {
-    TF_RETURN_IF_ERROR(CopyIfShared(context, var->tensor()));
+    TF_RETURN_IF_ERROR(CopyIfShared(context, copy_, var->tensor()));
   }
   return OkStatus();
 }

@@ -44,6 +44,12 @@ absl::Status ReadNumbers(tensorflow::OpKernelContext* context,
 using CopyBytes =
     std::function<absl::Status(void* to, const void* from, size_t bytes)>;
 
+absl::Status CopyOnHost(void* to, const void* from, size_t bytes);
+
+// Leaves readers of the old value with it, and gives the variable a copy.
+absl::Status CopyIfShared(tensorflow::OpKernelContext* context,
+                          const CopyBytes& copy, tensorflow::Tensor* tensor);
+
 enum class Locking {
   kExclusive,  // nobody else reads or writes meanwhile
   kShared,     // other sparse steps may run at the same time
@@ -84,8 +90,6 @@ class LockedVariables {
   // while it holds the lock with others.
   absl::Status MakeReadsCopy(tensorflow::OpKernelContext* context);
   bool ReadsCopy() const;
-  absl::Status CopyIfShared(tensorflow::OpKernelContext* context,
-                            tensorflow::Tensor* tensor);
   absl::Status Check(tensorflow::OpKernelContext* context,
                      tensorflow::DataType dtype,
                      tensorflow::DataType slot_dtype);

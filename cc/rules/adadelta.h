@@ -49,6 +49,13 @@ struct Adadelta : ElementwiseRule {
     deltas = c.rho * deltas + c.one_minus_rho * (delta * delta);
     return p - c.learning_rate * delta;
   }
+
+  static constexpr Idle kIdle = Idle::kDecays;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    return {h.rho, h.rho};
+  }
 };
 
 using AdadeltaVariants = Variants<Adadelta>;

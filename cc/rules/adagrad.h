@@ -41,6 +41,13 @@ struct Adagrad : ElementwiseRule {
     s.accumulator = s.accumulator + g * g;
     return p - c.learning_rate * g / Sqrt(s.accumulator + c.epsilon);
   }
+
+  static constexpr Idle kIdle = Idle::kDecays;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>&) {
+    return {V(1)};
+  }
 };
 
 using AdagradVariants = Variants<Adagrad>;

@@ -54,6 +54,39 @@ struct Adam : ElementwiseRule {
     if constexpr (amsgrad) v = s.velocity_hat = Max(s.velocity_hat, v);
     return p - c.alpha * s.momentum / (Sqrt(v) + c.epsilon);
   }
+
+  // The largest velocity does not change while the velocity decays.
+  static constexpr Idle kIdle = Idle::kMoves;
+  static constexpr bool kIdleHasRoot = !amsgrad;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    Slots<V> kept{h.beta_1, h.beta_2, {}};
+    if constexpr (amsgrad) kept.velocity_hat = V(1);
+    return kept;
+  }
+
+  template <class V>
+  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+                                      const Coefficients<V>& first) {
+    if constexpr (amsgrad) {
+      return {s.momentum / (Sqrt(s.velocity_hat) + first.epsilon), V(0)};
+    } else {
+      return MoveOverRoot(s.momentum, Sqrt(s.velocity), first.epsilon);
+    }
+  }
+
+  template <class V>
+  static constexpr V IdleRate(const Slots<V>& kept,
+                              const Coefficients<V>& step) {
+    return step.alpha * kept.momentum;
+  }
+
+  template <class V>
+  static constexpr V IdleRoot(const Slots<V>& kept, const Coefficients<V>&,
+                              const Coefficients<V>&) {
+    return Sqrt(kept.velocity);
+  }
 };
 
 using AdamVariants = Variants<Adam<false>, Adam<true>>;

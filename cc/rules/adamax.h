@@ -47,6 +47,32 @@ struct Adamax : ElementwiseRule {
     s.norm = Max(decayed, Abs(g)) + IfPositive(decayed, V(0), decayed);
     return p - c.alpha * s.momentum / (s.norm + c.epsilon);
   }
+
+  static constexpr Idle kIdle = Idle::kMoves;
+  static constexpr bool kIdleHasRoot = true;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    return {h.beta_1, h.beta_2};
+  }
+
+  template <class V>
+  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+                                      const Coefficients<V>& first) {
+    return MoveOverRoot(s.momentum, s.norm, first.epsilon);
+  }
+
+  template <class V>
+  static constexpr V IdleRate(const Slots<V>& kept,
+                              const Coefficients<V>& step) {
+    return step.alpha * kept.momentum;
+  }
+
+  template <class V>
+  static constexpr V IdleRoot(const Slots<V>& kept, const Coefficients<V>&,
+                              const Coefficients<V>&) {
+    return kept.norm;
+  }
 };
 
 using AdamaxVariants = Variants<Adamax>;

@@ -55,6 +55,14 @@ struct Ftrl : ElementwiseRule {
     const V clipped = Min(c.l1, Max(V(0) - c.l1, s.linear));
     return (clipped - s.linear) / (root / c.learning_rate + c.twice_l2);
   }
+
+  // Without a gradient only shrinkage moves `linear`, and the variable follows
+  // from it and the step's learning rate.
+  static constexpr Idle kIdle = Idle::kLast;
+  template <class V>
+  static constexpr bool IdleIsLast(const Hyper<V>& h) {
+    return h.l2_shrinkage == V(0);
+  }
 };
 
 using FtrlVariants = Variants<Ftrl>;

@@ -41,9 +41,33 @@ struct Lion : ElementwiseRule {
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     const V mixed = c.beta_1 * s.momentum + c.rate_1 * g;
     s.momentum = c.beta_2 * s.momentum + c.rate_2 * g;
-    const V not_above = IfPositive(V(0) - mixed, V(-1), mixed);
-    const V sign = IfPositive(mixed, V(1), not_above);  // 0 and NaN stay
-    return p - c.learning_rate * sign;
+    return p - c.learning_rate * Sign(mixed);
+  }
+
+  static constexpr Idle kIdle = Idle::kMoves;
+  static constexpr bool kIdleEndsAtZero = true;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    return {h.beta_2};
+  }
+
+  template <class V>
+  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+                                      const Coefficients<V>& first) {
+    return {Sign(first.beta_1 * s.momentum), V(0)};
+  }
+
+  template <class V>
+  static constexpr V IdleRate(const Slots<V>&, const Coefficients<V>& step) {
+    return step.learning_rate;
+  }
+
+ private:
+  template <class V>
+  static constexpr V Sign(V x) {
+    const V not_above = IfPositive(V(0) - x, V(-1), x);
+    return IfPositive(x, V(1), not_above);  // 0 and NaN stay
   }
 };
 

@@ -3,6 +3,8 @@
 #ifndef TF_OPTIM_CC_RULES_MOMENTS_H_
 #define TF_OPTIM_CC_RULES_MOMENTS_H_
 
+#include "cc/rules/rule.h"
+
 namespace tf_optim {
 
 // A mean moved towards x by a share of the distance: (1 - rate) mean + rate x
@@ -10,6 +12,15 @@ namespace tf_optim {
 template <class V>
 constexpr V Towards(V mean, V x, V rate) {
   return mean + rate * (x - mean);
+}
+
+// How a momentum over a root moves a variable while both decay: the share of
+// the root in the denominator says where between 0 and 1 the variable stands.
+template <class V>
+constexpr IdleMove<V> MoveOverRoot(V momentum, V root, V epsilon) {
+  const V denominator = root + epsilon;
+  // Not root / denominator: a root may be infinite.
+  return {momentum / denominator, V(1) - epsilon / denominator};
 }
 
 // `s` has momentum and velocity, `c` the rates 1 - beta_1 and 1 - beta_2.

@@ -62,6 +62,35 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
     const V ahead = c.of_momentum * s.momentum + c.of_grad * g;
     return p - ahead / (Sqrt(c.of_velocity * s.velocity) + c.epsilon);
   }
+
+  static constexpr size_t kHyperPerStep = 3;
+  static constexpr Idle kIdle = Idle::kMoves;
+  static constexpr bool kIdleHasRoot = true;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    return {h.beta_1, h.beta_2};
+  }
+
+  template <class V>
+  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+                                      const Coefficients<V>& first) {
+    return MoveOverRoot(s.momentum, Sqrt(first.of_velocity * s.velocity),
+                        first.epsilon);
+  }
+
+  template <class V>
+  static constexpr V IdleRate(const Slots<V>& kept,
+                              const Coefficients<V>& step) {
+    return step.of_momentum * kept.momentum;
+  }
+
+  template <class V>
+  static constexpr V IdleRoot(const Slots<V>& kept,
+                              const Coefficients<V>& first,
+                              const Coefficients<V>& step) {
+    return Sqrt(kept.velocity * step.of_velocity / first.of_velocity);
+  }
 };
 
 using NadamVariants = Variants<Nadam>;

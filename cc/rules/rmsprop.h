@@ -63,6 +63,28 @@ struct RMSprop : ElementwiseRule {
       return p - s.momentum;
     }
   }
+
+  static constexpr Idle kIdle = with_momentum ? Idle::kMoves : Idle::kDecays;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    Slots<V> kept{};
+    kept.velocity = h.rho;
+    if constexpr (with_momentum) kept.momentum = h.momentum_rate;
+    if constexpr (centered) kept.average_gradient = h.rho;
+    return kept;
+  }
+
+  template <class V>
+  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+                                      const Coefficients<V>&) {
+    return {s.momentum, V(0)};
+  }
+
+  template <class V>
+  static constexpr V IdleRate(const Slots<V>& kept, const Coefficients<V>&) {
+    return kept.momentum;
+  }
 };
 
 using RMSpropVariants = Variants<RMSprop<false, false>, RMSprop<true, false>,

@@ -58,6 +58,13 @@ struct RowWiseAdagrad : ElementwiseRule {
     const V rate = c.learning_rate / Sqrt(s.accumulator + c.epsilon);
     return p - rate * g;  // the rate is one for the row
   }
+
+  static constexpr Idle kIdle = Idle::kDecays;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>&) {
+    return {V(1)};
+  }
 };
 
 using RowWiseAdagradVariants = Variants<RowWiseAdagrad>;

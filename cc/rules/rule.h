@@ -51,6 +51,24 @@
 //     Update(V p, const Slots<V>&, const Coefficients<V>&, const Means<V>&);
 //     static constexpr bool kMeasureChangesSlots = true;
 //
+//   What steps with a zero gradient do, so that a row that lies idle can be
+//   brought up to date at once (idle.h); without it they are taken one by one:
+//     static constexpr Idle kIdle = Idle::kMoves;
+//     // What one such step leaves of each slot, as a factor.
+//     template <class V> static constexpr Slots<V> Kept(const Hyper<V>&);
+//     // Idle steps change p by -scale * G(position), the sum over the steps of
+//     //   IdleRate / (1 - position * (1 - IdleRoot)).
+//     // `first` is the first of them, `kept` what is left of the slots after
+//     // `step`. Rules whose denominator stays the same have no IdleRoot.
+//     static constexpr bool kIdleHasRoot = true;
+//     template <class V> static constexpr IdleMove<V>
+//     MoveOf(const Slots<V>&, const Coefficients<V>& first);
+//     template <class V> static constexpr V
+//     IdleRate(const Slots<V>& kept, const Coefficients<V>& step);
+//     template <class V> static constexpr V
+//     IdleRoot(const Slots<V>& kept, const Coefficients<V>& first,
+//              const Coefficients<V>& step);
+//
 // A value has + - * / and, found by its type, Sqrt, Pow, Abs, Max, Min and
 // IfPositive(x, a, b), which is a where x > 0 and b elsewhere. Two laws keep
 // the results the same bits on every instruction set: use nothing else, and
@@ -78,6 +96,19 @@ struct Step {
 // What Measure's results are averaged over.
 enum class Over { kNothing, kRow, kVariable };
 
+// What is known of steps with a zero gradient.
+enum class Idle {
+  kRepeated,  // nothing: each is taken
+  kLast,      // the last one does what all of them do (see IdleIsLast)
+  kDecays,    // they change the slots alone, by factors
+  kMoves,     // slots by factors, and the variable by a sum over the steps
+};
+
+template <class V>
+struct IdleMove {
+  V scale, position;  // position in [0, 1]
+};
+
 // A rule that looks at one element at a time, and takes what it has not said
 // otherwise from here.
 struct ElementwiseRule {
@@ -86,6 +117,11 @@ struct ElementwiseRule {
   static constexpr uint32_t kRowSlots = 0;
   static constexpr Over kMeansOver = Over::kNothing;
   static constexpr bool kMeasureChangesSlots = false;
+  static constexpr size_t kHyperPerStep = 0;  // the last ones, new at each step
+  static constexpr Idle kIdle = Idle::kRepeated;
+  static constexpr bool kIdleHasRoot = false;
+  // Whether the closed form ends where a slot becomes 0 by underflow.
+  static constexpr bool kIdleEndsAtZero = false;
   template <class V>
   struct Means {};
 };

@@ -52,6 +52,28 @@ struct SGD : ElementwiseRule {
       return p + (c.momentum_rate * s.momentum - step);
     }
   }
+
+  static constexpr Idle kIdle = with_momentum ? Idle::kMoves : Idle::kDecays;
+
+  template <class V>
+  static constexpr Slots<V> Kept(const Hyper<V>& h) {
+    Slots<V> kept{};
+    if constexpr (with_momentum) kept.momentum = h.momentum_rate;
+    return kept;
+  }
+
+  template <class V>
+  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+                                      const Coefficients<V>&) {
+    return {s.momentum, V(0)};
+  }
+
+  template <class V>
+  static constexpr V IdleRate(const Slots<V>& kept,
+                              const Coefficients<V>& step) {
+    const V ahead = nesterov ? step.momentum_rate : V(1);
+    return V(0) - ahead * kept.momentum;
+  }
 };
 
 // Without momentum there is nothing to look ahead along.

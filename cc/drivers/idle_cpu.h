@@ -1,0 +1,162 @@
+// Brings idle rows up to date. Compiled once per instruction set.
+#ifndef TF_OPTIM_CC_DRIVERS_IDLE_CPU_H_
+#define TF_OPTIM_CC_DRIVERS_IDLE_CPU_H_
+
+#include <algorithm>
+#include <limits>
+
+#include "cc/drivers/idle.h"
+#include "cc/drivers/rows_cpu.h"
+
+namespace tf_optim {
+
+// The rows' bytes are asked for before any of them is worked on.
+template <class Isa, class Rule, class T>
+HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
+                             const IdleRow* rows, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t element = rows[i].row * variable.width;
+    PrefetchRow<Isa>(variable.var + element, variable.width);
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+      if (variable.slots[s] == nullptr || IsRowSlot<Rule>(s)) continue;
+      PrefetchRow<Isa>(variable.slots[s] + element, variable.width);
+    }
+  }
+}
+
+// The missed steps of one row, one by one.
+template <class Isa, class Rule, class T>
+void RepeatSteps(Variable<Rule, T> variable, const IdleRow& row,
+                 const IdleHistory<Rule>& history) {
+  const int64_t element = row.row * variable.width;
+  for (int64_t i = history.FirstTaken(row.first); i < history.length(); ++i) {
+    CoefficientsOf<Rule, T> coefficients;
+    MapFields(history.step(i), coefficients,
+              [](double x) { return static_cast<ComputeType<T>>(x); });
+    SetTail(1, 0, history.decay(i), &variable);
+    RunRows<Isa>(variable, element, element + variable.width, coefficients,
+                 static_cast<Measured<Rule>*>(nullptr),
+                 [](int64_t) { return ZeroGradient<Isa, T>{}; });
+  }
+}
+
+// The closed form of the missed steps of one row.
+template <class Isa, class Rule, class T>
+struct IdleSpan {
+  using C = ComputeType<T>;
+  using VarLanes = Lanes<Isa, T>;
+  using SlotLanes = Lanes<Isa, C>;
+  using V = typename VarLanes::V;
+  using Slots = typename Rule::template Slots<V>;
+  static constexpr int64_t kLanes = VarLanes::kLanes;
+
+  const Variable<Rule, T>& variable;
+  const IdleHistory<Rule>& history;
+
+  // What is left of a slot, which underflow does not make 0.
+  static V Factor(double kept) {
+    const auto least = std::numeric_limits<C>::min();
+    return V(kept == 0 ? C(0) : std::max(static_cast<C>(kept), least));
+  }
+
+  // The sum of Chebyshev polynomials, by Clenshaw's recurrence.
+  static HWY_INLINE V SumAt(V position, const C* terms, int count) {
+    const V x = position + position - V(1), twice = x + x;
+    V next(0), after(0);
+    for (int n = count - 1; n > 0; --n) {
+      const V sum = twice * next - after + V(terms[n]);
+      after = next;
+      next = sum;
+    }
+    return x * next - after + V(terms[0]);
+  }
+
+  void Run(const IdleRow& row) const {
+    const int64_t width = variable.width, begin = row.row * width;
+    const V left(static_cast<C>(history.left(row.first)));
+    Slots kept;
+    MapFields(history.KeptSince(row.first), kept,
+              [](double x) { return Factor(x); });
+    C terms[IdleHistory<Rule>::kMostTerms] = {};
+    typename Rule::template Coefficients<V> first;
+    if constexpr (Rule::kIdle == Idle::kMoves) {
+      std::transform(history.terms_of(row.first),
+                     history.terms_of(row.first) + history.terms(), terms,
+                     [](double x) { return static_cast<C>(x); });
+      MapFields(history.step(row.first), first,
+                [](double x) { return V(static_cast<C>(x)); });
+    }
+    T* const var = variable.var + begin;
+    const auto run = [&](int64_t i, auto... count) {
+      V p = VarLanes::Load(var + i, count...);
+      Slots slots = {};
+      ForEachField(slots, [&](auto s, auto& slot) {
+        if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
+          slot = SlotLanes::Load(variable.slots[s] + begin + i, count...);
+        }
+      });
+      p = left * p;
+      if constexpr (Rule::kIdle == Idle::kMoves) {
+        const auto move = Rule::MoveOf(slots, first);
+        V sum(terms[0]);
+        if constexpr (Rule::kIdleHasRoot) {
+          sum = SumAt(move.position, terms, history.terms());
+        }
+        p = p - move.scale * sum;
+      }
+      ForEachField(slots, [&](auto s, auto& slot) {
+        if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
+          ForEachField(kept, [&](auto k, const auto& factor) {
+            if constexpr (s() == k()) {
+              SlotLanes::Store(factor * slot, variable.slots[s] + begin + i,
+                               count...);
+            }
+          });
+        }
+      });
+      VarLanes::Store(p, var + i, count...);
+    };
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) run(i);
+    if (i < width) run(i, width - i);
+  }
+
+  // Whether a slot becomes 0 on the way, where a rule's closed form ends.
+  bool EndsAtZero(const IdleRow& row) const {
+    bool ends = false;
+    ForEachField(history.KeptSince(row.first), [&](auto s, const auto& kept) {
+      if constexpr (kIsPresent<decltype(kept)>) {
+        const C* slot = variable.slots[s] + row.row * variable.width;
+        const double least = std::numeric_limits<C>::min();
+        ends |= std::any_of(slot, slot + variable.width, [&](C x) {
+          return x != 0 && std::abs(static_cast<double>(x)) * kept < least;
+        });
+      }
+    });
+    return ends;
+  }
+};
+
+template <class Isa, class Rule, class T>
+void CatchUpRows(const Variable<Rule, T>& variable, const IdleRow* rows,
+                 int64_t count, const IdleHistory<Rule>& history) {
+  PrefetchRows<Isa>(variable, rows, count);
+  for (const IdleRow* row = rows; row != rows + count; ++row) {
+    if constexpr (Rule::kIdle == Idle::kDecays || Rule::kIdle == Idle::kMoves) {
+      const IdleSpan<Isa, Rule, T> span = {variable, history};
+      bool closed = history.IsClosed(row->first);
+      if constexpr (Rule::kIdleEndsAtZero) {
+        closed = closed && !span.EndsAtZero(*row);
+      }
+      if (closed) {
+        span.Run(*row);
+        continue;
+      }
+    }
+    RepeatSteps<Isa>(variable, *row, history);
+  }
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_IDLE_CPU_H_

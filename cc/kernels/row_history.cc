@@ -1,0 +1,300 @@
+#include "cc/kernels/row_history.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cc/drivers/denormals.h"
+#include "cc/kernels/threads.h"
+#include "cc/kernels/variables.h"
+
+namespace tf_optim {
+
+using ::absl::OkStatus;
+using ::absl::Status;
+using ::absl::StrCat;
+using ::tensorflow::OpKernelContext;
+using ::tensorflow::Tensor;
+
+namespace {
+
+std::map<std::string, MakeIdleSteps>& Makers() {
+  static auto* const makers = new std::map<std::string, MakeIdleSteps>();
+  return *makers;
+}
+
+// Rows that are looked up together, so that the memory of one is on its way
+// while others are worked on; few enough for a first-level cache.
+constexpr int64_t kRowsTogether = 16;
+
+// Gathers rows and has them brought up to date.
+class Batch {
+ public:
+  // Of one thread, at a time.
+  Batch(const IdleSteps& steps, const std::vector<Tensor*>& tensors)
+      : steps_(steps), tensors_(tensors) {}
+  ~Batch() { Flush(); }
+
+  void Add(IdleRow row) {
+    if (steps_.ChangesNothing(row.first)) return;
+    rows_[count_++] = row;
+    if (count_ == kRowsTogether) Flush();
+  }
+
+ private:
+  void Flush() {
+    steps_.CatchUp(tensors_, rows_, count_);
+    count_ = 0;
+  }
+
+  const ScopedFlushDenormals flush_denormals_;
+  const IdleSteps& steps_;
+  const std::vector<Tensor*>& tensors_;
+  IdleRow rows_[kRowsTogether];
+  int64_t count_ = 0;
+};
+
+// Holds a table and its slots for itself.
+class LockedTensors {
+ public:
+  explicit LockedTensors(const RowHistory::Vars& vars) {
+    for (const auto& var : vars) {
+      tensors_.push_back(var == nullptr ? nullptr : var->tensor());
+      if (var != nullptr) vars_.push_back(var.get());
+    }
+    std::sort(vars_.begin(), vars_.end(),
+              [](auto* a, auto* b) { return a->mu() < b->mu(); });
+    for (auto* var : vars_) var->mu()->lock();
+  }
+  ~LockedTensors() {
+    for (auto* var : vars_) var->mu()->unlock();
+  }
+  LockedTensors(const LockedTensors&) = delete;
+  LockedTensors& operator=(const LockedTensors&) = delete;
+
+  // Leaves readers of the old values with them.
+  Status MakeWritable(OpKernelContext* context) {
+    for (auto* var : vars_) {
+      TF_RETURN_IF_ERROR(CopyIfShared(context, CopyOnHost, var->tensor()));
+    }
+    return OkStatus();
+  }
+
+  const std::vector<Tensor*>& tensors() const { return tensors_; }
+
+ private:
+  std::vector<tensorflow::Var*> vars_;  // in order of their locks
+  std::vector<Tensor*> tensors_;
+};
+
+}  // namespace
+
+bool RegisterIdleSteps(const std::string& optimizer, MakeIdleSteps make) {
+  Makers()[optimizer] = std::move(make);
+  return true;
+}
+
+std::unique_ptr<IdleSteps> NewIdleSteps(const IdleKind& kind,
+                                        const std::vector<double>& hyper,
+                                        Isa isa) {
+  const auto found = Makers().find(kind.optimizer);
+  return found == Makers().end() ? nullptr : found->second(kind, hyper, isa);
+}
+
+std::string RowHistory::DebugString() const {
+  return StrCat("A history of ", now_, " steps of ", rows_, " rows.");
+}
+
+Status RowHistory::InLocks(
+    OpKernelContext* context,
+    const std::function<void(const std::vector<Tensor*>&)>& work) {
+  LockedTensors locked(vars_);
+  TF_RETURN_IF_ERROR(locked.MakeWritable(context));
+  const Tensor& table = *locked.tensors()[0];
+  if (table.dims() < 1 || table.dim_size(0) != rows_) {
+    return absl::FailedPreconditionError(
+        StrCat("A table in \"exact\" mode must keep its ", rows_,
+               " rows. Received: a variable of shape ",
+               table.shape().DebugString(), "."));
+  }
+  work(locked.tensors());
+  return OkStatus();
+}
+
+template <class Index>
+Status RowHistory::CatchUp(OpKernelContext* context, const Index* indices,
+                           int64_t count) {
+  const absl::MutexLock lock(&mu_);
+  if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
+  return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
+    const auto now = static_cast<int32_t>(now_);
+    const double kCost = 0.5 * static_cast<double>(tensors[0]->NumElements() /
+                                                   std::max<int64_t>(1, rows_));
+    DeviceThreads(context)(
+        (count + kRowsTogether - 1) / kRowsTogether,
+        kCost * kRowsTogether + 100, [&](int64_t begin, int64_t end) {
+          Batch batch(*steps_, tensors);
+          const int64_t last = std::min(count, end * kRowsTogether);
+          for (int64_t i = begin * kRowsTogether; i < last; ++i) {
+            if (i + kRowsTogether < last &&
+                HasRow(indices[i + kRowsTogether])) {
+              __builtin_prefetch(&seen_[indices[i + kRowsTogether]], 1);
+            }
+            const int64_t row = indices[i];
+            if (!HasRow(row) ||
+                seen_[row].load(std::memory_order_relaxed) == now)
+              continue;
+            // Whoever marks a row first brings it up to date.
+            const int64_t seen = seen_[row].exchange(now);
+            const int64_t first = std::max(seen, all_seen_);
+            if (first < now_) batch.Add({row, first - all_seen_});
+          }
+        });
+  });
+}
+
+Status RowHistory::CatchUpAll(OpKernelContext* context) {
+  const absl::MutexLock lock(&mu_);
+  return CatchUpAllLocked(context);
+}
+
+Status RowHistory::CatchUpAllLocked(OpKernelContext* context) {
+  if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
+  TF_RETURN_IF_ERROR(InLocks(context, [&](const std::vector<Tensor*>& tensors) {
+    const double cost = 0.5 * static_cast<double>(tensors[0]->NumElements() /
+                                                  std::max<int64_t>(1, rows_));
+    DeviceThreads(context)(rows_, cost, [&](int64_t begin, int64_t end) {
+      Batch batch(*steps_, tensors);
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t first = SeenBy(row);
+        if (first < now_) batch.Add({row, first - all_seen_});
+      }
+    });
+  }));
+  all_seen_ = now_;
+  steps_ = NewIdleSteps(kind_, hyper_, ChosenIsa());
+  return OkStatus();
+}
+
+std::string RowHistory::StaleRow(int64_t row, int64_t number) const {
+  return StrCat(
+      "Row ", row, " of table ", number, " must be up to date before it is ",
+      "read in \"exact\" mode. Received: a gradient for it while it has seen ",
+      SeenBy(row), " of ", now_, " steps. Read the table with ",
+      "tf_optim.lookup(table, ids) or tf_optim.Embedding, or take ",
+      "sparse_update=\"eventual\".");
+}
+
+template <class Index>
+Status RowHistory::Check(const Index* indices, int64_t count, int64_t number) {
+  const absl::MutexLock lock(&mu_);
+  if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t row = indices[i];
+    if (HasRow(row) && SeenBy(row) < now_) {
+      return absl::FailedPreconditionError(StaleRow(row, number));
+    }
+  }
+  return OkStatus();
+}
+
+Status RowHistory::CheckAll(int64_t number) {
+  const absl::MutexLock lock(&mu_);
+  if (steps_ == nullptr) return OkStatus();
+  for (int64_t row = 0; row < rows_ && all_seen_ < now_; ++row) {
+    if (SeenBy(row) < now_) {
+      return absl::FailedPreconditionError(StaleRow(row, number));
+    }
+  }
+  return OkStatus();
+}
+
+void RowHistory::MakeRows(int64_t rows) {
+  rows_ = rows;
+  seen_.reset(new std::atomic<int32_t>[rows]());
+  touched_.assign(rows, 0);
+}
+
+Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
+                        const std::vector<double>& hyper, Vars vars) {
+  const bool same_vars = std::equal(
+      vars.begin(), vars.end(), vars_.begin(), vars_.end(),
+      [](const auto& a, const auto& b) { return a.get() == b.get(); });
+  if (steps_ != nullptr && same_vars && kind == kind_ && steps_->Takes(hyper) &&
+      steps_->length() < steps_->most()) {
+    return OkStatus();
+  }
+  TF_RETURN_IF_ERROR(CatchUpAllLocked(context));
+  std::unique_ptr<IdleSteps> steps = NewIdleSteps(kind, hyper, ChosenIsa());
+  if (steps == nullptr) {
+    return absl::InvalidArgumentError(
+        StrCat("optimizer must be one of ours, with slots that it has. ",
+               "Received: ", kind.optimizer, ", variant ", kind.variant, "."));
+  }
+  steps_ = std::move(steps);
+  kind_ = kind;
+  hyper_ = hyper;
+  vars_ = std::move(vars);
+  return OkStatus();
+}
+
+template <class Index>
+Status RowHistory::Advance(OpKernelContext* context, const IdleKind& kind,
+                           Vars vars, const IdleStep& step,
+                           const Index* indices, int64_t count) {
+  const absl::MutexLock lock(&mu_);
+  int64_t rows;
+  {
+    const tensorflow::tf_shared_lock table_lock(*vars[0]->mu());
+    rows = vars[0]->tensor()->dim_size(0);
+  }
+  if (seen_ == nullptr || rows != rows_) MakeRows(rows);
+  if (touched_since_ < 0) touched_since_ = step.iterations;
+  TF_RETURN_IF_ERROR(Bind(context, kind, step.hyper, std::move(vars)));
+  steps_->Extend(step);
+  ++now_;
+  for (int64_t i = 0; i < count; ++i) {
+    if (!HasRow(indices[i])) continue;
+    seen_[indices[i]].store(static_cast<int32_t>(now_),
+                            std::memory_order_relaxed);
+    touched_[indices[i]] = static_cast<int32_t>(step.iterations + 1);
+  }
+  return OkStatus();
+}
+
+Status RowHistory::AdvanceAll(OpKernelContext* context, const IdleStep& step) {
+  const absl::MutexLock lock(&mu_);
+  all_touched_ = step.iterations + 1;
+  if (steps_ == nullptr) return OkStatus();
+  TF_RETURN_IF_ERROR(CatchUpAllLocked(context));
+  all_seen_ = ++now_;
+  return OkStatus();
+}
+
+Status RowHistory::TouchedRows(int64_t since, std::vector<int64_t>* rows) {
+  const absl::MutexLock lock(&mu_);
+  if (touched_since_ < 0 || since < touched_since_) {
+    return absl::InvalidArgumentError(StrCat(
+        "since_step must be a step that the table's history reaches back to, ",
+        touched_since_ < 0 ? "and there is none yet"
+                           : StrCat(">= ", touched_since_),
+        ". Received: ", since, "."));
+  }
+  for (int64_t row = 0; row < rows_; ++row) {
+    if (touched_[row] > since || all_touched_ > since) rows->push_back(row);
+  }
+  return OkStatus();
+}
+
+template Status RowHistory::CatchUp(OpKernelContext*, const int32_t*, int64_t);
+template Status RowHistory::CatchUp(OpKernelContext*, const int64_t*, int64_t);
+template Status RowHistory::Check(const int32_t*, int64_t, int64_t);
+template Status RowHistory::Check(const int64_t*, int64_t, int64_t);
+template Status RowHistory::Advance(OpKernelContext*, const IdleKind&, Vars,
+                                    const IdleStep&, const int32_t*, int64_t);
+template Status RowHistory::Advance(OpKernelContext*, const IdleKind&, Vars,
+                                    const IdleStep&, const int64_t*, int64_t);
+
+}  // namespace tf_optim

@@ -1,0 +1,256 @@
+"""Tables whose idle rows are brought up to date when they are read.
+
+With `sparse_update="exact"` a step updates the rows that a gradient names, as a lazy
+one does. What the other rows miss is written down once, in the table's history (an
+op's resource, cc/kernels/row_history.h), and done to a row, all at once, before it is
+next read. So whoever reads the table must be seen: a table that has been prepared is
+a variable of a class of ours, every way of reading which asks the history first.
+
+A table that was not prepared, or whose rows something else moves in every step (a
+constraint, an average), takes dense steps, which leave nothing to bring up to date.
+"""
+
+import contextlib
+import functools
+
+import tensorflow as tf
+
+from tf_optim import checks, extension, keras_private, library, replicas, servers
+
+MODES = ("exact", "eventual")
+
+
+# --- the history of a table
+
+
+def history_of(variable):
+    """The handle of a table's history; None for one that is not prepared."""
+    return getattr(variable, "_tf_optim_history", None)
+
+
+def can_prepare(variable):
+    """Whether a table can have a history: a plain variable with rows, on a CPU."""
+    return (
+        type(variable).__module__.startswith("tensorflow.python.ops")
+        and hasattr(variable, "sparse_read")
+        and variable.shape.rank is not None
+        and variable.shape.rank >= 1
+        and "GPU" not in variable.device
+        and not servers.is_server(variable.device)
+    )
+
+
+def prepare(variable, reads=True):
+    """Gives a `tf.Variable` a history, in place.
+
+    Args:
+        variable: for which `can_prepare` holds.
+        reads: whether what is read in a `tf.function` is up to date too. Reading
+            outside of one always is.
+    """
+    if history_of(variable) is None:
+        with tf.init_scope(), tf.device(variable.device):
+            variable._tf_optim_history = library.ops().tf_optim_row_history()
+    variable._tf_optim_reads = reads or getattr(variable, "_tf_optim_reads", False)
+    # The same object: everybody who holds it reads through it.
+    if not isinstance(variable, _UpToDate):
+        variable.__class__ = _class_for(type(variable))
+
+
+def catch_up(variable, ids=None):
+    """Brings rows up to date, or all of them.
+
+    Returns:
+        The ops that do; none in eager mode, or where there is nothing to do.
+    """
+    history = history_of(variable)
+    if history is None or checks.is_compiled_by_xla():
+        return []
+    with tf.device(variable.device):
+        if ids is None:
+            op = library.ops().tf_optim_catch_up_all_rows(history=[history])
+        else:
+            if ids.dtype not in (tf.int32, tf.int64):
+                ids = tf.cast(ids, tf.int64)
+            op = library.ops().tf_optim_catch_up_rows(history=history, indices=ids)
+    return [] if op is None else [op]
+
+
+def catch_up_all(optimizer):
+    """Before an optimizer's variables are read, outside of a graph."""
+    memory = getattr(optimizer, "_tables", None)
+    if memory is None or not tf.executing_eagerly():
+        return
+    for variable in memory.tables:
+        catch_up(variable)
+
+
+class Memory:
+    """The tables that an optimizer has taken steps of rows of.
+
+    Not a list of the optimizer's own, where Keras and checkpoints would find it.
+    """
+
+    def __init__(self):
+        self.tables = []
+
+    def add(self, variable):
+        """Each is kept once."""
+        if all(variable is not table for table in self.tables):
+            self.tables.append(variable)
+
+
+# --- the variable
+
+
+class _UpToDate:
+    """Mixed into the class of a prepared table's variable."""
+
+    def _caught_up(self, ids=None):
+        if not (self._tf_optim_reads or tf.executing_eagerly()):
+            return tf.control_dependencies([])
+        return tf.control_dependencies(catch_up(self, ids))
+
+    def sparse_read(self, indices, name=None):
+        """Rows, as `tf.gather` and `tf.nn.embedding_lookup` read them."""
+        indices = tf.convert_to_tensor(indices)
+        with self._caught_up(indices):
+            return super().sparse_read(indices, name)
+
+
+# Everything else that reads the table, or sets some of it.
+_WHOLE = (
+    "value",
+    "read_value",
+    "read_value_no_copy",
+    "gather_nd",
+    "assign",
+    "assign_add",
+    "assign_sub",
+    "batch_scatter_update",
+    *(f"scatter_{kind}" for kind in "add div max min mul sub update".split()),
+    *(f"scatter_nd_{kind}" for kind in "add max min sub update".split()),
+    "_restore_from_tensors",
+)
+
+
+@functools.cache
+def _class_for(base):
+    def method(name):
+        stock = getattr(base, name)
+
+        @functools.wraps(stock)
+        def caught_up(self, *args, **kwargs):
+            with self._caught_up():
+                return stock(self, *args, **kwargs)
+
+        return caught_up
+
+    members = {name: method(name) for name in _WHOLE if hasattr(base, name)}
+    return type(base.__name__, (_UpToDate, base), members)
+
+
+# --- the tables of a step
+
+
+class Rows:
+    """The prepared tables of one step, and which of them it takes row by row."""
+
+    def __init__(self, optimizer, local, pairs, whole=False):
+        self.optimizer, self.local = optimizer, local
+        self.by_rows, self.whole = [], []  # pairs of a table and its rows' ids
+        for gradient, variable in pairs:
+            gradient = local(gradient)[0]
+            if optimizer.sparse_update == "eventual" and can_prepare(variable):
+                prepare(variable, reads=False)
+            if history_of(variable) is None:
+                continue
+            if whole or not self._is_of_rows(gradient, variable, pairs):
+                self.whole.append(variable)
+            else:
+                self.by_rows.append((variable, gradient.indices))
+                optimizer._tables.add(variable)
+
+    def _is_of_rows(self, gradient, variable, pairs):
+        optimizer = self.optimizer
+        return (
+            optimizer.sparse_update in MODES
+            and isinstance(gradient, tf.IndexedSlices)
+            and sum(variable is other for _, other in pairs) == 1
+            and not optimizer.use_ema
+            and not replicas.are_several()
+            and not checks.is_compiled_by_xla()
+            and not extension.overrides(optimizer, extension.UPDATE + extension.DECAY)
+        )
+
+    def mode_of(self, variable):
+        """The op's mode for a variable's sparse gradient."""
+        if any(variable is table for table, _ in self.by_rows):
+            return "lazy"
+        mode = self.optimizer.sparse_update
+        return "dense" if mode in MODES else mode
+
+    def before(self):
+        """Returns the ops that come before the update."""
+        ops = []
+        for variable in self.whole:
+            if checks.is_compiled_by_xla():
+                with tf.init_scope():  # from now on its steps are dense ones
+                    catch_up(variable)
+            else:
+                ops += catch_up(variable)
+        if self.optimizer.sparse_update == "eventual":
+            for variable, ids in self.by_rows:
+                ops += catch_up(variable, ids)
+            return ops
+        for members in self._groups():
+            tables, ids = zip(*members, strict=True)
+            ops.append(
+                library.ops().tf_optim_check_rows(
+                    history=[history_of(table) for table in tables], indices=ids
+                )
+            )
+        return [op for op in ops if op is not None]
+
+    def after(self, step, decay_of):
+        """Returns the ops that write the step down, once it is taken.
+
+        Args:
+            step: the `apply.Step`.
+            decay_of: gives a variable's rate of weight decay.
+        """
+        if checks.is_compiled_by_xla():
+            return []
+        groups = [*self._groups(), *([(v, None)] for v in self.whole)]
+        ops = [self._advance(step, decay_of, members) for members in groups]
+        return [op for op in ops if op is not None]
+
+    def _groups(self):
+        """Tables that can share an op call."""
+        groups = {}
+        for table, ids in self.by_rows:
+            key = table.device, table.dtype, ids.dtype
+            groups.setdefault(key, []).append((table, ids))
+        return groups.values()
+
+    def _advance(self, step, decay_of, members):
+        tables, ids = zip(*members, strict=True)
+        slots = [keras_private.slots_of(self.optimizer, table) for table in tables]
+        present = [slot is not None for slot in slots[0]]
+        hyper = [checks.as_tensor(number, tf.float64) for number in step.hyper]
+        decays = [checks.as_tensor(decay_of(table), tf.float64) for table in tables]
+        spec = self.optimizer._spec
+        return library.ops().tf_optim_advance_rows(
+            history=[history_of(table) for table in tables],
+            var=[table.handle for table in tables],
+            slots=[slot.handle for each in slots for slot in each if slot is not None],
+            indices=[each for each in ids if each is not None],
+            learning_rate=step.rate(),
+            iterations=step.iterations,
+            hyper=tf.stack(hyper),
+            weight_decay=tf.stack(decays),
+            T=tables[0].dtype,
+            optimizer=spec.rule or spec.name,
+            slot_mask=sum(1 << i for i, there in enumerate(present) if there),
+            flags=sum(1 << i for i, flag in enumerate(step.flags) if flag),
+        )
