@@ -12,7 +12,7 @@ on parameter servers or with a constraint, and where a subclass updates variable
 
 import tensorflow as tf
 
-from tf_optim import checks, extension, keras_private, replicas, servers
+from tf_optim import checks, exact, extension, keras_private, replicas, servers
 
 
 class _Seen:
@@ -115,6 +115,8 @@ class Riders:
     def __init__(self, optimizer, local, pairs, variables):
         self.optimizer, self.local = optimizer, local
         self.seen, self.riding = {}, {}  # by the variable's index
+        self.in_histories = set()  # the indices of tables whose history has theirs
+        self.kept = 1.0
         if not optimizer.use_ema:
             return
         averaged = keras_private.averaged_in_a_step(optimizer, variables)
@@ -122,6 +124,9 @@ class Riders:
         self.indices = [keras_private.index_of(optimizer, v) for v, _ in self.pairs]
         self.count = _count(optimizer)
         self.momentum, self.begins = _momentum(optimizer), _begins(optimizer)
+        self.kept = tf.where(
+            self.count < self.begins, tf.zeros_like(self.momentum), self.momentum
+        )
         indices = [keras_private.index_of(optimizer, v) for _, v in pairs]
         averages = dict(zip(self.indices, self.pairs, strict=True))
         # A constraint moves rows that no gradient names.
@@ -130,8 +135,10 @@ class Riders:
             for v in variables
             if v.constraint is not None
         }
-        for index, (gradient, _) in zip(indices, pairs, strict=True):
-            if indices.count(index) == 1 and index in averages:
+        for index, (gradient, v) in zip(indices, pairs, strict=True):
+            if exact.steps_by_rows(optimizer, local(gradient)[0], v, pairs):
+                self.in_histories.add(index)
+            elif indices.count(index) == 1 and index in averages:
                 self._take_on(index, gradient, *averages[index])
 
     def _take_on(self, index, gradient, variable, average):
@@ -191,14 +198,15 @@ class Riders:
             seen.step.assign(self.count + 1, read_value=False)
             for seen in self.seen.values()
         ]
-        kept = tf.where(
-            self.count < self.begins, tf.zeros_like(self.momentum), self.momentum
-        )
         for index, (variable, average) in zip(self.indices, self.pairs, strict=True):
-            if index in self.riding:
+            if index in self.riding or index in self.in_histories:
                 continue
             parts = zip(self.local(variable), self.local(average), strict=True)
-            ops += [a.assign(_moved(a, v, kept), read_value=False) for v, a in parts]
+            with tf.control_dependencies(exact.catch_up(variable)):
+                ops += [
+                    a.assign(_moved(a, v, self.kept), read_value=False)
+                    for v, a in parts
+                ]
         frequency = self.optimizer.ema_overwrite_frequency
         if frequency:
             with tf.control_dependencies(_in_graph(ops)):
@@ -212,6 +220,8 @@ class Riders:
         ops = []
         for seen in self.seen.values():
             ops += seen.bring_up_to_date(count, self.momentum, self.begins)
+        for variable, _ in self.pairs:
+            ops += exact.catch_up(variable)
         with tf.control_dependencies(_in_graph(ops)):
             return _overwritten(self.local, self.pairs)
 
@@ -241,6 +251,7 @@ def _overwritten(local, pairs):
 def overwrite(optimizer, variables):
     """Gives the variables the values of their averages."""
     if optimizer.use_ema:
+        exact.catch_up_all(optimizer)
         bring_up_to_date(optimizer)
         pairs = keras_private.averages_of(optimizer, variables)
         _overwritten(replicas.local_parts(), pairs)

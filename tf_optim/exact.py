@@ -10,7 +10,6 @@ A table that was not prepared, or whose rows something else moves in every step 
 constraint, an average), takes dense steps, which leave nothing to bring up to date.
 """
 
-import contextlib
 import functools
 
 import tensorflow as tf
@@ -76,6 +75,14 @@ def catch_up(variable, ids=None):
     return [] if op is None else [op]
 
 
+def touched_rows(variable, since_step):
+    """As `touched_rows` of an optimizer."""
+    with tf.device(variable.device):
+        return library.ops().tf_optim_touched_rows(
+            history=history_of(variable), since=tf.cast(since_step, tf.int64)
+        )
+
+
 def catch_up_all(optimizer):
     """Before an optimizer's variables are read, outside of a graph."""
     memory = getattr(optimizer, "_tables", None)
@@ -128,8 +135,11 @@ _WHOLE = (
     "assign_add",
     "assign_sub",
     "batch_scatter_update",
-    *(f"scatter_{kind}" for kind in "add div max min mul sub update".split()),
-    *(f"scatter_nd_{kind}" for kind in "add max min sub update".split()),
+    *(
+        f"scatter_{kind}"
+        for kind in ["add", "div", "max", "min", "mul", "sub", "update"]
+    ),
+    *(f"scatter_nd_{kind}" for kind in ["add", "max", "min", "sub", "update"]),
     "_restore_from_tensors",
 )
 
@@ -153,11 +163,34 @@ def _class_for(base):
 # --- the tables of a step
 
 
+def steps_by_rows(optimizer, gradient, variable, pairs):
+    """Whether a step updates some rows of a table, and its history has the others.
+
+    Args:
+        optimizer: of ours.
+        gradient: the table's.
+        variable: the table.
+        pairs: all gradients and variables of the step.
+    """
+    accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
+    return (
+        optimizer.sparse_update in MODES
+        and history_of(variable) is not None
+        and isinstance(gradient, tf.IndexedSlices)
+        and sum(variable is other for _, other in pairs) == 1
+        # An average moves in steps too that end no window.
+        and not (optimizer.use_ema and accumulates)
+        and not replicas.are_several()
+        and not checks.is_compiled_by_xla()
+        and not extension.overrides(optimizer, extension.UPDATE + extension.DECAY)
+    )
+
+
 class Rows:
     """The prepared tables of one step, and which of them it takes row by row."""
 
-    def __init__(self, optimizer, local, pairs, whole=False):
-        self.optimizer, self.local = optimizer, local
+    def __init__(self, optimizer, local, pairs, average_kept=1.0, whole=False):
+        self.optimizer, self.average_kept = optimizer, average_kept
         self.by_rows, self.whole = [], []  # pairs of a table and its rows' ids
         for gradient, variable in pairs:
             gradient = local(gradient)[0]
@@ -165,23 +198,11 @@ class Rows:
                 prepare(variable, reads=False)
             if history_of(variable) is None:
                 continue
-            if whole or not self._is_of_rows(gradient, variable, pairs):
+            if whole or not steps_by_rows(optimizer, gradient, variable, pairs):
                 self.whole.append(variable)
             else:
                 self.by_rows.append((variable, gradient.indices))
                 optimizer._tables.add(variable)
-
-    def _is_of_rows(self, gradient, variable, pairs):
-        optimizer = self.optimizer
-        return (
-            optimizer.sparse_update in MODES
-            and isinstance(gradient, tf.IndexedSlices)
-            and sum(variable is other for _, other in pairs) == 1
-            and not optimizer.use_ema
-            and not replicas.are_several()
-            and not checks.is_compiled_by_xla()
-            and not extension.overrides(optimizer, extension.UPDATE + extension.DECAY)
-        )
 
     def mode_of(self, variable):
         """The op's mode for a variable's sparse gradient."""
@@ -239,6 +260,9 @@ class Rows:
         present = [slot is not None for slot in slots[0]]
         hyper = [checks.as_tensor(number, tf.float64) for number in step.hyper]
         decays = [checks.as_tensor(decay_of(table), tf.float64) for table in tables]
+        averages = []
+        if self.optimizer.use_ema and ids[0] is not None:
+            averages = keras_private.averages_of(self.optimizer, tables)
         spec = self.optimizer._spec
         return library.ops().tf_optim_advance_rows(
             history=[history_of(table) for table in tables],
@@ -249,6 +273,8 @@ class Rows:
             iterations=step.iterations,
             hyper=tf.stack(hyper),
             weight_decay=tf.stack(decays),
+            average=[average.handle for _, average in averages],
+            average_kept=checks.as_tensor(self.average_kept, tf.float64),
             T=tables[0].dtype,
             optimizer=spec.rule or spec.name,
             slot_mask=sum(1 << i for i, there in enumerate(present) if there),

@@ -11,6 +11,7 @@ from tf_optim import (
     checks,
     exact,
     extension,
+    keras_private,
     methods,
     spellings,
 )
@@ -86,6 +87,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     @property
     def _model_variables_moving_average(self):
         # Of Keras, whose callbacks read it.
+        exact.catch_up_all(self)
         averages.bring_up_to_date(self)
         try:
             return vars(self)["_model_variables_moving_average"]
@@ -95,6 +97,50 @@ class Fused(spellings.OldSpellings, methods.Methods):
     @_model_variables_moving_average.setter
     def _model_variables_moving_average(self, value):
         vars(self)["_model_variables_moving_average"] = value
+
+    def catch_up(self, table=None, ids=None):
+        """Brings idle rows up to date, where `sparse_update` is "exact" or "eventual".
+
+        Reading a prepared table does it, and so does everything that saves. In a
+        `tf.function` call this before the table is read by other means.
+
+        Args:
+            table: one of the optimizer's variables. Default: all tables.
+            ids: integers of any shape, the rows. Default: all rows.
+        """
+        if table is not None:
+            exact.catch_up(
+                keras_private.raw(table), None if ids is None else tf.constant(ids)
+            )
+        else:
+            for each in self._tables.tables:
+                exact.catch_up(each)
+
+    def touched_rows(self, table, since_step):
+        """The rows of a table that gradients have changed since a step, in order.
+
+        What a system that learns online sends to its servers in place of the table.
+        In "exact" mode momentum moves other rows too.
+
+        Args:
+            table: a table of which rows were updated, in "exact" or "eventual" mode.
+            since_step: a value of `iterations`, not before the first of these steps.
+
+        Returns:
+            An int64 vector.
+
+        Raises:
+            ValueError: if no step has updated rows of the table alone.
+            tf.errors.InvalidArgumentError: if the steps remembered begin later.
+        """
+        table = keras_private.raw(table)
+        if all(table is not each for each in self._tables.tables):
+            raise ValueError(
+                "`table` must be one whose rows were updated with sparse_update "
+                f"'exact' or 'eventual'. Received: '{table.name}', under "
+                f"sparse_update={self.sparse_update!r}."
+            )
+        return exact.touched_rows(table, since_step)
 
     def forget_touched_rows(self):
         """To be called where accumulators or averages change other than by a step.

@@ -121,7 +121,7 @@ def _update(optimizer, clipped, local, pairs, riders):
             numbers.average_momentum = riders.momentum
             numbers.average_updates = riders.count
             numbers.average_begins = riders.begins
-        rows = exact.Rows(optimizer, local, pairs)
+        rows = exact.Rows(optimizer, local, pairs, riders.kept)
         ops = []
         with tf.control_dependencies(rows.before()):
             for updates in _by_device(optimizer, local, pairs, riders, rows):

@@ -105,9 +105,11 @@ struct CpuKernels {
                    const SortedIds& ids, int64_t begin, int64_t end,
                    const CoefficientsOf<Rule, T>& coefficients,
                    Measured<Rule>* measured);
-  // Brings rows up to date that missed steps of a history: idle.h.
-  void (*catch_up)(const Variable<Rule, T>& variable, const IdleRow* rows,
-                   int64_t count, const IdleHistory<Rule>& history);
+  // Brings rows up to date that missed steps of a history (idle.h), and the
+  // variable's moving average if the history has one.
+  void (*catch_up)(const Variable<Rule, T>& variable, T* average,
+                   const IdleRow* rows, int64_t count,
+                   const IdleHistory<Rule>& history);
 };
 
 }  // namespace tf_optim

@@ -20,10 +20,16 @@
 //
 //   1 / (1 - position (1 - root)) =
 //       (1 + 2 sum_m u^m T_m(2 position - 1)) / sqrt(root),
-//   u = (1 - sqrt(root)) / (1 + sqrt(root)),
+//   u = (1 - sqrt(root)) / (1 + sqrt(root)).
 //
-// so that no polynomial is fitted, and what is cut off is a geometric series,
-// whose sum bounds the error. Where that is too much the steps are repeated.
+// So no polynomial is fitted, and what is cut off is a geometric series, whose
+// sum bounds the error. Where that is too much the steps are repeated.
+//
+// A moving average of the variable goes along: after k steps it is
+//
+//   average_kept * average + average_left * var - scale * E(position),
+//
+// E being a mean of the G of those steps, in the same polynomials.
 #ifndef TF_OPTIM_CC_DRIVERS_IDLE_H_
 #define TF_OPTIM_CC_DRIVERS_IDLE_H_
 
@@ -43,6 +49,12 @@ struct IdleRow {
   int64_t first;
 };
 
+// What a step does besides what its rule says.
+struct IdleTail {
+  double decay = 0;         // learning_rate * weight_decay
+  double average_kept = 1;  // of the moving average
+};
+
 template <class Rule>
 class IdleHistory {
  public:
@@ -53,13 +65,15 @@ class IdleHistory {
   static constexpr bool kHasRoot = kMoves && Rule::kIdleHasRoot;
   static constexpr int kMostTerms = kHasRoot ? 16 : 1;
 
-  // `precision`: the relative error that G may have.
-  IdleHistory(const Hyper& hyper, double precision)
-      : hyper_(hyper), precision_(precision) {
+  // `averaged`: whether there is a moving average. `precision`: the relative
+  // error that G may have.
+  IdleHistory(const Hyper& hyper, bool averaged, double precision)
+      : hyper_(hyper), averaged_(averaged), precision_(precision) {
     if constexpr (Rule::kIdle == Idle::kRepeated) {
       way_ = Way::kRepeat;
     } else if constexpr (Rule::kIdle == Idle::kLast) {
-      way_ = Rule::IdleIsLast(hyper) ? Way::kLast : Way::kRepeat;
+      const bool is_last = Rule::IdleIsLast(hyper) && !averaged;
+      way_ = is_last ? Way::kLast : Way::kRepeat;
     } else {
       kept_.push_back(Filled(1));
     }
@@ -67,34 +81,32 @@ class IdleHistory {
 
   int64_t length() const { return static_cast<int64_t>(steps_.size()); }
 
-  // Adds a step; `decay` is its learning rate times its weight decay.
-  void Extend(const Coefficients& step, double decay) {
+  void Extend(const Coefficients& step, const IdleTail& tail) {
     if (kHasRoot && steps_.empty()) ChooseTerms(step);
     steps_.push_back(step);
-    decays_.push_back(decay);
+    tails_.push_back(tail);
     if (way_ != Way::kClosed) return;
-    left_.push_back(1);
     AddKept();
-    if (decay != 0) {
-      for (double& left : left_) left *= 1 - decay;
-    }
+    var_.Add(1, count_);
+    var_.Scale(1 - tail.decay);
     if constexpr (kMoves) {
-      terms_.resize(terms_.size() + count_, 0.0);
       least_.push_back(0);
       error_.push_back(0);
-      if (decay != 0) {
-        for (double& term : terms_) term *= 1 - decay;
-      }
       for (int64_t i = open_; i < length(); ++i) AddTo(i, step);
       while (open_ < length() && IsAtRest(open_, step)) ++open_;
     }
+    if (!averaged_) return;
+    average_kept_.push_back(1);
+    for (double& kept : average_kept_) kept *= tail.average_kept;
+    average_.Add(0, count_);
+    average_.MoveTowards(var_, tail.average_kept);
   }
 
   // Whether the steps from this one on change nothing.
   bool ChangesNothing(int64_t first) const {
     if (first >= length()) return true;
     if constexpr (Rule::kIdle == Idle::kDecays) {
-      bool nothing = left_[first] == 1;
+      bool nothing = var_.left[first] == 1 && !averaged_;
       ForEachField(kept_[length() - first], [&](auto, const auto& kept) {
         if constexpr (kIsPresent<decltype(kept)>) nothing &= kept == 1;
       });
@@ -110,10 +122,18 @@ class IdleHistory {
     if constexpr (kHasRoot) return error_[first] <= precision_ * least_[first];
     return true;
   }
-  double left(int64_t first) const { return left_[first]; }
   int terms() const { return count_; }
+  // The factor of the variable in what it becomes, and G.
+  double left(int64_t first) const { return var_.left[first]; }
   const double* terms_of(int64_t first) const {
-    return &terms_[first * count_];
+    return &var_.terms[first * count_];
+  }
+  // The same of its average, whose own factor is average_kept.
+  bool is_averaged() const { return averaged_; }
+  double average_kept(int64_t first) const { return average_kept_[first]; }
+  double average_left(int64_t first) const { return average_.left[first]; }
+  const double* average_terms_of(int64_t first) const {
+    return &average_.terms[first * count_];
   }
   const Slots& KeptSince(int64_t first) const {
     return kept_[length() - first];
@@ -127,10 +147,35 @@ class IdleHistory {
   }
   bool IsRepeating() const { return way_ == Way::kRepeat; }
   const Coefficients& step(int64_t i) const { return steps_[i]; }
-  double decay(int64_t i) const { return decays_[i]; }
+  const IdleTail& tail(int64_t i) const { return tails_[i]; }
 
  private:
   enum class Way { kClosed, kLast, kRepeat };
+  // What steps make of a number: `left` of the variable, and a polynomial. For
+  // each first step.
+  struct Form {
+    std::vector<double> left, terms;
+
+    void Add(double of_left, int count) {
+      left.push_back(of_left);
+      terms.resize(terms.size() + static_cast<size_t>(count), 0.0);
+    }
+    void Scale(double factor) {
+      if (factor == 1) return;
+      for (double& x : left) x *= factor;
+      for (double& x : terms) x *= factor;
+    }
+    void MoveTowards(const Form& other, double kept) {
+      const auto move = [kept](std::vector<double>& to,
+                               const std::vector<double>& from) {
+        for (size_t i = 0; i < to.size(); ++i) {
+          to[i] = kept * to[i] + (1 - kept) * from[i];
+        }
+      };
+      move(left, other.left);
+      move(terms, other.terms);
+    }
+  };
   // What a step does to G: `rate` at position 0, and where it has a root also
   // its series.
   struct Term {
@@ -215,7 +260,7 @@ class IdleHistory {
 
   void AddTo(int64_t first, const Coefficients& step) {
     const Term term = TermOf(kept_[length() - first], steps_[first], step);
-    double* const terms = &terms_[first * count_];
+    double* const terms = &var_.terms[first * count_];
     terms[0] += term.first;
     double next = 2 * term.first;
     for (int n = 1; n < count_; ++n) terms[n] += next *= term.ratio;
@@ -236,14 +281,16 @@ class IdleHistory {
   }
 
   Hyper hyper_;
+  bool averaged_;
   double precision_;
   Way way_ = Way::kClosed;
   int count_ = 1;  // of coefficients of G
   std::vector<Coefficients> steps_;
-  std::vector<double> decays_;
+  std::vector<IdleTail> tails_;
   std::vector<Slots> kept_;  // of the slots, by so many steps
-  // By first step: what is left of the variable, G, G(0) and its error.
-  std::vector<double> left_, terms_, least_, error_;
+  Form var_, average_;
+  // By first step: what is left of the average, G(0) and the error of G.
+  std::vector<double> average_kept_, least_, error_;
   int64_t open_ = 0;  // the earlier ones' G has come to rest
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cc/drivers/average_cpu.h"
 #include "cc/drivers/idle.h"
 #include "cc/drivers/rows_cpu.h"
 
@@ -13,9 +14,13 @@ namespace tf_optim {
 // The rows' bytes are asked for before any of them is worked on.
 template <class Isa, class Rule, class T>
 HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
-                             const IdleRow* rows, int64_t count) {
+                             const T* average, const IdleRow* rows,
+                             int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t element = rows[i].row * variable.width;
+    if (average != nullptr) {
+      PrefetchRow<Isa>(average + element, variable.width);
+    }
     PrefetchRow<Isa>(variable.var + element, variable.width);
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       if (variable.slots[s] == nullptr || IsRowSlot<Rule>(s)) continue;
@@ -26,17 +31,21 @@ HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
 
 // The missed steps of one row, one by one.
 template <class Isa, class Rule, class T>
-void RepeatSteps(Variable<Rule, T> variable, const IdleRow& row,
+void RepeatSteps(Variable<Rule, T> variable, T* average, const IdleRow& row,
                  const IdleHistory<Rule>& history) {
   const int64_t element = row.row * variable.width;
   for (int64_t i = history.FirstTaken(row.first); i < history.length(); ++i) {
     CoefficientsOf<Rule, T> coefficients;
     MapFields(history.step(i), coefficients,
               [](double x) { return static_cast<ComputeType<T>>(x); });
-    SetTail(1, 0, history.decay(i), &variable);
+    SetTail(1, 0, history.tail(i).decay, &variable);
     RunRows<Isa>(variable, element, element + variable.width, coefficients,
                  static_cast<Measured<Rule>*>(nullptr),
                  [](int64_t) { return ZeroGradient<Isa, T>{}; });
+    if (average != nullptr) {
+      MoveAverage<Isa>(average + element, variable.var + element,
+                       variable.width, history.tail(i).average_kept);
+    }
   }
 }
 
@@ -51,6 +60,7 @@ struct IdleSpan {
   static constexpr int64_t kLanes = VarLanes::kLanes;
 
   const Variable<Rule, T>& variable;
+  T* const average;
   const IdleHistory<Rule>& history;
 
   // What is left of a slot, which underflow does not make 0.
@@ -59,8 +69,18 @@ struct IdleSpan {
     return V(kept == 0 ? C(0) : std::max(static_cast<C>(kept), least));
   }
 
-  // The sum of Chebyshev polynomials, by Clenshaw's recurrence.
+  // A polynomial in computation type.
+  struct Terms {
+    C of[IdleHistory<Rule>::kMostTerms] = {};
+    Terms(const double* terms, int count) {
+      std::transform(terms, terms + count, of,
+                     [](double x) { return static_cast<C>(x); });
+    }
+  };
+
+  // By Clenshaw's recurrence.
   static HWY_INLINE V SumAt(V position, const C* terms, int count) {
+    if constexpr (!Rule::kIdleHasRoot) return V(terms[0]);
     const V x = position + position - V(1), twice = x + x;
     V next(0), after(0);
     for (int n = count - 1; n > 0; --n) {
@@ -72,49 +92,74 @@ struct IdleSpan {
   }
 
   void Run(const IdleRow& row) const {
+    if (history.is_averaged()) {
+      RunWith<true>(row);
+    } else {
+      RunWith<false>(row);
+    }
+  }
+
+  template <bool averaged>
+  HWY_INLINE void RunWith(const IdleRow& row) const {
+    constexpr bool moves = Rule::kIdle == Idle::kMoves;
     const int64_t width = variable.width, begin = row.row * width;
-    const V left(static_cast<C>(history.left(row.first)));
+    const auto number = [](double x) { return V(static_cast<C>(x)); };
     Slots kept;
     MapFields(history.KeptSince(row.first), kept,
               [](double x) { return Factor(x); });
-    C terms[IdleHistory<Rule>::kMostTerms] = {};
-    typename Rule::template Coefficients<V> first;
-    if constexpr (Rule::kIdle == Idle::kMoves) {
-      std::transform(history.terms_of(row.first),
-                     history.terms_of(row.first) + history.terms(), terms,
-                     [](double x) { return static_cast<C>(x); });
-      MapFields(history.step(row.first), first,
-                [](double x) { return V(static_cast<C>(x)); });
+    const V left = number(history.left(row.first));
+    const int count = moves ? history.terms() : 0;
+    const Terms terms(moves ? history.terms_of(row.first) : nullptr, count);
+    V average_kept(0), average_left(0);
+    if constexpr (averaged) {
+      average_kept = number(history.average_kept(row.first));
+      average_left = number(history.average_left(row.first));
     }
+    const Terms average_terms(
+        moves && averaged ? history.average_terms_of(row.first) : nullptr,
+        averaged ? count : 0);
+    typename Rule::template Coefficients<V> first;
+    if constexpr (moves) MapFields(history.step(row.first), first, number);
+
     T* const var = variable.var + begin;
-    const auto run = [&](int64_t i, auto... count) {
-      V p = VarLanes::Load(var + i, count...);
+    const auto run = [&](int64_t i,
+                         auto... size) __attribute__((always_inline)) {
+      const V p = VarLanes::Load(var + i, size...);
       Slots slots = {};
       ForEachField(slots, [&](auto s, auto& slot) {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
-          slot = SlotLanes::Load(variable.slots[s] + begin + i, count...);
+          slot = SlotLanes::Load(variable.slots[s] + begin + i, size...);
         }
       });
-      p = left * p;
-      if constexpr (Rule::kIdle == Idle::kMoves) {
+      V after = left * p, average_after(0);
+      if constexpr (averaged) {
+        average_after =
+            average_kept * VarLanes::Load(average + begin + i, size...) +
+            average_left * p;
+      }
+      if constexpr (moves) {
         const auto move = Rule::MoveOf(slots, first);
-        V sum(terms[0]);
-        if constexpr (Rule::kIdleHasRoot) {
-          sum = SumAt(move.position, terms, history.terms());
+        after = after - move.scale * SumAt(move.position, terms.of, count);
+        if constexpr (averaged) {
+          average_after =
+              average_after -
+              move.scale * SumAt(move.position, average_terms.of, count);
         }
-        p = p - move.scale * sum;
       }
       ForEachField(slots, [&](auto s, auto& slot) {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
           ForEachField(kept, [&](auto k, const auto& factor) {
             if constexpr (s() == k()) {
               SlotLanes::Store(factor * slot, variable.slots[s] + begin + i,
-                               count...);
+                               size...);
             }
           });
         }
       });
-      VarLanes::Store(p, var + i, count...);
+      VarLanes::Store(after, var + i, size...);
+      if constexpr (averaged) {
+        VarLanes::Store(average_after, average + begin + i, size...);
+      }
     };
     int64_t i = 0;
     for (; i + kLanes <= width; i += kLanes) run(i);
@@ -138,12 +183,13 @@ struct IdleSpan {
 };
 
 template <class Isa, class Rule, class T>
-void CatchUpRows(const Variable<Rule, T>& variable, const IdleRow* rows,
-                 int64_t count, const IdleHistory<Rule>& history) {
-  PrefetchRows<Isa>(variable, rows, count);
+void CatchUpRows(const Variable<Rule, T>& variable, T* average,
+                 const IdleRow* rows, int64_t count,
+                 const IdleHistory<Rule>& history) {
+  PrefetchRows<Isa>(variable, average, rows, count);
   for (const IdleRow* row = rows; row != rows + count; ++row) {
     if constexpr (Rule::kIdle == Idle::kDecays || Rule::kIdle == Idle::kMoves) {
-      const IdleSpan<Isa, Rule, T> span = {variable, history};
+      const IdleSpan<Isa, Rule, T> span = {variable, average, history};
       bool closed = history.IsClosed(row->first);
       if constexpr (Rule::kIdleEndsAtZero) {
         closed = closed && !span.EndsAtZero(*row);
@@ -153,7 +199,7 @@ void CatchUpRows(const Variable<Rule, T>& variable, const IdleRow* rows,
         continue;
       }
     }
-    RepeatSteps<Isa>(variable, *row, history);
+    RepeatSteps<Isa>(variable, average, *row, history);
   }
 }
 

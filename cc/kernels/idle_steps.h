@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
 #include "cc/drivers/idle.h"
 #include "tensorflow/core/framework/tensor.h"
@@ -20,7 +21,7 @@ namespace tf_optim {
 struct IdleStep {
   double learning_rate;
   int64_t iterations;
-  double decay;  // learning_rate * weight_decay
+  IdleTail tail;
   std::vector<double> hyper;
 };
 
@@ -29,10 +30,11 @@ struct IdleKind {
   std::string optimizer;
   uint32_t variant;
   tensorflow::DataType dtype;
+  bool averaged = false;
 
   bool operator==(const IdleKind& other) const {
     return optimizer == other.optimizer && variant == other.variant &&
-           dtype == other.dtype;
+           dtype == other.dtype && averaged == other.averaged;
   }
 };
 
@@ -48,9 +50,12 @@ class IdleSteps {
   virtual bool Takes(const std::vector<double>& hyper) const = 0;
   virtual void Extend(const IdleStep& step) = 0;
   virtual bool ChangesNothing(int64_t first) const = 0;
-  // `tensors`: the table, then each slot of the rule, null where it is absent.
+  // `tensors`: the table, kMaxSlots slots, and the average; null where absent.
   virtual void CatchUp(const std::vector<tensorflow::Tensor*>& tensors,
                        const IdleRow* rows, int64_t count) const = 0;
+  // The average of a row that the last step has updated.
+  virtual void MoveAverage(const std::vector<tensorflow::Tensor*>& tensors,
+                           int64_t row, const Averaging& averaging) const = 0;
 };
 
 using MakeIdleSteps = std::function<std::unique_ptr<IdleSteps>(
@@ -69,10 +74,11 @@ class IdleStepsOf : public IdleSteps {
  public:
   using Hyper = typename IdleHistory<Rule>::Hyper;
 
-  IdleStepsOf(const std::vector<double>& hyper, Isa isa)
+  IdleStepsOf(const std::vector<double>& hyper, bool averaged, Isa isa)
       : hyper_(hyper),
         kernels_(FindKernels<AllVariants, Rule, T>(isa)),
-        history_(HyperOf(hyper), kIsDouble ? 1e-12 : 1e-7) {}
+        average_kernels_(FindAverageKernels<T>(isa)),
+        history_(HyperOf(hyper), averaged, kIsDouble ? 1e-12 : 1e-7) {}
 
   int64_t length() const override { return history_.length(); }
 
@@ -90,7 +96,7 @@ class IdleStepsOf : public IdleSteps {
     const auto coefficients = Rule::Prepare(
         HyperOf(step.hyper),
         {step.learning_rate, static_cast<double>(step.iterations) + 1});
-    history_.Extend(coefficients, step.decay);
+    history_.Extend(coefficients, step.tail);
   }
 
   bool ChangesNothing(int64_t first) const override {
@@ -101,17 +107,32 @@ class IdleStepsOf : public IdleSteps {
                const IdleRow* rows, int64_t count) const override {
     Variable<Rule, T> variable;
     variable.var = static_cast<T*>(tensors[0]->data());
-    variable.width = tensors[0]->NumElements() / tensors[0]->dim_size(0);
+    variable.width = WidthOf(*tensors[0]);
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       if (tensors[s + 1] == nullptr) continue;
       variable.slots[s] = static_cast<ComputeType<T>*>(tensors[s + 1]->data());
     }
-    kernels_.catch_up(variable, rows, count, history_);
+    kernels_.catch_up(variable, AverageOf(tensors), rows, count, history_);
+  }
+
+  void MoveAverage(const std::vector<tensorflow::Tensor*>& tensors, int64_t row,
+                   const Averaging& averaging) const override {
+    const int64_t width = WidthOf(*tensors[0]);
+    average_kernels_.span({AverageOf(tensors)},
+                          static_cast<const T*>(tensors[0]->data()),
+                          row * width, (row + 1) * width, averaging);
   }
 
  private:
   static constexpr bool kIsDouble = std::is_same_v<T, double>;
 
+  static int64_t WidthOf(const tensorflow::Tensor& table) {
+    return table.NumElements() / table.dim_size(0);
+  }
+  static T* AverageOf(const std::vector<tensorflow::Tensor*>& tensors) {
+    tensorflow::Tensor* const average = tensors.back();
+    return average == nullptr ? nullptr : static_cast<T*>(average->data());
+  }
   static Hyper HyperOf(const std::vector<double>& values) {
     Hyper hyper{};
     ForEachField(hyper, [&](auto i, double& value) { value = values[i]; });
@@ -120,26 +141,27 @@ class IdleStepsOf : public IdleSteps {
 
   std::vector<double> hyper_;
   const CpuKernels<Rule, T>& kernels_;
+  const AverageKernels<T>& average_kernels_;
   IdleHistory<Rule> history_;
 };
 
 template <class AllVariants, class Rule>
-std::unique_ptr<IdleSteps> MakeIdleStepsOf(tensorflow::DataType dtype,
+std::unique_ptr<IdleSteps> MakeIdleStepsOf(const IdleKind& kind,
                                            const std::vector<double>& hyper,
                                            Isa isa) {
-  switch (dtype) {
+  switch (kind.dtype) {
     case tensorflow::DT_FLOAT:
-      return std::make_unique<IdleStepsOf<AllVariants, Rule, float>>(hyper,
-                                                                     isa);
+      return std::make_unique<IdleStepsOf<AllVariants, Rule, float>>(
+          hyper, kind.averaged, isa);
     case tensorflow::DT_DOUBLE:
-      return std::make_unique<IdleStepsOf<AllVariants, Rule, double>>(hyper,
-                                                                      isa);
+      return std::make_unique<IdleStepsOf<AllVariants, Rule, double>>(
+          hyper, kind.averaged, isa);
     case tensorflow::DT_HALF:
-      return std::make_unique<IdleStepsOf<AllVariants, Rule, Float16>>(hyper,
-                                                                       isa);
+      return std::make_unique<IdleStepsOf<AllVariants, Rule, Float16>>(
+          hyper, kind.averaged, isa);
     case tensorflow::DT_BFLOAT16:
-      return std::make_unique<IdleStepsOf<AllVariants, Rule, BFloat16>>(hyper,
-                                                                        isa);
+      return std::make_unique<IdleStepsOf<AllVariants, Rule, BFloat16>>(
+          hyper, kind.averaged, isa);
     default:
       return nullptr;
   }
@@ -156,7 +178,7 @@ bool RegisterIdleStepsOf(Variants<Rules...> variants) {
           using Rule = decltype(rule);
           using Hyper = typename IdleHistory<Rule>::Hyper;
           if (hyper.size() != kFieldCount<Hyper>) return;
-          steps = MakeIdleStepsOf<All, Rule>(kind.dtype, hyper, isa);
+          steps = MakeIdleStepsOf<All, Rule>(kind, hyper, isa);
         });
         return steps;
       });

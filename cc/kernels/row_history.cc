@@ -29,6 +29,12 @@ std::map<std::string, MakeIdleSteps>& Makers() {
 // while others are worked on; few enough for a first-level cache.
 constexpr int64_t kRowsTogether = 16;
 
+// A guess, in nanoseconds: three streams of a row that is in no cache.
+double CostOfRow(const Tensor& table) {
+  const int64_t rows = std::max<int64_t>(1, table.dim_size(0));
+  return 10 + 0.5 * static_cast<double>(table.NumElements() / rows);
+}
+
 // Gathers rows and has them brought up to date.
 class Batch {
  public:
@@ -130,11 +136,10 @@ Status RowHistory::CatchUp(OpKernelContext* context, const Index* indices,
   if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
   return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
     const auto now = static_cast<int32_t>(now_);
-    const double kCost = 0.5 * static_cast<double>(tensors[0]->NumElements() /
-                                                   std::max<int64_t>(1, rows_));
     DeviceThreads(context)(
         (count + kRowsTogether - 1) / kRowsTogether,
-        kCost * kRowsTogether + 100, [&](int64_t begin, int64_t end) {
+        CostOfRow(*tensors[0]) * kRowsTogether,
+        [&](int64_t begin, int64_t end) {
           Batch batch(*steps_, tensors);
           const int64_t last = std::min(count, end * kRowsTogether);
           for (int64_t i = begin * kRowsTogether; i < last; ++i) {
@@ -163,15 +168,15 @@ Status RowHistory::CatchUpAll(OpKernelContext* context) {
 Status RowHistory::CatchUpAllLocked(OpKernelContext* context) {
   if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
   TF_RETURN_IF_ERROR(InLocks(context, [&](const std::vector<Tensor*>& tensors) {
-    const double cost = 0.5 * static_cast<double>(tensors[0]->NumElements() /
-                                                  std::max<int64_t>(1, rows_));
-    DeviceThreads(context)(rows_, cost, [&](int64_t begin, int64_t end) {
-      Batch batch(*steps_, tensors);
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t first = SeenBy(row);
-        if (first < now_) batch.Add({row, first - all_seen_});
-      }
-    });
+    DeviceThreads(context)(rows_, CostOfRow(*tensors[0]),
+                           [&](int64_t begin, int64_t end) {
+                             Batch batch(*steps_, tensors);
+                             for (int64_t row = begin; row < end; ++row) {
+                               const int64_t first = SeenBy(row);
+                               if (first < now_)
+                                 batch.Add({row, first - all_seen_});
+                             }
+                           });
   }));
   all_seen_ = now_;
   steps_ = NewIdleSteps(kind_, hyper_, ChosenIsa());
@@ -255,13 +260,30 @@ Status RowHistory::Advance(OpKernelContext* context, const IdleKind& kind,
   TF_RETURN_IF_ERROR(Bind(context, kind, step.hyper, std::move(vars)));
   steps_->Extend(step);
   ++now_;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!HasRow(indices[i])) continue;
-    seen_[indices[i]].store(static_cast<int32_t>(now_),
-                            std::memory_order_relaxed);
-    touched_[indices[i]] = static_cast<int32_t>(step.iterations + 1);
+  const auto now = static_cast<int32_t>(now_);
+  const auto number = static_cast<int32_t>(step.iterations + 1);
+  const auto mark = [&](int64_t begin, int64_t end, const auto& visit) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = indices[i];
+      if (!HasRow(row) || seen_[row].exchange(now) == now) continue;
+      touched_[row] = number;
+      visit(row);
+    }
+  };
+  if (!kind.averaged) {
+    mark(0, count, [](int64_t) {});
+    return OkStatus();
   }
-  return OkStatus();
+  const Averaging averaging(step.tail.average_kept, 1, 0);
+  return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
+    DeviceThreads(context)(count, CostOfRow(*tensors[0]),
+                           [&](int64_t begin, int64_t end) {
+                             const ScopedFlushDenormals flush_denormals;
+                             mark(begin, end, [&](int64_t row) {
+                               steps_->MoveAverage(tensors, row, averaging);
+                             });
+                           });
+  });
 }
 
 Status RowHistory::AdvanceAll(OpKernelContext* context, const IdleStep& step) {

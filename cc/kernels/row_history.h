@@ -39,7 +39,8 @@ class RowHistory : public tensorflow::ResourceBase {
   absl::Status Check(const Index* indices, int64_t count, int64_t number);
   absl::Status CheckAll(int64_t number);
 
-  // After a step of the table in `vars` (then its slots, null where absent)
+  // After a step of the table in `vars` (then kMaxSlots slots and the moving
+  // average, null where absent)
   // that has updated the rows of these ids, all of them up to date before.
   template <class Index>
   absl::Status Advance(tensorflow::OpKernelContext* context,

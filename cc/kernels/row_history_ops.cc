@@ -116,6 +116,12 @@ class AdvanceRowsOp : public TablesOp {
     OP_REQUIRES_OK(context, context->GetAttr("flags", &flags));
     OP_REQUIRES_OK(context, context->GetAttr("T", &kind_.dtype));
     OP_REQUIRES_OK(context, context->GetAttr("N_slots", &slots_));
+    int averages = 0;
+    OP_REQUIRES_OK(context, context->GetAttr("N_average", &averages));
+    kind_.averaged = averages > 0;
+    OP_REQUIRES(context, averages == 0 || averages == tables(),
+                absl::InvalidArgumentError(
+                    "average must have one variable per table, or none."));
     slot_mask_ = static_cast<uint32_t>(slot_mask);
     kind_.variant = VariantKey(slot_mask_, static_cast<uint32_t>(flags));
     const int present = __builtin_popcount(slot_mask_);
@@ -137,8 +143,10 @@ class AdvanceRowsOp : public TablesOp {
                              : rate.scalar<double>()();
     step.iterations = context->input(numbers + 1).scalar<int64_t>()();
     step.hyper.assign(hyper.data(), hyper.data() + hyper.size());
+    step.tail.average_kept =
+        context->input(context->num_inputs() - 1).scalar<double>()();
     for (int i = 0; i < tables(); ++i) {
-      step.decay = decay.size() == 0 ? 0 : step.learning_rate * decay(i);
+      step.tail.decay = decay.size() == 0 ? 0 : step.learning_rate * decay(i);
       RefCountPtr<RowHistory> history;
       OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
       if (!has_indices()) {
@@ -146,7 +154,7 @@ class AdvanceRowsOp : public TablesOp {
         continue;
       }
       RowHistory::Vars vars;
-      OP_REQUIRES_OK(context, VarsOf(context, i, &vars));
+      OP_REQUIRES_OK(context, VarsOf(context, i, numbers + 4, &vars));
       const auto ids = context->input(indices + i).flat<Index>();
       OP_REQUIRES_OK(context, history->Advance(context, kind_, std::move(vars),
                                                step, ids.data(), ids.size()));
@@ -154,7 +162,7 @@ class AdvanceRowsOp : public TablesOp {
   }
 
  private:
-  Status VarsOf(OpKernelContext* context, int table,
+  Status VarsOf(OpKernelContext* context, int table, int averages,
                 RowHistory::Vars* vars) const {
     const auto add = [&](int input) {
       vars->emplace_back();
@@ -170,6 +178,8 @@ class AdvanceRowsOp : public TablesOp {
         vars->emplace_back();
       }
     }
+    if (kind_.averaged) return add(averages + table);
+    vars->emplace_back();
     return OkStatus();
   }
 

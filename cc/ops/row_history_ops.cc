@@ -77,8 +77,11 @@ REGISTER_OP("TfOptim>AdvanceRows")
     .Input("iterations: int64")
     .Input("hyper: double")
     .Input("weight_decay: double")
+    .Input("average: N_average * resource")
+    .Input("average_kept: double")
     .Attr("N: int >= 1")
     .Attr("N_slots: int >= 0")
+    .Attr("N_average: int >= 0")
     .Attr("N_indices: int >= 0")
     .Attr("Tindices: {int32, int64} = DT_INT64")
     .Attr("Tlearning_rate: {float, double} = DT_FLOAT")
@@ -99,6 +102,10 @@ learning_rate: of the step.
 iterations: steps done before.
 hyper: the step's hyperparameters, in the order of the optimizer's op.
 weight_decay: one rate per table, or empty for 0.
+average: the moving average of each table, of its shape and dtype, or empty. The
+  rows' averages are updated here, of the idle rows when they are brought up to date:
+  average = average_kept * average + (1 - average_kept) * var.
+average_kept: a scalar in [0, 1].
 N: how many tables.
 T: the tables' dtype.
 optimizer: its name in its ops.
