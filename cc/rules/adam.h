@@ -67,8 +67,10 @@ struct Adam : ElementwiseRule {
   }
 
   template <class V>
-  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+  static constexpr IdleMove<V> MoveOf(Slots<V>& s,
                                       const Coefficients<V>& first) {
+    s.momentum = Mean(s.momentum);
+    s.velocity = Mean(s.velocity);
     if constexpr (amsgrad) {
       return {s.momentum / (Sqrt(s.velocity_hat) + first.epsilon), V(0)};
     } else {

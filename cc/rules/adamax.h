@@ -57,8 +57,9 @@ struct Adamax : ElementwiseRule {
   }
 
   template <class V>
-  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+  static constexpr IdleMove<V> MoveOf(Slots<V>& s,
                                       const Coefficients<V>& first) {
+    s.momentum = Mean(s.momentum);
     return MoveOverRoot(s.momentum, s.norm, first.epsilon);
   }
 

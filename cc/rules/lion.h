@@ -53,7 +53,7 @@ struct Lion : ElementwiseRule {
   }
 
   template <class V>
-  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+  static constexpr IdleMove<V> MoveOf(Slots<V>& s,
                                       const Coefficients<V>& first) {
     return {Sign(first.beta_1 * s.momentum), V(0)};
   }

@@ -14,6 +14,12 @@ constexpr V Towards(V mean, V x, V rate) {
   return mean + rate * (x - mean);
 }
 
+// The mean itself; one that is infinite is NaN once it is moved.
+template <class V>
+constexpr V Mean(V mean) {
+  return mean + (mean - mean);
+}
+
 // How a momentum over a root moves a variable while both decay: the share of
 // the root in the denominator says where between 0 and 1 the variable stands.
 template <class V>

@@ -73,8 +73,10 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
   }
 
   template <class V>
-  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
+  static constexpr IdleMove<V> MoveOf(Slots<V>& s,
                                       const Coefficients<V>& first) {
+    s.momentum = Mean(s.momentum);
+    s.velocity = Mean(s.velocity);
     return MoveOverRoot(s.momentum, Sqrt(first.of_velocity * s.velocity),
                         first.epsilon);
   }

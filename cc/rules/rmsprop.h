@@ -76,8 +76,7 @@ struct RMSprop : ElementwiseRule {
   }
 
   template <class V>
-  static constexpr IdleMove<V> MoveOf(const Slots<V>& s,
-                                      const Coefficients<V>&) {
+  static constexpr IdleMove<V> MoveOf(Slots<V>& s, const Coefficients<V>&) {
     return {s.momentum, V(0)};
   }
 

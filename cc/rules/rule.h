@@ -62,7 +62,7 @@
 //     // `step`. Rules whose denominator stays the same have no IdleRoot.
 //     static constexpr bool kIdleHasRoot = true;
 //     template <class V> static constexpr IdleMove<V>
-//     MoveOf(const Slots<V>&, const Coefficients<V>& first);
+//     MoveOf(Slots<V>&, const Coefficients<V>& first);
 //     template <class V> static constexpr V
 //     IdleRate(const Slots<V>& kept, const Coefficients<V>& step);
 //     template <class V> static constexpr V
