@@ -11,7 +11,12 @@ __path__ = [*map(str, library.search_path())]
 
 from tf_optim import optimizers  # noqa: E402
 from tf_optim.conversion import fuse, unfuse  # noqa: E402
-from tf_optim.embedding import Embedding, lookup, prepare  # noqa: E402
+from tf_optim.embedding import (  # noqa: E402
+    Embedding,
+    lookup,
+    prepare,
+    unprepare,
+)
 from tf_optim.library import build_info  # noqa: E402
 from tf_optim.optimizers import *  # noqa: E402, F403
 from tf_optim.version import __version__  # noqa: E402
@@ -28,4 +33,5 @@ __all__ = [
     "lookup",
     "prepare",
     "unfuse",
+    "unprepare",
 ]

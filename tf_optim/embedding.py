@@ -1,4 +1,4 @@
-"""Reading the rows of a table: `lookup`, `Embedding`, `prepare`."""
+"""Reading the rows of a table: `lookup`, `Embedding`, `prepare`, `unprepare`."""
 
 import tensorflow as tf
 
@@ -84,6 +84,27 @@ def prepare(model):
             table = _plain_table(layer)
             if table is not None and exact.can_prepare(table):
                 exact.prepare(table)
+    return model
+
+
+def unprepare(model):
+    """Makes a model's Embedding layers stock ones, in place, and up to date.
+
+    Before a model is exported to where tf_optim is not: what is traced from then on
+    has no op of ours. Training goes on with dense steps.
+
+    Args:
+        model: a model or layer of Keras.
+
+    Returns:
+        The model.
+    """
+    for layer in _layers(model):
+        if type(layer) is Embedding:
+            table = _plain_table(layer)
+            if table is not None and exact.history_of(table) is not None:
+                exact.unprepare(table)
+            layer.__class__ = tf.keras.layers.Embedding
     return model
 
 

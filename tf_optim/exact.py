@@ -56,6 +56,13 @@ def prepare(variable, reads=True):
         variable.__class__ = _class_for(type(variable))
 
 
+def unprepare(variable):
+    """Makes a prepared table what it was, up to date."""
+    catch_up(variable)
+    variable.__class__ = type(variable).__mro__[2]  # behind ours and the mixin
+    del variable._tf_optim_history, variable._tf_optim_reads
+
+
 def catch_up(variable, ids=None):
     """Brings rows up to date, or all of them.
 

@@ -4,8 +4,14 @@ import dataclasses
 
 import numpy as np
 
-STOCK, OURS, OURS_DENSE = "stock", "ours", "ours, dense"  # whose a curve or row is
-_COLORS = {STOCK: "#9aa0a6", OURS: "#1a73e8", OURS_DENSE: "#f29900"}
+# Whose a curve or row is.
+STOCK, OURS, OURS_DENSE, OURS_EXACT = "stock", "ours", "ours, dense", "ours, exact"
+_COLORS = {
+    STOCK: "#9aa0a6",
+    OURS: "#1a73e8",
+    OURS_DENSE: "#f29900",
+    OURS_EXACT: "#188038",
+}
 
 
 @dataclasses.dataclass
@@ -13,7 +19,7 @@ class Curve:
     """The loss of one optimizer after each step, the first step left out.
 
     Attributes:
-      owner: STOCK, OURS or OURS_DENSE.
+      owner: STOCK, OURS, OURS_DENSE or OURS_EXACT.
       name: The optimizer's name, for the legend.
       seconds: Training time up to each step; grows.
       losses: The loss of each step's batch.

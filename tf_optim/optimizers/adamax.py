@@ -28,7 +28,11 @@ class Adamax(flavour.FusedOptimizer, tf.keras.optimizers.Adamax):
         sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
             `"lazy"`: only the rows it names, slots and weight decay included;
             the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. Default: `"lazy"`.
+            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
+            cost of the rows, for tables that are read by `tf_optim.Embedding` or
+            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
+            `"exact"`, but a row is brought up to date when it is next updated.
+            Default: `"lazy"`.
         name: the optimizer's name. Default: as the stock class's.
         **kwargs: `use_locking`, whether sparse steps of several workers on one
             variable wait for each other (default: True), and the stock class's

@@ -1,0 +1,291 @@
+"""sparse_update="exact": nobody sees, saves or resumes from a row that lies behind.
+
+The yardstick is the same program with "dense", in which no row ever does.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import models
+from tests.marks import both_flavours, keras_3_only
+from tf_optim import exact
+from tf_optim.keras_private import raw
+
+pytestmark = both_flavours
+RTOL = 2e-5
+
+
+def recommender(layer, rows=60):
+    tf.keras.utils.set_random_seed(0)
+    ids = tf.keras.layers.Input((3,), dtype="int32")
+    vectors = layer(rows, 4, mask_zero=True, name="table")(ids)
+    vectors = tf.keras.layers.Flatten()(vectors)
+    return tf.keras.Model(ids, tf.keras.layers.Dense(1)(vectors))
+
+
+def data(rows=60):
+    rng = np.random.default_rng(6)
+    ids = np.where(rng.random((96, 3)) < 0.9, rng.integers(8, size=(96, 3)), 0)
+    ids[::7, 0] = rng.integers(rows, size=len(ids[::7]))
+    return ids.astype("int32"), rng.normal(size=(96, 1)).astype("float32")
+
+
+def trained(mode, layer=None, epochs=2, model=None, **options):
+    model = model or recommender(layer or tf_optim.Embedding)
+    if not getattr(model, "optimizer", None):
+        models.compiled(model, tf_optim.Adam(0.02, sparse_update=mode, **options))
+    model.evaluate(*data(), verbose=0)  # traced before the first step
+    model.fit(*data(), batch_size=8, epochs=epochs, verbose=0, shuffle=False)
+    return model
+
+
+def assert_same(received, expected):
+    for one, other in zip(received, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=RTOL, atol=RTOL)
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return trained("dense")
+
+
+def test_weights_losses_and_slots(dense):
+    model = trained("exact")
+    assert exact.history_of(raw(model.get_layer("table").embeddings)) is not None
+    np.testing.assert_allclose(
+        model.evaluate(*data(), verbose=0), dense.evaluate(*data(), verbose=0), RTOL
+    )
+    assert_same(
+        model.predict(data()[0], verbose=0), dense.predict(data()[0], verbose=0)
+    )
+    assert_same(model.get_weights(), dense.get_weights())
+    assert_same(models.state(model.optimizer), models.state(dense.optimizer))
+
+
+def test_a_model_of_stock_layers_is_prepared_in_place(dense):
+    model = tf_optim.prepare(recommender(tf.keras.layers.Embedding))
+    assert type(model.get_layer("table")) is tf_optim.Embedding
+    assert_same(trained("exact", model=model).get_weights(), dense.get_weights())
+
+
+def test_stock_layers_take_dense_steps(dense):
+    model = trained("exact", tf.keras.layers.Embedding)
+    assert_same(model.get_weights(), dense.get_weights())
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_files_hold_what_dense_would_and_training_goes_on(dense, tmp_path, suffix):
+    model, path = trained("exact"), str(tmp_path / f"model{suffix}")
+    expected = trained("dense", epochs=3).get_weights()
+    if suffix == ".keras":
+        model.save(path)
+        loaded = tf.keras.models.load_model(path)
+        assert loaded.optimizer.sparse_update == "exact"
+    else:
+        model.save_weights(path)
+        loaded = recommender(tf.keras.layers.Embedding)
+        loaded.load_weights(path)
+    assert_same(loaded.get_weights(), dense.get_weights())
+    assert_same(trained("exact", epochs=1, model=model).get_weights(), expected)
+    if suffix == ".keras":
+        assert_same(trained("exact", epochs=1, model=loaded).get_weights(), expected)
+
+
+def test_checkpoints_of_tensorflow(dense, tmp_path):
+    model = trained("exact")
+    path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(
+        str(tmp_path / "checkpoint")
+    )
+    other = trained("exact", epochs=1)  # rows of which lie behind
+    saved = tf.train.Checkpoint(model=other, optimizer=other.optimizer)
+    saved.restore(path).assert_existing_objects_matched()
+    expected = trained("dense", epochs=3)
+    assert_same(other.get_weights(), dense.get_weights())
+    trained("exact", epochs=1, model=other)
+    assert_same(other.get_weights(), expected.get_weights())
+    assert_same(models.state(other.optimizer), models.state(expected.optimizer))
+
+
+def test_a_model_for_others_holds_no_op_of_ours(dense, tmp_path):
+    model = tf_optim.unprepare(trained("exact"))
+    assert type(model.get_layer("table")) is tf.keras.layers.Embedding
+    assert_same(model.get_weights(), dense.get_weights())
+
+    class Served(tf.Module):
+        def __init__(self):
+            self.weights = [raw(weight) for weight in model.weights]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.int32)])
+        def __call__(self, ids):
+            return model(ids)
+
+    tf.saved_model.save(Served(), str(tmp_path / "served"))
+    saved = (tmp_path / "served" / "saved_model.pb").read_bytes()
+    assert b"TfOptim" not in saved
+    loaded = tf.saved_model.load(str(tmp_path / "served"))
+    assert_same([loaded(data()[0])], [model.predict(data()[0], verbose=0)])
+
+
+def test_values_set_by_hand_are_taken_as_they_are():
+    results = []
+    for mode in ("exact", "dense"):
+        model = trained(mode)
+        weights = [np.full_like(w, 0.25) for w in model.get_weights()]
+        model.set_weights(weights)
+        assert_same(model.get_weights(), weights)
+        model.optimizer.set_weights([np.copy(w) for w in model.optimizer.get_weights()])
+        trained(mode, epochs=1, model=model)
+        results.append(model.get_weights())
+    assert_same(*results)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_ema": True, "ema_momentum": 0.8},
+        {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 5},
+        {"global_clipnorm": 0.1, "weight_decay": 0.01},
+        {"clipvalue": 0.01},
+        pytest.param({"gradient_accumulation_steps": 2}, marks=keras_3_only),
+        pytest.param(
+            {"gradient_accumulation_steps": 2, "use_ema": True}, marks=keras_3_only
+        ),
+        pytest.param({"loss_scale_factor": 8.0}, marks=keras_3_only),
+    ],
+    ids=str,
+)
+def test_keras_features(options):
+    results = [trained(mode, **options) for mode in ("exact", "dense")]
+    for model in results:
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+    exact_one, dense_one = results
+    assert_same(exact_one.get_weights(), dense_one.get_weights())
+    assert_same(models.state(exact_one.optimizer), models.state(dense_one.optimizer))
+
+
+def test_changed_hyperparameters_and_another_optimizer():
+    results = []
+    for mode in ("exact", "dense"):
+        model = trained(mode, epochs=1)
+        model.optimizer.learning_rate = 0.005
+        trained(mode, epochs=1, model=model)
+        model.optimizer.beta_1 = 0.5
+        model.optimizer.epsilon = 1e-3
+        model.make_train_function(force=True)  # hyperparameters are in the graph
+        trained(mode, epochs=1, model=model)
+        models.compiled(model, tf_optim.RMSprop(0.01, momentum=0.9, sparse_update=mode))
+        trained(mode, epochs=1, model=model)
+        results.append(model.get_weights())
+    assert_same(*results)
+
+
+def table_and_step(mode="exact", optimizer=tf_optim.Adam, jit=False):
+    table = tf.Variable(np.linspace(-1, 1, 20).reshape(10, 2), dtype="float32")
+    optimizer = optimizer(0.1, sparse_update=mode)
+    optimizer.build([table])
+
+    @tf.function(jit_compile=jit)
+    def step(ids):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf_optim.lookup(table, ids) ** 2)
+        optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+    return table, optimizer, step
+
+
+def test_every_way_of_reading():
+    reads = {
+        "numpy": lambda t: t.numpy(),
+        "value": lambda t: t.value(),
+        "read_value": lambda t: t.read_value(),
+        "convert": tf.convert_to_tensor,
+        "function": tf.function(lambda t=None: tf.identity(t)),
+        "gather": lambda t: tf.gather(t, tf.range(10)),
+        "lookup": lambda t: tf.nn.embedding_lookup(t, tf.range(10)),
+        "gather_nd": lambda t: tf.gather_nd(t, tf.range(10)[:, None]),
+        "slice": lambda t: t[2:],
+        "times": lambda t: 2 * t,
+    }
+    for name, read in reads.items():
+        got = []
+        for mode in ("exact", "dense"):
+            table, _, step = table_and_step(mode)
+            for ids in ([0, 1], [2, 3], [0, 0], [9, 1]):
+                step(tf.constant(ids))
+            if name == "function":
+                read = tf.function(lambda table=table: tf.identity(table))
+                got.append(read().numpy())
+            else:
+                got.append(np.array(read(table)))
+        np.testing.assert_allclose(*got, rtol=RTOL, atol=RTOL, err_msg=name)
+
+
+def test_under_jit_steps_are_dense_ones():
+    results = []
+    for mode, jit in (("exact", True), ("dense", False)):
+        table, _, step = table_and_step(mode, jit=jit)
+        for ids in ([0, 1], [2, 3], [0, 0], [9, 1]):
+            step(tf.constant(ids))
+        results.append(table.numpy())
+    np.testing.assert_allclose(*results, rtol=RTOL, atol=RTOL)
+
+
+def test_a_dense_gradient_of_a_prepared_table():
+    results = []
+    for mode in ("exact", "dense"):
+        table, optimizer, step = table_and_step(mode)
+        for i in range(6):
+            step(tf.constant([i, i + 1]))
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.linalg.matmul(table, table, transpose_b=True))
+            optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+        results.append(table.numpy())
+    np.testing.assert_allclose(*results, rtol=RTOL, atol=RTOL)
+
+
+def test_a_row_that_was_read_before_it_was_up_to_date():
+    table, optimizer, step = table_and_step()
+    step(tf.constant([0, 1]))
+    step(tf.constant([2, 3]))
+    before = [v.numpy() for v in optimizer.variables]  # all rows up to date
+    step(tf.constant([2, 3]))
+    gradient = models.slices([5, 0], tf.ones([2, 2]), 10)
+    count = int(optimizer.iterations)
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match="Row 5 of table 0 must be up to date"
+    ):
+        optimizer.apply_gradients([(gradient, table)])
+    assert int(optimizer.iterations) == count
+    assert len(before) == len(optimizer.variables)
+    tf_optim.lookup(table, [5, 0])
+    optimizer.apply_gradients([(gradient, table)])
+
+
+def test_touched_rows():
+    table, optimizer, step = table_and_step(optimizer=tf_optim.Adagrad)
+    with pytest.raises(ValueError, match="must be one whose rows were updated"):
+        optimizer.touched_rows(table, 0)
+    copy = table.numpy()
+    for ids in ([0, 1], [7, 7], [2, 3]):
+        step(tf.constant(ids))
+    assert optimizer.touched_rows(table, 0).numpy().tolist() == [0, 1, 2, 3, 7]
+    assert optimizer.touched_rows(table, 2).numpy().tolist() == [2, 3]
+    assert optimizer.touched_rows(table, 3).numpy().tolist() == []
+    rows = optimizer.touched_rows(table, 0)
+    copy[rows.numpy()] = tf.gather(table, rows).numpy()
+    np.testing.assert_array_equal(copy, table.numpy())
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Received: -1"):
+        optimizer.touched_rows(table, -1)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="'lazy', 'dense', 'exact' or 'eventual'"):
+        tf_optim.Adam(sparse_update="eager")
+    with pytest.raises(ValueError, match="Lamb takes norms of the whole table"):
+        tf_optim.Lamb(sparse_update="exact")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        table, _, step = table_and_step()
+        step(tf.constant([0, 10]))
+    np.testing.assert_array_equal(table.numpy()[0], np.float32([-1, -17 / 19]))
