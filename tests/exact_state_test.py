@@ -21,7 +21,7 @@ def recommender(layer, rows=60):
     tf.keras.utils.set_random_seed(0)
     ids = tf.keras.layers.Input((3,), dtype="int32")
     vectors = layer(rows, 4, mask_zero=True, name="table")(ids)
-    vectors = tf.keras.layers.Flatten()(vectors)
+    vectors = tf.keras.layers.GlobalAveragePooling1D()(vectors)
     return tf.keras.Model(ids, tf.keras.layers.Dense(1)(vectors))
 
 

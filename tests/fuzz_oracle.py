@@ -152,7 +152,7 @@ class Oracle:
 
     def _step_of(self, j, whole, rows, scale):
         """`(exact, bound, rows)`, of all rows if rows is None."""
-        if self.program.mode == "dense" or not whole.ndim:
+        if self.program.mode != "lazy" or not whole.ndim:
             rows = None
         options = self.program.options
         chosen = slice(None) if rows is None else np.array(sorted(rows), int)

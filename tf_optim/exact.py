@@ -6,8 +6,8 @@ op's resource, cc/kernels/row_history.h), and done to a row, all at once, before
 next read. So whoever reads the table must be seen: a table that has been prepared is
 a variable of a class of ours, every way of reading which asks the history first.
 
-A table that was not prepared, or whose rows something else moves in every step (a
-constraint, an average), takes dense steps, which leave nothing to bring up to date.
+A table that was not prepared takes dense steps, which leave nothing to bring up to
+date, and so does a prepared one where a step of rows cannot be had (`steps_by_rows`).
 """
 
 import functools

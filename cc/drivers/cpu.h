@@ -106,9 +106,10 @@ struct CpuKernels {
                    const CoefficientsOf<Rule, T>& coefficients,
                    Measured<Rule>* measured);
   // Brings rows up to date that missed steps of a history (idle.h), and the
-  // variable's moving average if the history has one.
+  // variable's moving average if the history has one. rows[count, count +
+  // ahead) come next: their memory is asked for.
   void (*catch_up)(const Variable<Rule, T>& variable, T* average,
-                   const IdleRow* rows, int64_t count,
+                   const IdleRow* rows, int64_t count, int64_t ahead,
                    const IdleHistory<Rule>& history);
 };
 

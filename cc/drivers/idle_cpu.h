@@ -11,7 +11,6 @@
 
 namespace tf_optim {
 
-// The rows' bytes are asked for before any of them is worked on.
 template <class Isa, class Rule, class T>
 HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
                              const T* average, const IdleRow* rows,
@@ -184,9 +183,9 @@ struct IdleSpan {
 
 template <class Isa, class Rule, class T>
 void CatchUpRows(const Variable<Rule, T>& variable, T* average,
-                 const IdleRow* rows, int64_t count,
+                 const IdleRow* rows, int64_t count, int64_t ahead,
                  const IdleHistory<Rule>& history) {
-  PrefetchRows<Isa>(variable, average, rows, count);
+  PrefetchRows<Isa>(variable, average, rows + count, ahead);
   for (const IdleRow* row = rows; row != rows + count; ++row) {
     if constexpr (Rule::kIdle == Idle::kDecays || Rule::kIdle == Idle::kMoves) {
       const IdleSpan<Isa, Rule, T> span = {variable, average, history};

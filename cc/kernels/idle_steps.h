@@ -52,7 +52,8 @@ class IdleSteps {
   virtual bool ChangesNothing(int64_t first) const = 0;
   // `tensors`: the table, kMaxSlots slots, and the average; null where absent.
   virtual void CatchUp(const std::vector<tensorflow::Tensor*>& tensors,
-                       const IdleRow* rows, int64_t count) const = 0;
+                       const IdleRow* rows, int64_t count,
+                       int64_t ahead) const = 0;
   // The average of a row that the last step has updated.
   virtual void MoveAverage(const std::vector<tensorflow::Tensor*>& tensors,
                            int64_t row, const Averaging& averaging) const = 0;
@@ -104,7 +105,8 @@ class IdleStepsOf : public IdleSteps {
   }
 
   void CatchUp(const std::vector<tensorflow::Tensor*>& tensors,
-               const IdleRow* rows, int64_t count) const override {
+               const IdleRow* rows, int64_t count,
+               int64_t ahead) const override {
     Variable<Rule, T> variable;
     variable.var = static_cast<T*>(tensors[0]->data());
     variable.width = WidthOf(*tensors[0]);
@@ -112,7 +114,8 @@ class IdleStepsOf : public IdleSteps {
       if (tensors[s + 1] == nullptr) continue;
       variable.slots[s] = static_cast<ComputeType<T>*>(tensors[s + 1]->data());
     }
-    kernels_.catch_up(variable, AverageOf(tensors), rows, count, history_);
+    kernels_.catch_up(variable, AverageOf(tensors), rows, count, ahead,
+                      history_);
   }
 
   void MoveAverage(const std::vector<tensorflow::Tensor*>& tensors, int64_t row,

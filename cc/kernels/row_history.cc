@@ -41,24 +41,32 @@ class Batch {
   // Of one thread, at a time.
   Batch(const IdleSteps& steps, const std::vector<Tensor*>& tensors)
       : steps_(steps), tensors_(tensors) {}
-  ~Batch() { Flush(); }
+  ~Batch() {
+    CatchUp(ready_, count_ - ready_);
+    std::copy(rows_ + ready_, rows_ + count_, rows_);
+    CatchUp(count_ - ready_, 0);
+  }
 
   void Add(IdleRow row) {
     if (steps_.ChangesNothing(row.first)) return;
     rows_[count_++] = row;
-    if (count_ == kRowsTogether) Flush();
+    if (count_ < ready_ + kRowsTogether) return;
+    CatchUp(ready_, kRowsTogether);
+    std::copy(rows_ + ready_, rows_ + count_, rows_);
+    ready_ = count_ = kRowsTogether;
   }
 
  private:
-  void Flush() {
-    steps_.CatchUp(tensors_, rows_, count_);
-    count_ = 0;
+  // The first rows; the next ones' memory is asked for meanwhile.
+  void CatchUp(int64_t count, int64_t ahead) {
+    if (count + ahead > 0) steps_.CatchUp(tensors_, rows_, count, ahead);
   }
 
   const ScopedFlushDenormals flush_denormals_;
   const IdleSteps& steps_;
   const std::vector<Tensor*>& tensors_;
-  IdleRow rows_[kRowsTogether];
+  IdleRow rows_[2 * kRowsTogether];
+  int64_t ready_ = 0;  // so many have been asked for
   int64_t count_ = 0;
 };
 
@@ -262,16 +270,12 @@ Status RowHistory::Advance(OpKernelContext* context, const IdleKind& kind,
   ++now_;
   const auto now = static_cast<int32_t>(now_);
   const auto number = static_cast<int32_t>(step.iterations + 1);
-  const auto mark = [&](int64_t begin, int64_t end, const auto& visit) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = indices[i];
-      if (!HasRow(row) || seen_[row].exchange(now) == now) continue;
-      touched_[row] = number;
-      visit(row);
-    }
-  };
   if (!kind.averaged) {
-    mark(0, count, [](int64_t) {});
+    for (int64_t i = 0; i < count; ++i) {
+      if (!HasRow(indices[i])) continue;
+      seen_[indices[i]].store(now, std::memory_order_relaxed);
+      touched_[indices[i]] = number;
+    }
     return OkStatus();
   }
   const Averaging averaging(step.tail.average_kept, 1, 0);
