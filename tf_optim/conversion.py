@@ -1,5 +1,7 @@
 """`fuse` and `unfuse`: between stock optimizers and ours, state included."""
 
+import contextlib
+
 import tensorflow as tf
 
 from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
@@ -8,11 +10,29 @@ from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
 _NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
 
 
-def _pairs():
+def pairs():
     """Stock classes and those of ours that take their place."""
     ours = [getattr(optimizers, name) for name in optimizers.__all__]
     pairs = [(getattr(tf.keras.optimizers, c.__name__, None), c) for c in ours]
     return [(stock, c) for stock, c in pairs if stock and issubclass(c, stock)]
+
+
+_state_of_making = {"stock": False}
+
+
+@contextlib.contextmanager
+def making_stock():
+    """A context in which stock's classes make stock's optimizers, patched or not."""
+    before, _state_of_making["stock"] = is_making_stock(), True
+    try:
+        yield
+    finally:
+        _state_of_making["stock"] = before
+
+
+def is_making_stock():
+    """Whether `patch_keras` has nothing to say at the moment."""
+    return _state_of_making["stock"]
 
 
 def fuse(optimizer, sparse_update=None):
@@ -56,7 +76,7 @@ def fuse(optimizer, sparse_update=None):
         return optimizer
     mode = "lazy" if sparse_update is None else sparse_update
     checks.check_sparse_update(mode)
-    classes = dict(_pairs())
+    classes = dict(pairs())
 
     def config(old):
         return {**_config(old), "sparse_update": mode}
@@ -82,14 +102,16 @@ def unfuse(optimizer):
         ValueError: if stock does not have the optimizer, or has not an option that
             is in use (`decay`).
     """
-    classes = {ours: stock for stock, ours in _pairs()}
+    classes = {ours: stock for stock, ours in pairs()}
     if type(_innermost(optimizer)) in classes.values():
         return optimizer
+    with making_stock():
+        return _converted(optimizer, classes, lambda old: _stock_config(old, classes))
 
-    def config(old):
-        return _stock_config(old, classes[type(old)])
 
-    return _converted(optimizer, classes, config)
+def _kind(optimizer):
+    """Its class; ours where `patch_keras` has made one for a stock class."""
+    return vars(type(optimizer)).get("stands_for", type(optimizer))
 
 
 def _is_wrapper(optimizer):
@@ -127,7 +149,7 @@ def _converted(old, classes, config_of):
 
 def _made(old, classes, config_of):
     """A new optimizer of the other make, with the same configuration."""
-    cls = classes.get(type(old))
+    cls = classes.get(_kind(old))
     if cls is None:
         expected = ", ".join(sorted(_name(each) for each in classes))
         raise ValueError(
@@ -147,7 +169,7 @@ def _made(old, classes, config_of):
 
 
 def _name(cls):
-    for stock, ours in _pairs():
+    for stock, ours in pairs():
         if cls in (stock, ours):
             room = "tf.keras.optimizers" if cls is stock else "tf_optim"
             return f"{room}.{cls.__name__}"
@@ -161,11 +183,13 @@ def _config(optimizer):
     return shadow.get_config()
 
 
-def _stock_config(old, stock):
+def _stock_config(old, classes):
+    kind = _kind(old)
+    stock = classes[kind]
     config = _config(old)
-    del config["sparse_update"]
+    config.pop("sparse_update", None)
     config.pop("jit_compile", None)  # stock's own choice
-    defaults = type(old)().get_config()
+    defaults = kind().get_config()
     for name in config.keys() - stock().get_config().keys():
         value = config.pop(name)
         if name not in defaults or value != defaults[name]:
