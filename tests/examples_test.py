@@ -11,6 +11,7 @@ from tests.marks import both_flavours
 
 MODULES = [
     "tf_optim.conversion",
+    "tf_optim.explanation",
     "tf_optim.methods",
     "tf_optim.replacement",
     *(

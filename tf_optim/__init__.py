@@ -15,6 +15,7 @@ if not runner.is_command():
 
     from tf_optim import optimizers
     from tf_optim.conversion import fuse, unfuse
+    from tf_optim.explanation import explain
     from tf_optim.library import build_info
     from tf_optim.optimizers import *  # noqa: F403
     from tf_optim.replacement import patch_keras, unpatch_keras
@@ -27,6 +28,7 @@ if not runner.is_command():
         *optimizers.__all__,
         "__version__",
         "build_info",
+        "explain",
         "fuse",
         "patch_keras",
         "unfuse",

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
 
 # Lists of what other attributes hold, or of the variables of the model.
-_NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
+NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
 
 
 def pairs():
@@ -67,7 +67,7 @@ def fuse(optimizer, sparse_update=None):
     0.8
     """
     if _is_ours(optimizer):
-        current = _innermost(optimizer).sparse_update
+        current = innermost(optimizer).sparse_update
         if sparse_update not in (None, current):
             raise ValueError(
                 "`sparse_update` must be that of an optimizer that is fused already, "
@@ -103,13 +103,13 @@ def unfuse(optimizer):
             is in use (`decay`).
     """
     classes = {ours: stock for stock, ours in pairs()}
-    if type(_innermost(optimizer)) in classes.values():
+    if type(innermost(optimizer)) in classes.values():
         return optimizer
     with making_stock():
         return _converted(optimizer, classes, lambda old: _stock_config(old, classes))
 
 
-def _kind(optimizer):
+def class_of(optimizer):
     """Its class; ours where `patch_keras` has made one for a stock class."""
     return vars(type(optimizer)).get("stands_for", type(optimizer))
 
@@ -118,12 +118,13 @@ def _is_wrapper(optimizer):
     return isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
 
-def _innermost(optimizer):
+def innermost(optimizer):
+    """What a `LossScaleOptimizer` wraps; any other as it is."""
     return optimizer.inner_optimizer if _is_wrapper(optimizer) else optimizer
 
 
 def _is_ours(optimizer):
-    return isinstance(_innermost(optimizer), fused.Fused)
+    return isinstance(innermost(optimizer), fused.Fused)
 
 
 def _converted(old, classes, config_of):
@@ -149,7 +150,7 @@ def _converted(old, classes, config_of):
 
 def _made(old, classes, config_of):
     """A new optimizer of the other make, with the same configuration."""
-    cls = classes.get(_kind(old))
+    cls = classes.get(class_of(old))
     if cls is None:
         expected = ", ".join(sorted(_name(each) for each in classes))
         raise ValueError(
@@ -184,12 +185,12 @@ def _config(optimizer):
 
 
 def _stock_config(old, classes):
-    kind = _kind(old)
-    stock = classes[kind]
+    cls = class_of(old)
+    stock = classes[cls]
     config = _config(old)
     config.pop("sparse_update", None)
     config.pop("jit_compile", None)  # stock's own choice
-    defaults = kind().get_config()
+    defaults = cls().get_config()
     for name in config.keys() - stock().get_config().keys():
         value = config.pop(name)
         if name not in defaults or value != defaults[name]:
@@ -210,7 +211,7 @@ def _is_variable(value):
 def _state(old, new):
     """Pairs of variables that hold the same thing, of two optimizers of one kind."""
     for name, value in vars(old).items():
-        if name in _NOT_STATE:
+        if name in NOT_STATE:
             continue
         if _is_variable(value):
             yield value, getattr(new, name)
