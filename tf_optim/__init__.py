@@ -25,7 +25,6 @@ if not runner.is_command():
     library.ops()
 
     __all__ = [
-        *optimizers.__all__,
         "__version__",
         "build_info",
         "explain",
@@ -34,3 +33,4 @@ if not runner.is_command():
         "unfuse",
         "unpatch_keras",
     ]
+    __all__ += optimizers.__all__

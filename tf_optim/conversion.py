@@ -1,10 +1,13 @@
 """`fuse` and `unfuse`: between stock optimizers and ours, state included."""
 
+from __future__ import annotations
+
 import contextlib
 
 import tensorflow as tf
 
 from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
+from tf_optim.annotations import SparseUpdate
 
 # Lists of what other attributes hold, or of the variables of the model.
 NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
@@ -35,7 +38,10 @@ def is_making_stock():
     return _state_of_making["stock"]
 
 
-def fuse(optimizer, sparse_update=None):
+def fuse(
+    optimizer: tf.keras.optimizers.Optimizer,
+    sparse_update: SparseUpdate | None = None,
+) -> tf.keras.optimizers.Optimizer:
     """The tf_optim optimizer that goes on where a stock optimizer is.
 
     It has the configuration of `optimizer` and copies of all of its variables:
@@ -84,7 +90,9 @@ def fuse(optimizer, sparse_update=None):
     return _converted(optimizer, classes, config)
 
 
-def unfuse(optimizer):
+def unfuse(
+    optimizer: tf.keras.optimizers.Optimizer,
+) -> tf.keras.optimizers.Optimizer:
     """The stock optimizer that goes on where a tf_optim optimizer is.
 
     The way back from `fuse`. What stock does with sparse gradients is its own.

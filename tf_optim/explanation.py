@@ -1,6 +1,10 @@
 """`explain`: what a step of an optimizer does to each variable, and why not faster."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -35,7 +39,7 @@ class Row:
     """
 
     variable: str
-    shape: tuple
+    shape: tuple[int | None, ...]
     dtype: str
     device: str
     kernel: str
@@ -46,10 +50,10 @@ class Row:
     bytes_per_row: int | None
     slot_bytes: int
     other_bytes: int
-    reasons: tuple
+    reasons: tuple[why.Reason, ...]
 
     @property
-    def is_fast(self):
+    def is_fast(self) -> bool:
         """Whether one op does all there is to do, at the cost of what changes."""
         return not self.reasons
 
@@ -66,30 +70,30 @@ class Explanation:
     """
 
     optimizer: str
-    rows: list
+    rows: list[Row]
     ops_per_step: int | None
 
     @property
-    def bytes_per_step(self):
+    def bytes_per_step(self) -> int:
         """Of all rows of which it is known."""
         return sum(row.bytes_per_step or 0 for row in self.rows)
 
     @property
-    def slot_bytes(self):
+    def slot_bytes(self) -> int:
         """The memory of all slots."""
         return sum(row.slot_bytes for row in self.rows)
 
     @property
-    def other_bytes(self):
+    def other_bytes(self) -> int:
         """The memory of all moving averages and accumulated gradients."""
         return sum(row.other_bytes for row in self.rows)
 
     @property
-    def is_fast(self):
+    def is_fast(self) -> bool:
         """Whether every variable is on the fast path."""
         return all(row.is_fast for row in self.rows)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         notes = list(dict.fromkeys(r for row in self.rows for r in row.reasons))
         head = "variable,shape,dtype,device,kernel,isa,xla,op,bytes per step,slots,note"
         lines = [head.split(","), *(_cells(row, notes) for row in self.rows)]
@@ -141,7 +145,10 @@ def _amount(size):
     raise AssertionError
 
 
-def explain(optimizer_or_model, sparse=()):
+def explain(
+    optimizer_or_model: tf.keras.Model | tf.keras.optimizers.Optimizer,
+    sparse: Iterable[Any] = (),
+) -> Explanation:
     """What a step does to each variable, how much it moves, and why not faster.
 
     The table says for each variable which kernel updates it (dense, or one of the
@@ -180,7 +187,8 @@ def explain(optimizer_or_model, sparse=()):
     model, optimizer, variables = _taken_apart(optimizer_or_model)
     inner = conversion.innermost(optimizer)
     is_sparse, is_regularized = _tables(model, variables, sparse)
-    calls, rows = {}, []
+    calls: dict[tuple, int] = {}
+    rows = []
     for variable in variables:
         facts = why.Facts(
             optimizer=optimizer,

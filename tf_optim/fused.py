@@ -3,6 +3,11 @@
 The step itself is `pipeline.take_step`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
 import tensorflow as tf
 
 from tf_optim import accumulation, averages, checks, extension, methods, spellings
@@ -19,10 +24,11 @@ class Fused(spellings.OldSpellings, methods.Methods):
     Classes give `_spec`.
     """
 
-    _spec = None
-    _touched_rows = _seen_by_averages = None
+    _spec: Any = None
+    _touched_rows: Any = None
+    _seen_by_averages: Any = None
 
-    def __init__(self, *args, use_locking=True, **kwargs):
+    def __init__(self, *args: Any, use_locking: bool = True, **kwargs: Any) -> None:
         if not isinstance(use_locking, bool):
             raise ValueError(
                 "`use_locking` must be True or False. Received: "
@@ -45,7 +51,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_sparse_update(self.sparse_update)
         checks.check_keras_arguments(self)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, `sparse_update` and `use_locking`."""
         config = {
             **super().get_config(),
@@ -68,7 +74,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     # --- what is kept beside the state: which rows a step has touched
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """All variables of the optimizer, averages up to date."""
         averages.bring_up_to_date(self)
         return super().variables
@@ -86,7 +92,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     def _model_variables_moving_average(self, value):
         vars(self)["_model_variables_moving_average"] = value
 
-    def forget_touched_rows(self):
+    def forget_touched_rows(self) -> None:
         """To be called where accumulators or averages change other than by a step.
 
         Restoring, `set_weights` and loading do it. Who assigns to `variables` by
@@ -96,12 +102,12 @@ class Fused(spellings.OldSpellings, methods.Methods):
             self._touched_rows.forget()
             self._seen_by_averages.forget()
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Iterable[Any]) -> None:
         """As `Methods.set_weights`."""
         super().set_weights(weights)
         self.forget_touched_rows()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Sets the state from a weights file."""
         super().load_own_variables(store)
         self.forget_touched_rows()

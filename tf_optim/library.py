@@ -1,8 +1,11 @@
 """Finds and loads what Bazel built: the ops library and the native module."""
 
+from __future__ import annotations
+
 import functools
 import importlib
 import pathlib
+from typing import Any
 
 import tensorflow as tf
 
@@ -80,7 +83,7 @@ def xla_error():
     return None
 
 
-def build_info():
+def build_info() -> dict[str, Any]:
     """Facts about this build, as a dict.
 
     Keys: `tf_optim` (version), `tensorflow` (the version built for), `compiler`,

@@ -1,5 +1,7 @@
 """Why a variable's update is not the fastest there is, and what to do about it."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 
@@ -20,7 +22,7 @@ class Reason:
     why: str
     remedy: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.why} {self.remedy}"
 
 

@@ -6,6 +6,8 @@ found and exchanged. What comes out is an instance of our class, which is a subc
 of the stock one.
 """
 
+from __future__ import annotations
+
 import atexit
 import dataclasses
 import functools
@@ -15,10 +17,12 @@ import logging
 import sys
 import time
 import weakref
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from tf_optim import checks, conversion, flavour, fused, keras_private
+from tf_optim.annotations import SparseUpdate
 from tf_optim.runner import SPARSE_UPDATES
 
 _LOG = logging.getLogger("tf_optim")
@@ -69,7 +73,11 @@ class _Patch:
 _patch = _Patch()
 
 
-def patch_keras(names=None, sparse_update=SPARSE_UPDATES[0], verbose=False):
+def patch_keras(
+    names: Iterable[str] | None = None,
+    sparse_update: SparseUpdate = SPARSE_UPDATES[0],
+    verbose: bool = False,
+) -> list[str]:
     """Makes Keras give our optimizers wherever a stock one is asked for.
 
     From now on `tf.keras.optimizers.Adam(...)`, `compile(optimizer="adam")`,
@@ -140,7 +148,7 @@ def replace(names, sparse_update, verbose):
     return chosen
 
 
-def unpatch_keras():
+def unpatch_keras() -> None:
     """Undoes `patch_keras`. Optimizers that were made since stay what they are."""
     for cls, constructor in _patch.constructors.items():
         cls.__init__ = constructor

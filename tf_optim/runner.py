@@ -15,9 +15,12 @@ import sys
 import time
 import types
 import zipfile
+from typing import Any
+
+from tf_optim.annotations import SparseUpdate
 
 # The first is the default: the mode that keeps what a script trains with stock Keras.
-SPARSE_UPDATES = ("dense", "lazy")
+SPARSE_UPDATES: tuple[SparseUpdate, ...] = ("dense", "lazy")
 # What brings Keras' optimizers into a process.
 _ROOTS = ("keras", "tensorflow", "tf_keras")
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -196,7 +199,7 @@ def _show_only_the_program(code):
     sys.excepthook = show
 
 
-_shown_by = {}
+_shown_by: dict[str, Any] = {}
 
 
 # --- when Keras comes
