@@ -13,6 +13,8 @@ if not runner.is_command():
     # A checkout keeps what Bazel built in bazel-bin.
     __path__ = [*map(str, library.search_path())]
 
+    library.check()  # before anything that another TensorFlow may lack
+
     from tf_optim import optimizers
     from tf_optim.conversion import fuse, unfuse
     from tf_optim.explanation import explain
