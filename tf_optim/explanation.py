@@ -208,8 +208,10 @@ def explain(
 
 def _taken_apart(thing):
     """Returns the model or None, the optimizer, and the variables that it updates."""
-    expected = "`optimizer_or_model` must be an optimizer that is built or a compiled "
-    expected += "model with variables. Received: "
+    expected = (
+        "`optimizer_or_model` must be an optimizer that is built or a compiled model "
+        "with variables. Received: "
+    )
     if isinstance(thing, tf.keras.Model):
         if getattr(thing, "optimizer", None) is None:
             raise ValueError(
