@@ -39,7 +39,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--verbose", action="store_true")
 parser.add_argument("--only")
 parser.add_argument("rest", nargs="*")
-print(parser.parse_args(), parser.prog, sys.argv, sys.path[0])
+print(parser.parse_known_args(), parser.prog, sys.argv, sys.path[0])
 print(__name__, __doc__, __file__, __package__, __spec__ and __spec__.name)
 print(type(__loader__), __main__.Thing is Thing, inspect.getsource(Thing))
 print(type(pickle.loads(pickle.dumps(Thing()))) is Thing)
@@ -52,7 +52,7 @@ PROGRAMS = {
     "raises": "def f():\n    return 1 / 0\n\nf()\n",
     "raises_from": "try:\n    1 / 0\n"
     "except Exception as e:\n    raise KeyError from e\n",
-    "exits": "import sys\nsys.exit(7)\n",
+    "exits": "import sys\nprint(1)\nsys.exit(7)\n",
     "exits_saying": "raise SystemExit('what was wrong')\n",
     "ends_in_atexit": "import atexit\natexit.register(print, 'the end')\n",
     "is_interrupted": "raise KeyboardInterrupt\n",
@@ -64,6 +64,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.every
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("way", ["script", "module", "folder"])
 def test_runs_as_under_python(name, way, tmp_path):
@@ -79,6 +80,8 @@ def test_runs_as_under_python(name, way, tmp_path):
     arguments = [*program, "a b", "--verbose", "--only", "x", "--", "-m"]
     expected = run(arguments, tmp_path)
     received = run([*COMMAND, *arguments], tmp_path)
+    assert expected.stderr or expected.stdout
+    assert name != "shows" or expected.returncode == 0, expected.stderr
     assert received.stdout == expected.stdout
     assert received.returncode == expected.returncode
 
@@ -96,13 +99,20 @@ def test_runs_as_under_python(name, way, tmp_path):
     ("arguments", "status", "said"),
     [
         ([], 2, "expected a script, or -m and a module. Received: neither"),
+        (["-m"], 2, "expected a script, or -m and a module. Received: neither"),
         (["no.py"], 2, "expected a script. Received: 'no.py', and there is no such"),
         (["-m", "no.such"], 1, "expected a module. Received: 'no.such'"),
+        (["-m", "broken.such"], 1, "'broken.such' (No module named 'not_there')"),
+        (["-m", "broken"], 1, "'broken.__main__' (not found)"),
         (["--sparse-update", "lax", "no.py"], 2, "invalid choice: 'lax'"),
         (["--fast", "no.py"], 2, "unrecognized arguments: --fast"),
     ],
 )
 def test_wrong_command_line(arguments, status, said, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text(
+        "import sys\nif sys.argv[0].endswith('such'):\n    import not_there\n"
+    )
     ended = run([*COMMAND, *arguments], tmp_path)
     assert (ended.returncode, said in ended.stderr) == (status, True), ended.stderr
 
@@ -118,9 +128,11 @@ def test_help_names_every_option(tmp_path):
 
 TRAINS = """
 import os, sys
+path, argv = [*sys.path], [*sys.argv]
 {choice}
 import numpy as np
 {imports}
+assert (sys.path, sys.argv) == (path, argv)
 
 keras.utils.set_random_seed(1)
 model = keras.Sequential([
@@ -171,6 +183,14 @@ def test_trains_as_stock_does(choice, tmp_path):
     assert ended.stdout.split() == ["tf_optim"]
     for ours, stock in zip(results["ours"], results["stock"], strict=True):
         np.testing.assert_allclose(ours, stock, rtol=1e-5, atol=1e-6)
+
+
+def test_a_module_of_the_programs_own_that_is_called_keras(tmp_path):
+    (tmp_path / "keras.py").write_text("name = 'mine'\n")
+    (tmp_path / "uses.py").write_text("import keras\nprint(keras.name)\n")
+    ended = run([*COMMAND, "uses.py"], tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "mine\n"), ended.stderr
+    assert "neither Keras nor TensorFlow was imported" in ended.stderr
 
 
 def test_choices_of_the_command_line(tmp_path):

@@ -5,7 +5,6 @@ TensorFlow and Keras read when they are imported, and may never import them.
 """
 
 import argparse
-import contextlib
 import functools
 import importlib.machinery
 import importlib.util
@@ -68,26 +67,39 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="say so for each optimizer that is replaced",
     )
-    result.add_argument("-m", dest="module", nargs=argparse.REMAINDER)
-    result.add_argument("script", nargs=argparse.REMAINDER)
     return result
+
+
+def _split(arguments):
+    """Returns our own arguments, and those from the program's on.
+
+    By hand: what is the program's, `--` and `-m` too, is no business of argparse's.
+    """
+    place = 0
+    while place < len(arguments):
+        option = arguments[place]
+        if not option.startswith("-") or option.startswith("-m"):
+            break
+        place += 2 if option in ("--sparse-update", "--only") else 1
+    return arguments[:place], arguments[place:]
 
 
 def main():
     """Runs the program that the command line names; ends as the program ends."""
-    options = parser().parse_args()
-    if options.module:
-        name, *arguments = options.module
+    own, line = _split(sys.argv[1:])
+    options = parser().parse_args(own)
+    is_module = bool(line) and line[0].startswith("-m")
+    if is_module:
+        line = line[1:] if line[0] == "-m" else [line[0][2:], *line[1:]]
+    if not line:
+        parser().error("expected a script, or -m and a module. Received: neither")
+    name, *arguments = line
+    if is_module:
         program = functools.partial(_module, name)
-    elif options.script:
-        name, *arguments = options.script
-        if not os.path.exists(name):
-            _error(
-                2, f"expected a script. Received: {name!r}, and there is no such file"
-            )
+    elif os.path.exists(name):
         program = functools.partial(_script, name)
     else:
-        parser().error("expected a script, or -m and a module. Received: neither")
+        _error(2, f"expected a script. Received: {name!r}, and there is no such file")
     sys.argv = [name, *arguments]
     forget_the_package()
     hook = AfterImport(
@@ -125,6 +137,7 @@ def forget_the_package():
 
 def _script(path):
     if os.path.isdir(path) or zipfile.is_zipfile(path):
+        path = os.path.abspath(path)
         _set_first_on_path(path)
         spec = importlib.machinery.PathFinder.find_spec("__main__", [path])
         if spec is None:
@@ -134,20 +147,21 @@ def _script(path):
     path = os.path.abspath(path)
     loader = importlib.machinery.SourceFileLoader("__main__", path)
     spec = importlib.util.spec_from_file_location("__main__", path, loader=loader)
-    _show_only_the_program(None)  # an error of syntax has no frame of its own
     return _main_module(spec, None)
 
 
 def _module(name):
     _set_first_on_path(os.getcwd())
-    spec = None
-    with contextlib.suppress(ModuleNotFoundError):
+    spec, why = None, "not found"
+    try:
         spec = importlib.util.find_spec(name)
-    if spec is not None and spec.submodule_search_locations is not None:
-        spec = importlib.util.find_spec(f"{name}.__main__")
-        name = f"{name}.__main__"
+        if spec is not None and spec.submodule_search_locations is not None:
+            name = f"{name}.__main__"
+            spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:  # or its package imports what is not there
+        why = str(error)
     if spec is None or spec.loader is None:
-        _error(1, f"expected a module. Received: {name!r}, which is not found")
+        _error(1, f"expected a module. Received: {name!r} ({why})")
     sys.argv[0] = spec.origin
     return _main_module(spec, spec)
 
@@ -157,6 +171,7 @@ def _main_module(spec, said):
 
     Returns its code and namespace.
     """
+    _show_only_the_program(None)
     if said is None:  # of a script, no cached code
         source = spec.loader.get_data(spec.origin)
         code = spec.loader.source_to_code(source, spec.origin)
@@ -177,7 +192,8 @@ def _main_module(spec, said):
 
 def _set_first_on_path(folder):
     """In place of the folder that `python -m` has put there."""
-    if not getattr(sys.flags, "safe_path", False) and sys.path:
+    safe = getattr(sys.flags, "safe_path", False) or sys.flags.isolated
+    if sys.path and not safe:
         sys.path[0] = folder
 
 
@@ -191,12 +207,25 @@ def _show_only_the_program(code):
     _shown_by["hook"] = hook
 
     def show(kind, error, traceback):
-        while traceback is not None and traceback.tb_frame.f_code is not code:
-            traceback = traceback.tb_next
+        frames = list(_frames(traceback))
+        codes = [each.tb_frame.f_code for each in frames]
+        if code is not None:
+            first = codes.index(code) if code in codes else len(codes)
+        else:  # of an error of syntax; a loader's frames are Python's
+            files = [each.co_filename for each in codes]
+            first = max((i for i, name in enumerate(files) if name == __file__))
+            first += 1 if "get_code" in [each.co_name for each in codes] else len(codes)
+        traceback = frames[first] if first < len(frames) else None
         error.__traceback__ = traceback
         hook(kind, error, traceback)
 
     sys.excepthook = show
+
+
+def _frames(traceback):
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
 
 
 _shown_by: dict[str, Any] = {}
@@ -232,6 +261,8 @@ class AfterImport:
                 break
         else:
             return None
+        if spec.loader is None:
+            return spec
         execute = spec.loader.exec_module
 
         def exec_module(module):
@@ -251,6 +282,8 @@ class AfterImport:
         if self._depth or not any(root in sys.modules for root in _ROOTS):
             return
         self._backend = _keras_backend()
+        if self._backend is None:
+            return
         if self._backend != "tensorflow":
             return
         self._depth += 1  # what comes with our package is part of this
@@ -281,10 +314,13 @@ class AfterImport:
 
 
 def _keras_backend():
-    """Keras' backend; where Keras is not imported, the one that it would have."""
-    keras = sys.modules.get("keras")
-    if keras is not None:
-        return keras.backend.backend()
+    """Keras' backend; where Keras is not imported, the one that it would have.
+
+    None for a module that is called keras and is something else.
+    """
+    if "keras" in sys.modules:
+        backend = getattr(sys.modules["keras"], "backend", None)
+        return backend.backend() if hasattr(backend, "backend") else None
     if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
         return "tensorflow"
     return os.environ.get("KERAS_BACKEND", "tensorflow")
@@ -292,6 +328,8 @@ def _keras_backend():
 
 def _imported(name):
     """Our module, though the program's path may not lead to it."""
+    if _PACKAGE_PARENT in sys.path:
+        return importlib.import_module(name)
     sys.path.append(_PACKAGE_PARENT)
     try:
         return importlib.import_module(name)
