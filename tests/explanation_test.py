@@ -134,6 +134,15 @@ class OwnDecay(tf_optim.SGD):
         pass
 
 
+def test_op_calls_of_an_update_of_its_own():
+    variables, grads = tables_and_kernels()
+    optimizer = OwnUpdate()
+    ops = update_ops(optimizer, grads, variables)
+    said = tf_optim.explain(optimizer, sparse=variables[:2])
+    assert said.ops_per_step == len(ops) == len(variables)
+    assert [row.op for row in said.rows] == [1, 2, 3, 4, 5]
+
+
 REASONS = [
     (lambda: tf_optim.SGD(clipnorm=1.0), "`clipnorm` takes the norm", "`clipvalue`"),
     (lambda: tf_optim.SGD(global_clipnorm=1.0), "`global_clipnorm` takes", "clipvalue"),
