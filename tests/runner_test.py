@@ -177,7 +177,7 @@ def test_trains_as_stock_does(choice, tmp_path):
             results[name] = [file[key] for key in file]
     (line,) = [s for s in ended.stderr.splitlines() if s.startswith("tf_optim: ")]
     assert "replaced Adam (1), RMSprop (1); 7 steps" in line
-    assert "1 calls outside of a tf.function took" in line
+    assert "1 call outside of a tf.function took" in line
     assert "inside a tf.function is not known" in line
     assert "optimizers.Adam is made by tf_optim" in ended.stderr
     assert ended.stdout.split() == ["tf_optim"]

@@ -338,10 +338,15 @@ def summary():
     if None in steps:
         parts.append("an unknown number of steps")
     else:
-        parts.append(f"{sum(steps)} steps by the optimizers' counts")
+        parts.append(f"{_counted(sum(steps), 'step')} by the optimizers' counts")
     if calls:
         seconds = sum(tally.seconds for tally in tallies)
-        parts.append(f"{calls} calls outside of a tf.function took {seconds:.3f} s")
+        made_by = _counted(calls, "call")
+        parts.append(f"{made_by} outside of a tf.function took {seconds:.3f} s")
     if None in steps or sum(steps) > calls:
         parts.append("the time of steps inside a tf.function is not known to Python")
     return "; ".join(parts)
+
+
+def _counted(number, noun):
+    return f"{number} {noun}{'s' * (number != 1)}"
