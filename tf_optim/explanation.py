@@ -317,8 +317,8 @@ def _row(facts, name, calls):
         kernel=f"sparse {inner.sparse_update}" if facts.is_sparse else "dense",
         isa="cuda" if facts.is_on_gpu else library.build_info()["isa"],
         op=calls.setdefault(tuple(call), len(calls) + 1),
-        bytes_per_step=None if facts.is_lazy else moved,
-        bytes_per_row=moved if facts.is_lazy else None,
+        bytes_per_step=None if facts.is_by_row else moved,
+        bytes_per_row=moved if facts.is_by_row else None,
         slot_bytes=sum(numbers for numbers, _ in slots) * _slot_dtype(variable).size,
         other_bytes=others,
     )
@@ -353,7 +353,7 @@ def _moved(facts, slots):
     full = sum(not is_per_row for _, is_per_row in slots)
     item, slot_item = variable.dtype.size, _slot_dtype(variable).size
     average = 2 * item * facts.average_rides
-    if not facts.is_lazy:
+    if not facts.is_by_row:
         passes = 2 if facts.inner._spec.name == "Lamb" else 1
         moved = traffic.dense_bytes(numbers, full, item, slot_item, passes)
         return moved + 2 * slot_item * per_row + average * numbers

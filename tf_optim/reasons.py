@@ -52,9 +52,9 @@ class Facts:
         return isinstance(self.inner, fused.Fused)
 
     @property
-    def is_lazy(self):
-        """Whether only the rows that a batch names are updated."""
-        return self.is_sparse and self.is_ours and self.inner.sparse_update == "lazy"
+    def is_by_row(self):
+        """Whether a step visits only the rows that a batch names."""
+        return self.is_sparse and self.is_ours and self.inner.sparse_update != "dense"
 
     @property
     def is_on_gpu(self):
@@ -74,7 +74,7 @@ class Facts:
             return False
         if extension.overrides(inner, extension.UPDATE):
             return False
-        if not self.is_lazy:
+        if not self.is_by_row:
             return not self.accumulates
         on_server = servers.is_server(self.variable.device or "")
         replicated = getattr(self.variable, "distribute_strategy", None)
@@ -181,7 +181,7 @@ def _accumulation(facts):
 def _average(facts):
     if not facts.inner.use_ema:
         return None
-    if facts.is_lazy and facts.xla:
+    if facts.is_by_row and facts.xla:
         return Reason(
             "Under XLA `use_ema` updates the average of the whole table.",
             "Compile the model with `jit_compile=False`.",
