@@ -44,7 +44,8 @@ def public_functions():
         if inspect.isfunction(thing):
             yield name, thing
         if inspect.isclass(thing):
-            yield name, thing.__init__
+            if thing.__init__.__module__.startswith("tf_optim."):
+                yield name, thing.__init__
             for cls in thing.__mro__:
                 if cls.__module__.startswith("tf_optim."):
                     for member, value in vars(cls).items():
