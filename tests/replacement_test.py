@@ -3,6 +3,7 @@
 import copy
 import inspect
 import logging
+import pickle
 import sys
 
 import numpy as np
@@ -184,6 +185,20 @@ def test_copies_of_stock(log):
     before = models.variables()
     models.train(copied, before, models.gradients(2))
     assert int(copied.iterations) == 2
+
+
+@keras_3_only
+def test_pickles_name_stock():
+    """Of Keras 3, which keeps the configuration alone; tf_keras makes none."""
+    tf_optim.patch_keras()
+    made = stock.Adam(0.5, beta_1=0.75)
+    models.train(made, models.variables(), models.gradients(2))
+    pickled = pickle.dumps(made)
+    again = pickle.loads(pickled)
+    assert isinstance(again, tf_optim.Adam) and again.beta_1 == 0.75
+    tf_optim.unpatch_keras()
+    theirs = pickle.loads(pickled)
+    assert type(theirs) is CLASSES["Adam"] and theirs.beta_1 == 0.75
 
 
 @a_few

@@ -235,6 +235,14 @@ def _stand_in(stock, ours, signature):
         "stands_for": ours,
         _STEP: step,
     }
+    if hasattr(stock, "_unpickle_model"):  # Keras 3
+
+        def __reduce__(self):
+            # By a method of the class, which pickle looks up under its name.
+            _, *rest = ours.__reduce__(self)
+            return (stock._unpickle_model, *rest)
+
+        members["__reduce__"] = __reduce__
     return type(stock.__name__, (ours,), members)
 
 
