@@ -112,7 +112,8 @@ setup(
     options={"build": {"build_base": str(STAGING)}},
     cmdclass={"build_ext": BazelBuild},
     ext_modules=[Extension(f"tf_optim.{name}", sources=[]) for name in LIBRARIES],
-    install_requires=[of_this_minor_version("tensorflow"), "ml_dtypes", "numpy"],
+    install_requires=[of_this_minor_version("tensorflow"), "ml_dtypes", "numpy"]
+    + ["typing_extensions>=4.1"],
     extras_require={
         "tf-keras": [of_this_minor_version("tf_keras")],
         "demo": ["matplotlib", "scikit-learn", "tqdm"],

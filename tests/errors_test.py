@@ -1,7 +1,9 @@
 """Every mistake is one clear error, and nothing is written before it."""
 
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -266,6 +268,67 @@ def test_library_built_for_this_minor_version_is_accepted():
     for other in ("2.2.0", "2.20.0", "2.22.0", "3.21.0"):
         with pytest.raises(ImportError, match=re.escape(f"TensorFlow {other}")):
             library.check_tensorflow_version("2.21.0", other)
+
+
+def import_of_a_copy(folder, tensorflow=None, native=None):
+    """What `import tf_optim` says beside a TensorFlow that is a version and no more."""
+    shutil.copytree(
+        pathlib.Path(library.__file__).parent,
+        folder / "tf_optim",
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
+    if native is None:
+        shutil.copy(library.find("_native.so"), folder / "tf_optim")
+    else:
+        (folder / "tf_optim" / "_native.so").write_bytes(native)
+    if tensorflow is not None:
+        (folder / "tensorflow.py").write_text(f"__version__ = {tensorflow!r}\n")
+    ended = subprocess.run(
+        # Without the packages that are installed.
+        [sys.executable, "-S", "-c", "import tf_optim"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    return ended.stderr.strip().splitlines()[-1]
+
+
+def test_import_under_another_tensorflow(tmp_path):
+    """Before anything is asked of it that it may not have."""
+    said = import_of_a_copy(tmp_path, tensorflow="2.16.2")
+    built_for = library.build_info()["tensorflow"]
+    expected = f"ImportError: tf_optim was built for TensorFlow {built_for}"
+    assert said.startswith(expected)
+    assert "Received: TensorFlow 2.16.2" in said
+    minor = ".".join(built_for.split(".")[:2])
+    assert f"pip install 'tensorflow=={minor}.*'" in said
+
+
+def test_import_without_tensorflow(tmp_path):
+    said = import_of_a_copy(tmp_path)
+    assert said.startswith("ModuleNotFoundError: tf_optim needs TensorFlow")
+
+
+def test_import_where_the_native_module_cannot_be_loaded(tmp_path):
+    """As under another Python; the loader says why."""
+    said = import_of_a_copy(tmp_path, tensorflow="2.21.0", native=b"no .so")
+    running = ".".join(map(str, sys.version_info[:2]))
+    assert f"_native.so could not be loaded by Python {running}" in said
+    assert "Received: " in said and "pip install" in said
+
+
+def test_ops_that_cannot_be_loaded(monkeypatch):
+    def refuse(path):
+        raise tf.errors.NotFoundError(None, None, f"{path}: undefined symbol: _ZN3x")
+
+    monkeypatch.setattr(tf, "load_op_library", refuse)
+    with pytest.raises(ImportError, match="could not be loaded by TensorFlow") as error:
+        library.ops.__wrapped__()
+    assert "undefined symbol: _ZN3x" in str(error.value).split("Received: ")[1]
+    assert "pip install" in str(error.value)
 
 
 def test_package_that_is_not_built(monkeypatch, tmp_path):

@@ -11,7 +11,9 @@ from tests.marks import both_flavours
 
 MODULES = [
     "tf_optim.conversion",
+    "tf_optim.explanation",
     "tf_optim.methods",
+    "tf_optim.replacement",
     *(
         f"tf_optim.optimizers.{module.name}"
         for module in pkgutil.iter_modules(tf_optim.optimizers.__path__)

@@ -172,12 +172,12 @@ MUTANTS = (
     *_python(
         "optimizers/adamw.py",
         "keras_parity",
-        adamw_default_decay=("weight_decay=0.004,", "weight_decay=0.04,"),
+        adamw_default_decay=("Number | None = 0.004,", "Number | None = 0.04,"),
     ),
     *_python(
         "optimizers/rmsprop.py",
         "keras_parity",
-        rmsprop_default_rho=("        rho=0.9,", "        rho=0.99,"),
+        rmsprop_default_rho=("rho: Number = 0.9,", "rho: Number = 0.99,"),
         rmsprop_forgets_epsilon=("            epsilon=epsilon,\n", ""),
     ),
     *_python(
@@ -197,6 +197,63 @@ MUTANTS = (
         ),
     ),
     # --- between stock and ours
+    # --- programs that are not changed, and `explain`
+    *_python(
+        "replacement.py",
+        "replacement",
+        replacement_of_subclasses=(
+            "if type(self) is not stock or conversion.is_making_stock():",
+            "if conversion.is_making_stock():",
+        ),
+        replacement_saves_ours=("if k not in _NOT_IN_STOCK", "if k not in ()"),
+        replacement_mode=(
+            '("sparse_update", _patch.sparse_update)',
+            '("sparse_update", "lazy")',
+        ),
+        replacement_says_twice=("if (what, why) not in _patch.said:", "if True:"),
+        replacement_stays=(
+            "        cls.__init__ = constructor\n    _patch",
+            "        pass\n    _patch",
+        ),
+        replacement_counts_traces=(
+            "if not tf.executing_eagerly():",
+            "if False:",
+        ),
+    ),
+    *_python(
+        "runner.py",
+        "runner",
+        runner_spec_of_a_script=("__spec__=said", "__spec__=spec"),
+        runner_path=("        sys.path[0] = folder\n", "        pass\n"),
+        runner_leaves_the_package=(
+            "            del sys.modules[name]\n",
+            "            pass\n",
+        ),
+        runner_own_frames=("    sys.excepthook = show\n", ""),
+        runner_imports_too_soon=("if self._depth or not any(", "if not any("),
+    ),
+    *_python(
+        "explanation.py",
+        "explanation",
+        explanation_slots_of_16_bits=(
+            "return tf.float32 if fused.is_half(variable.dtype) else variable.dtype",
+            "return variable.dtype",
+        ),
+        explanation_groups=(
+            "facts.is_sparse, facts.average_rides]",
+            "facts.average_rides]",
+        ),
+        explanation_average=("average = 2 * item * facts", "average = item * facts"),
+        explanation_own_update=(
+            "        call.append(len(calls))  # one for each variable\n",
+            "        pass\n",
+        ),
+    ),
+    *_python(
+        "__init__.py",
+        "errors",
+        import_checks_late=("    library.check()  # before anything", "    # before"),
+    ),
     *_python(
         "conversion.py",
         "conversion",

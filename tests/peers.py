@@ -285,7 +285,7 @@ def inside(output, folder, chosen, stock):
 
     tf.keras.optimizers.Adam  # noqa: B018  now all of its modules are loaded
     sys.argv[1:] = []  # some tests read flags
-    for theirs, ours in [] if stock else conversion._pairs():
+    for theirs, ours in [] if stock else conversion.pairs():
         _with_dense_updates(ours)
         _replace(theirs, ours)
     files = sorted(str(p) for p in pathlib.Path(folder).glob("*_test.py"))

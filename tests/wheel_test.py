@@ -85,5 +85,6 @@ def test_what_is_installed(installed):
     assert list(about.rglob("LICENSE"))
     found = {path.name for path in (installed / "tf_optim").glob("*.so")}
     assert found == {"_native.so", "_tf_optim_ops.so", "_tf_optim_xla.so"}
+    assert (installed / "tf_optim" / "py.typed").is_file()
     # The package, and nothing of the checkout beside it.
     assert {path.name for path in installed.iterdir()} == {"tf_optim", about.name}

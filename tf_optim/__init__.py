@@ -4,34 +4,40 @@ import tf_optim
 model.compile(optimizer=tf_optim.Adam(1e-3), loss="mse")
 """
 
-from tf_optim import library
+from tf_optim import runner
 
-# A checkout keeps what Bazel built in bazel-bin.
-__path__ = [*map(str, library.search_path())]
+# `python -m tf_optim` leaves it to the program that it runs when TensorFlow comes.
+if not runner.is_command():
+    from tf_optim import library
 
-from tf_optim import optimizers  # noqa: E402
-from tf_optim.conversion import fuse, unfuse  # noqa: E402
-from tf_optim.embedding import (  # noqa: E402
-    Embedding,
-    lookup,
-    prepare,
-    unprepare,
-)
-from tf_optim.library import build_info  # noqa: E402
-from tf_optim.optimizers import *  # noqa: E402, F403
-from tf_optim.version import __version__  # noqa: E402
+    # A checkout keeps what Bazel built in bazel-bin.
+    __path__ = [*map(str, library.search_path())]
 
-# At import, so that a server or a loaded SavedModel finds the ops.
-library.ops()
+    library.check()  # before anything that another TensorFlow may lack
 
-__all__ = [
-    *optimizers.__all__,
-    "Embedding",
-    "__version__",
-    "build_info",
-    "fuse",
-    "lookup",
-    "prepare",
-    "unfuse",
-    "unprepare",
-]
+    from tf_optim import optimizers
+    from tf_optim.conversion import fuse, unfuse
+    from tf_optim.embedding import Embedding, lookup, prepare, unprepare
+    from tf_optim.explanation import explain
+    from tf_optim.library import build_info
+    from tf_optim.optimizers import *  # noqa: F403
+    from tf_optim.replacement import patch_keras, unpatch_keras
+    from tf_optim.version import __version__
+
+    # At import, so that a server or a loaded SavedModel finds the ops.
+    library.ops()
+
+    __all__ = [
+        "Embedding",
+        "__version__",
+        "build_info",
+        "explain",
+        "fuse",
+        "lookup",
+        "patch_keras",
+        "prepare",
+        "unfuse",
+        "unpatch_keras",
+        "unprepare",
+    ]
+    __all__ += optimizers.__all__

@@ -1,21 +1,47 @@
 """`fuse` and `unfuse`: between stock optimizers and ours, state included."""
 
+from __future__ import annotations
+
+import contextlib
+
 import tensorflow as tf
 
 from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
+from tf_optim.annotations import SparseUpdate
 
 # Lists of what other attributes hold, or of the variables of the model.
-_NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
+NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
 
 
-def _pairs():
+def pairs():
     """Stock classes and those of ours that take their place."""
     ours = [getattr(optimizers, name) for name in optimizers.__all__]
     pairs = [(getattr(tf.keras.optimizers, c.__name__, None), c) for c in ours]
     return [(stock, c) for stock, c in pairs if stock and issubclass(c, stock)]
 
 
-def fuse(optimizer, sparse_update=None):
+_state_of_making = {"stock": False}
+
+
+@contextlib.contextmanager
+def making_stock():
+    """A context in which stock's classes make stock's optimizers, patched or not."""
+    before, _state_of_making["stock"] = is_making_stock(), True
+    try:
+        yield
+    finally:
+        _state_of_making["stock"] = before
+
+
+def is_making_stock():
+    """Whether `patch_keras` has nothing to say at the moment."""
+    return _state_of_making["stock"]
+
+
+def fuse(
+    optimizer: tf.keras.optimizers.Optimizer,
+    sparse_update: SparseUpdate | None = None,
+) -> tf.keras.optimizers.Optimizer:
     """The tf_optim optimizer that goes on where a stock optimizer is.
 
     It has the configuration of `optimizer` and copies of all of its variables:
@@ -47,7 +73,7 @@ def fuse(optimizer, sparse_update=None):
     0.8
     """
     if _is_ours(optimizer):
-        current = _innermost(optimizer).sparse_update
+        current = innermost(optimizer).sparse_update
         if sparse_update not in (None, current):
             raise ValueError(
                 "`sparse_update` must be that of an optimizer that is fused already, "
@@ -56,7 +82,7 @@ def fuse(optimizer, sparse_update=None):
         return optimizer
     mode = "lazy" if sparse_update is None else sparse_update
     checks.check_sparse_update(mode)
-    classes = dict(_pairs())
+    classes = dict(pairs())
 
     def config(old):
         return {**_config(old), "sparse_update": mode}
@@ -64,7 +90,9 @@ def fuse(optimizer, sparse_update=None):
     return _converted(optimizer, classes, config)
 
 
-def unfuse(optimizer):
+def unfuse(
+    optimizer: tf.keras.optimizers.Optimizer,
+) -> tf.keras.optimizers.Optimizer:
     """The stock optimizer that goes on where a tf_optim optimizer is.
 
     The way back from `fuse`. What stock does with sparse gradients is its own.
@@ -82,26 +110,29 @@ def unfuse(optimizer):
         ValueError: if stock does not have the optimizer, or has not an option that
             is in use (`decay`).
     """
-    classes = {ours: stock for stock, ours in _pairs()}
-    if type(_innermost(optimizer)) in classes.values():
+    classes = {ours: stock for stock, ours in pairs()}
+    if type(innermost(optimizer)) in classes.values():
         return optimizer
+    with making_stock():
+        return _converted(optimizer, classes, lambda old: _stock_config(old, classes))
 
-    def config(old):
-        return _stock_config(old, classes[type(old)])
 
-    return _converted(optimizer, classes, config)
+def class_of(optimizer):
+    """Its class; ours where `patch_keras` has made one for a stock class."""
+    return vars(type(optimizer)).get("stands_for", type(optimizer))
 
 
 def _is_wrapper(optimizer):
     return isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
 
-def _innermost(optimizer):
+def innermost(optimizer):
+    """What a `LossScaleOptimizer` wraps; any other as it is."""
     return optimizer.inner_optimizer if _is_wrapper(optimizer) else optimizer
 
 
 def _is_ours(optimizer):
-    return isinstance(_innermost(optimizer), fused.Fused)
+    return isinstance(innermost(optimizer), fused.Fused)
 
 
 def _converted(old, classes, config_of):
@@ -127,7 +158,7 @@ def _converted(old, classes, config_of):
 
 def _made(old, classes, config_of):
     """A new optimizer of the other make, with the same configuration."""
-    cls = classes.get(type(old))
+    cls = classes.get(class_of(old))
     if cls is None:
         expected = ", ".join(sorted(_name(each) for each in classes))
         raise ValueError(
@@ -147,7 +178,7 @@ def _made(old, classes, config_of):
 
 
 def _name(cls):
-    for stock, ours in _pairs():
+    for stock, ours in pairs():
         if cls in (stock, ours):
             room = "tf.keras.optimizers" if cls is stock else "tf_optim"
             return f"{room}.{cls.__name__}"
@@ -161,11 +192,13 @@ def _config(optimizer):
     return shadow.get_config()
 
 
-def _stock_config(old, stock):
+def _stock_config(old, classes):
+    cls = class_of(old)
+    stock = classes[cls]
     config = _config(old)
-    del config["sparse_update"]
+    config.pop("sparse_update", None)
     config.pop("jit_compile", None)  # stock's own choice
-    defaults = type(old)().get_config()
+    defaults = cls().get_config()
     for name in config.keys() - stock().get_config().keys():
         value = config.pop(name)
         if name not in defaults or value != defaults[name]:
@@ -186,7 +219,7 @@ def _is_variable(value):
 def _state(old, new):
     """Pairs of variables that hold the same thing, of two optimizers of one kind."""
     for name, value in vars(old).items():
-        if name in _NOT_STATE:
+        if name in NOT_STATE:
             continue
         if _is_variable(value):
             yield value, getattr(new, name)

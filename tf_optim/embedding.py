@@ -1,12 +1,16 @@
 """Reading the rows of a table: `lookup`, `Embedding`, `prepare`, `unprepare`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from tf_optim import exact, keras_private
 from tf_optim.keras_private import raw
 
 
-def lookup(table, ids, name=None):
+def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
     """The rows of a table, as `tf.nn.embedding_lookup`, and up to date.
 
     With `sparse_update="exact"` what the optimizer owes to the rows is done before
@@ -36,12 +40,12 @@ class Embedding(tf.keras.layers.Embedding):
     the same, so either one loads what the other has saved.
     """
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Makes the table."""
         super().build(input_shape)
         prepare(self)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         """The rows of `inputs`, integers of any shape."""
         table = _plain_table(self)
         if table is None or isinstance(inputs, tf.SparseTensor):
@@ -65,7 +69,7 @@ def _plain_table(layer):
     return None if special or table is None else raw(table)
 
 
-def prepare(model):
+def prepare(model: Any) -> Any:
     """Makes a model's Embedding layers ours, in place.
 
     To be called before the model is traced: before `fit`, `evaluate` and `predict`
@@ -87,7 +91,7 @@ def prepare(model):
     return model
 
 
-def unprepare(model):
+def unprepare(model: Any) -> Any:
     """Makes a model's Embedding layers stock ones, in place, and up to date.
 
     Before a model is exported to where tf_optim is not: what is traced from then on

@@ -1,17 +1,21 @@
 """Which Keras `tf.keras` is, decided once at import."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
 
 from tf_optim import spellings
 from tf_optim.keras_private import is_keras_3
 
-if is_keras_3():
+if TYPE_CHECKING or is_keras_3():
     from tf_optim.keras3 import FusedOptimizer, built_with
 else:
     from tf_optim.tf_keras import FusedOptimizer, built_with
 
 
-def register(cls):
+def register(cls: type[spellings.Class]) -> type[spellings.Class]:
     """Class decorator of our optimizers: Keras finds them, old spellings work."""
     name = tf.keras.utils.register_keras_serializable(package="tf_optim")
     return name(spellings.accept(cls))

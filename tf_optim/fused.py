@@ -3,6 +3,11 @@
 The step itself is `pipeline.take_step`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
 import tensorflow as tf
 
 from tf_optim import (
@@ -28,10 +33,12 @@ class Fused(spellings.OldSpellings, methods.Methods):
     Classes give `_spec`.
     """
 
-    _spec = None
-    _touched_rows = _seen_by_averages = _tables = None
+    _spec: Any = None
+    _touched_rows: Any = None
+    _seen_by_averages: Any = None
+    _tables: Any = None
 
-    def __init__(self, *args, use_locking=True, **kwargs):
+    def __init__(self, *args: Any, use_locking: bool = True, **kwargs: Any) -> None:
         if not isinstance(use_locking, bool):
             raise ValueError(
                 "`use_locking` must be True or False. Received: "
@@ -55,7 +62,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_sparse_update(self.sparse_update, self._spec)
         checks.check_keras_arguments(self)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, `sparse_update` and `use_locking`."""
         config = {
             **super().get_config(),
@@ -78,7 +85,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     # --- what is kept beside the state: which rows a step has touched
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """All variables of the optimizer, averages and slots up to date."""
         exact.catch_up_all(self)
         averages.bring_up_to_date(self)
@@ -98,7 +105,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     def _model_variables_moving_average(self, value):
         vars(self)["_model_variables_moving_average"] = value
 
-    def catch_up(self, table=None, ids=None):
+    def catch_up(self, table: Any = None, ids: Any = None) -> None:
         """Brings idle rows up to date, where `sparse_update` is "exact" or "eventual".
 
         Reading a prepared table does it, and so does everything that saves. In a
@@ -117,7 +124,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
             for each in self._tables.tables:
                 exact.catch_up(each)
 
-    def touched_rows(self, table, since_step):
+    def touched_rows(self, table: Any, since_step: Any) -> tf.Tensor:
         """The rows of a table that gradients have changed since a step, in order.
 
         What a system that learns online sends to its servers in place of the table.
@@ -143,7 +150,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
             )
         return exact.touched_rows(table, since_step)
 
-    def forget_touched_rows(self):
+    def forget_touched_rows(self) -> None:
         """To be called where accumulators or averages change other than by a step.
 
         Restoring, `set_weights` and loading do it. Who assigns to `variables` by
@@ -153,12 +160,12 @@ class Fused(spellings.OldSpellings, methods.Methods):
             self._touched_rows.forget()
             self._seen_by_averages.forget()
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Iterable[Any]) -> None:
         """As `Methods.set_weights`."""
         super().set_weights(weights)
         self.forget_touched_rows()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Sets the state from a weights file."""
         super().load_own_variables(store)
         self.forget_touched_rows()

@@ -1,5 +1,10 @@
 """The adapter to Keras 3: its public methods, and slots as ours are."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import tensorflow as tf
 
 from tf_optim import (
@@ -11,6 +16,7 @@ from tf_optim import (
     replicas,
     shards,
 )
+from tf_optim.annotations import TensorLike
 from tf_optim.keras_private import raw
 
 
@@ -25,12 +31,14 @@ class FusedOptimizer(fused.Fused):
     _slot_dtype = None
     _slot_shape = None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._slots_of_shards = shards.Slots()
 
     @tf.autograph.experimental.do_not_convert
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None
+    ) -> None:
         """Updates variables by their gradients, once.
 
         Args:
@@ -84,7 +92,7 @@ class FusedOptimizer(fused.Fused):
         return not self.gradient_accumulation_steps
 
     @tf.autograph.experimental.do_not_convert
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable: no clipping, no weight decay, nothing is counted.
 
         A subclass may override this method; then `apply` calls it for each variable,
@@ -100,13 +108,13 @@ class FusedOptimizer(fused.Fused):
     def _call_update_step(self, gradient, variable, learning_rate):
         self.update_step(gradient, variable, learning_rate)
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
         """Gives the variables the values of their averages, if `use_ema`."""
         averages.overwrite(self, var_list)
 
     # --- building
 
-    def build(self, variables):
+    def build(self, variables: Iterable[Any]) -> None:
         """Makes the variables of the optimizer, where it has not been done.
 
         Args:
@@ -127,7 +135,9 @@ class FusedOptimizer(fused.Fused):
     def _mark_built(self):
         """Keras 3's base class has said so."""
 
-    def add_variable_from_reference(self, reference_variable, name=None, **kwargs):
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, **kwargs: Any
+    ) -> Any:
         """Adds a slot or an accumulator, in float32 for a 16-bit variable."""
         ours = [slot.name for slot in self._spec.slots] + ["gradient_accumulator"]
         if name in ours and fused.is_half(reference_variable.dtype):
@@ -151,7 +161,9 @@ class FusedOptimizer(fused.Fused):
         finally:
             self._slot_shape = None
 
-    def add_variable(self, shape, initializer="zeros", dtype=None, **kwargs):
+    def add_variable(
+        self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **kwargs: Any
+    ) -> Any:
         """Adds a variable of the optimizer."""
         shape = shape if self._slot_shape is None else self._slot_shape
         return super().add_variable(
@@ -164,7 +176,12 @@ class FusedOptimizer(fused.Fused):
 
     # --- gradients
 
-    def compute_gradients(self, loss, var_list, tape=None):
+    def compute_gradients(
+        self,
+        loss: Callable[[], Any] | TensorLike,
+        var_list: Iterable[Any] | Callable[[], Iterable[Any]],
+        tape: tf.GradientTape | None = None,
+    ) -> list[tuple[Any, Any]]:
         """Pairs of gradient and variable, as tf_keras' method of this name.
 
         Args:

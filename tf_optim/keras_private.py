@@ -109,6 +109,11 @@ def decay(optimizer, variables):
     optimizer._apply_weight_decay(variables)
 
 
+def layers_of(model):
+    """All layers of a model, those inside of others too."""
+    return list(model._flatten_layers())  # `model.layers` has the outermost alone
+
+
 def accumulator(optimizer, index):
     """The variable that adds up the gradients of a window; Keras 3 only."""
     accumulator = optimizer._accumulated_gradients[index]

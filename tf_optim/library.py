@@ -1,10 +1,23 @@
 """Finds and loads what Bazel built: the ops library and the native module."""
 
+from __future__ import annotations
+
 import functools
 import importlib
 import pathlib
+import sys
+from typing import Any
 
-import tensorflow as tf
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    if error.name != "tensorflow":
+        raise
+    raise ModuleNotFoundError(
+        "tf_optim needs TensorFlow. Received: a Python without it. Install the one "
+        "that `pip show tf_optim` requires.",
+        name="tensorflow",
+    ) from None
 
 OPS_LIBRARY = "_tf_optim_ops.so"
 XLA_LIBRARY = "_tf_optim_xla.so"
@@ -40,18 +53,32 @@ def find(name):
 @functools.cache
 def native():
     """The pybind11 module: build facts, and the kernels on NumPy arrays."""
-    find("_native.so")
-    return importlib.import_module("tf_optim._native")
+    path = find("_native.so")
+    try:
+        return importlib.import_module("tf_optim._native")
+    except ImportError as error:
+        running = ".".join(map(str, sys.version_info[:2]))
+        raise ImportError(
+            f"{path} could not be loaded by Python {running}: it must be built for "
+            f"this Python and this system. Received: {error}. {REBUILD}"
+        ) from error
 
 
 def check_tensorflow_version(built_for, running):
     """Raises ImportError unless both are of one minor version."""
     if built_for.split(".")[:2] != running.split(".")[:2]:
+        minor = ".".join(built_for.split(".")[:2])
         raise ImportError(
             f"tf_optim was built for TensorFlow {built_for}, whose C++ interface "
             f"differs from that of other minor versions. Received: TensorFlow "
-            f"{running}. {REBUILD}"
+            f"{running}. {REBUILD} Or install the other TensorFlow: "
+            f"`pip install 'tensorflow=={minor}.*'`."
         )
+
+
+def check():
+    """Raises ImportError unless the package is built for this TensorFlow and Python."""
+    check_tensorflow_version(native().build_info()["tensorflow"], tf.__version__)
 
 
 @functools.cache
@@ -61,8 +88,15 @@ def ops():
     Raises:
         ImportError: if it is not built, or built for another TensorFlow.
     """
-    check_tensorflow_version(native().build_info()["tensorflow"], tf.__version__)
-    module = tf.load_op_library(str(find(OPS_LIBRARY)))
+    check()
+    path = find(OPS_LIBRARY)
+    try:
+        module = tf.load_op_library(str(path))
+    except (OSError, tf.errors.OpError) as error:
+        raise ImportError(
+            f"{path} could not be loaded by TensorFlow {tf.__version__}: it must be "
+            f"built for this TensorFlow. Received: {error}. {REBUILD}"
+        ) from error
     xla_error()
     return module
 
@@ -80,7 +114,7 @@ def xla_error():
     return None
 
 
-def build_info():
+def build_info() -> dict[str, Any]:
     """Facts about this build, as a dict.
 
     Keys: `tf_optim` (version), `tensorflow` (the version built for), `compiler`,

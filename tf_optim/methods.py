@@ -1,16 +1,28 @@
 """`minimize`, `get_weights` and `set_weights`, alike in both Keras flavours."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from tf_optim.annotations import Mixin, TensorLike
 
-class Methods:
+
+class Methods(Mixin):
     """Mixed into a stock optimizer class, whose `compute_gradients` it uses.
 
     Adapters give `_is_built()`.
     """
 
-    def minimize(self, loss, var_list, tape=None):
+    def minimize(
+        self,
+        loss: Callable[[], Any] | TensorLike,
+        var_list: Iterable[Any] | Callable[[], Iterable[Any]],
+        tape: tf.GradientTape | None = None,
+    ) -> Any:
         """Computes the gradients of a loss and applies them.
 
         Args:
@@ -39,11 +51,11 @@ class Methods:
         """
         return self.apply_gradients(self.compute_gradients(loss, var_list, tape))
 
-    def get_weights(self):
+    def get_weights(self) -> list[np.ndarray]:
         """The values of `variables`, in their order, as NumPy arrays."""
         return [variable.numpy() for variable in self.variables]
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Iterable[Any]) -> None:
         """Sets `variables`; nothing is changed where a value does not fit.
 
         Args:

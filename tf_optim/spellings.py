@@ -3,12 +3,19 @@
 Each warns with a DeprecationWarning that says what to write instead.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import sys
 import warnings
+from typing import Any, TypeVar
 
 import tensorflow as tf
+
+from tf_optim.annotations import KerasArguments, LearningRate, Mixin
+
+Class = TypeVar("Class")
 
 
 def _warn(old, new, stacklevel):
@@ -68,7 +75,28 @@ def _with_stock_name(cls, signature):
     return signature.replace(parameters=parameters)
 
 
-def accept(cls):
+def _shown(cls, signature):
+    """The signature with the keyword arguments that are handed on to stock."""
+    *parameters, rest = signature.parameters.values()
+    stock = next(c for c in cls.__mro__ if "tf_optim" not in c.__module__)
+    parameters_of_stock = inspect.signature(stock.__init__).parameters
+    defaults = {name: each.default for name, each in parameters_of_stock.items()}
+    defaults["use_locking"] = True
+    for name, kind in KerasArguments.__annotations__.items():
+        if name in defaults and name != "jit_compile":
+            parameters.append(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=defaults[name],
+                    annotation=kind.__forward_arg__,
+                )
+            )
+    rest = rest.replace(annotation=inspect.Parameter.empty)
+    return signature.replace(parameters=[*parameters, rest])
+
+
+def accept(cls: type[Class]) -> type[Class]:
     """Class decorator: its constructor takes the old spellings too.
 
     Its default `name` is the stock class's, which differs between flavours.
@@ -78,7 +106,6 @@ def accept(cls):
     default_name = signature.parameters["name"].default
     (rest,) = (p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD)
 
-    @functools.wraps(init)
     def __init__(self, *args, **kwargs):
         arguments = dict(signature.bind_partial(self, *args, **kwargs).arguments)
         del arguments["self"]
@@ -89,12 +116,13 @@ def accept(cls):
         if decay is not None:
             self._set_decay(decay)
 
-    __init__.__signature__ = signature
-    cls.__init__ = __init__
+    wrapper: Any = functools.update_wrapper(__init__, init)
+    wrapper.__signature__ = _shown(cls, signature)
+    cls.__init__ = wrapper  # type: ignore[method-assign]
     return cls
 
 
-class OldSpellings:
+class OldSpellings(Mixin):
     """What the old spellings do after construction.
 
     With `decay` > 0 the step number i, from 0, uses the learning rate
@@ -129,24 +157,24 @@ class OldSpellings:
         steps = tf.cast(tf.convert_to_tensor(self._iterations), learning_rate.dtype)
         return learning_rate / (1.0 + self.decay * steps)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, and `decay` where there is one."""
         decay = {"decay": self.decay} if self.decay else {}
         return {**super().get_config(), **decay}
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """The learning rate: a variable, or a schedule's or a callable's value."""
         return super().learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: LearningRate) -> None:
         if self.decay and _schedule(value):
             self._refuse_schedule(value, self.decay)
         super(OldSpellings, type(self)).learning_rate.fset(self, value)
 
     @property
-    def lr(self):
+    def lr(self) -> Any:
         """Old spelling of `learning_rate`."""
         _warn_of_lr()
         return self.learning_rate

@@ -1,5 +1,10 @@
 """The adapter to tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
 import tensorflow as tf
 
 from tf_optim import (
@@ -76,7 +81,9 @@ def _name_of_model_variable(optimizer, slot):
 class FusedOptimizer(fused.Fused):
     """Takes a stock optimizer's step with one op call in place of a loop."""
 
-    def __init__(self, *args, jit_compile=False, mesh=None, **kwargs):
+    def __init__(
+        self, *args: Any, jit_compile: bool = False, mesh: None = None, **kwargs: Any
+    ) -> None:
         # Stock's own XLA wrap is per variable and would undo the list op.
         del jit_compile
         if mesh is not None:
@@ -88,8 +95,12 @@ class FusedOptimizer(fused.Fused):
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(
-        self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs
-    ):
+        self,
+        grads_and_vars: Iterable[tuple[Any, Any]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Updates variables by their gradients, once.
 
         Args:
@@ -129,7 +140,7 @@ class FusedOptimizer(fused.Fused):
         return False  # stock clips what it has added up
 
     @tf.autograph.experimental.do_not_convert
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: Any, variable: Any) -> None:
         """Updates one variable: no clipping, no weight decay, nothing is counted.
 
         A subclass may override this method; then `apply_gradients` calls it for each
@@ -146,13 +157,13 @@ class FusedOptimizer(fused.Fused):
         del learning_rate  # stock's method reads it
         self.update_step(gradient, variable)
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
         """Gives the variables the values of their averages, if `use_ema`."""
         averages.overwrite(self, var_list)
 
     # --- building
 
-    def build(self, var_list):
+    def build(self, var_list: Iterable[Any]) -> None:
         """Makes the variables of the optimizer, where it has not been done.
 
         Args:
@@ -172,14 +183,16 @@ class FusedOptimizer(fused.Fused):
         return getattr(self, "_built", False)
 
     @property
-    def built(self):
+    def built(self) -> bool:
         """Whether the slots exist."""
         return self._is_built()
 
     def _mark_built(self):
         self._built = True
 
-    def add_variable_from_reference(self, model_variable, variable_name, **kwargs):
+    def add_variable_from_reference(
+        self, model_variable: Any, variable_name: str, **kwargs: Any
+    ) -> Any:
         """Adds a slot, in float32 for a 16-bit variable."""
         dtype = getattr(model_variable, "true_dtype", model_variable.dtype)
         if fused.is_half(dtype) and variable_name != "average":

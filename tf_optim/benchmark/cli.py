@@ -54,7 +54,8 @@ def _parser():
     parser.add_argument(
         "--markdown",
         metavar="FILE",
-        help="print README.md's table of the records in FILE, and stop",
+        help="print the tables of README.md and docs/performance.md from the records "
+        "in FILE, and stop",
     )
     parser.add_argument(
         "--list", action="store_true", help="list cases and subjects, and stop"
@@ -115,7 +116,8 @@ def main(arguments=None):
         return 0
     if options.markdown:
         with open(options.markdown, encoding="utf-8") as file:
-            print(markdown.table(json.load(file)))
+            record = json.load(file)
+        print(markdown.summary(record), markdown.table(record), sep="\n\n")
         return 0
     if options.threads < 1:
         parser.error(f"--threads must be at least 1. Received: {options.threads}.")

@@ -18,7 +18,7 @@ table, and next to nothing where the whole variable is passed over.
 
 import numpy as np
 
-_LINE = 64  # bytes of a cache line
+LINE = 64  # bytes of a cache line
 _SLOT = 4  # bytes of a number of a row's slot
 _CACHE = 32 << 20  # bytes of a large cache: what may be there a moment later
 
@@ -65,7 +65,7 @@ def sparse_bytes(ids, unique, dim, slots, slot_lines=0):
     """
     gradient = 4 * dim * ids + 8 * ids
     rows = 8 * dim * (1 + slots) * unique
-    return gradient + rows + 2 * _LINE * slot_lines
+    return gradient + rows + 2 * LINE * slot_lines
 
 
 def case_bytes(inputs, slots, row_slots=0, slot_item=4, passes=1):
@@ -82,7 +82,7 @@ def case_bytes(inputs, slots, row_slots=0, slot_item=4, passes=1):
             continue
         batches = inputs.ids(i)
         unique = np.mean([len(np.unique(batch)) for batch in batches])
-        per_line = _LINE // _SLOT
+        per_line = LINE // _SLOT
         lines = np.mean([len(np.unique(batch // per_line)) for batch in batches])
         total += sparse_bytes(case.ids, unique, shape[1], slots, row_slots * lines)
     return round(total)

@@ -1,8 +1,12 @@
 """Adadelta."""
 
+from __future__ import annotations
+
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 
 @flavour.register
@@ -72,17 +76,17 @@ class Adadelta(flavour.FusedOptimizer, tf.keras.optimizers.Adadelta):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        rho=0.95,
-        epsilon=1e-7,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = 0.001,
+        rho: Number = 0.95,
+        epsilon: Number | None = 1e-7,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             rho=rho,

@@ -1,8 +1,12 @@
 """Adam and AMSGrad."""
 
+from __future__ import annotations
+
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 
 @flavour.register
@@ -78,19 +82,19 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = 0.001,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number | None = 1e-7,
+        amsgrad: bool = False,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,

@@ -1,8 +1,12 @@
 """Follow the regularized leader."""
 
+from __future__ import annotations
+
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 
 @flavour.register
@@ -77,21 +81,21 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        learning_rate_power=-0.5,
-        initial_accumulator_value=0.1,
-        l1_regularization_strength=0.0,
-        l2_regularization_strength=0.0,
-        l2_shrinkage_regularization_strength=0.0,
-        beta=0.0,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = 0.001,
+        learning_rate_power: Number = -0.5,
+        initial_accumulator_value: Number = 0.1,
+        l1_regularization_strength: Number = 0.0,
+        l2_regularization_strength: Number = 0.0,
+        l2_shrinkage_regularization_strength: Number = 0.0,
+        beta: Number = 0.0,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             learning_rate_power=learning_rate_power,

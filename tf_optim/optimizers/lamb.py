@@ -1,8 +1,14 @@
 """Lamb."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 
 def _stock():
@@ -14,7 +20,7 @@ def _stock():
         def __init__(self, **kwargs):
             super().__init__(amsgrad=False, **kwargs)
 
-        def get_config(self):
+        def get_config(self) -> dict[str, Any]:
             config = super().get_config()
             del config["amsgrad"]
             return config
@@ -23,7 +29,7 @@ def _stock():
 
 
 @flavour.register
-class Lamb(flavour.FusedOptimizer, _stock()):
+class Lamb(flavour.FusedOptimizer, _stock()):  # type: ignore[misc]
     r"""Lamb: Adam's step, as long as the variable that it changes.
 
     With g the gradient of variable p and t the number of the step, from 1:
@@ -89,18 +95,18 @@ class Lamb(flavour.FusedOptimizer, _stock()):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = 0.001,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number | None = 1e-7,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,

@@ -1,8 +1,12 @@
 """Lion."""
 
+from __future__ import annotations
+
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 _LEARNING_RATE = 0.001 if flavour.is_keras_3() else 0.0001
 
@@ -71,17 +75,17 @@ class Lion(flavour.FusedOptimizer, tf.keras.optimizers.Lion):
 
     def __init__(
         self,
-        learning_rate=_LEARNING_RATE,
-        beta_1=0.9,
-        beta_2=0.99,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = _LEARNING_RATE,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.99,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,

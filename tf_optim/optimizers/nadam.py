@@ -1,12 +1,17 @@
 """Nadam."""
 
+from __future__ import annotations
+
 import functools
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, keras_private, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 
 @functools.lru_cache(8)
@@ -97,19 +102,19 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        schedule_decay=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = 0.001,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number | None = 1e-7,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        schedule_decay: float | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,
@@ -141,7 +146,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
             f"Received: schedule_decay={value!r}"
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, `sparse_update` and, if it was given,
         `schedule_decay`."""
         config = super().get_config()

@@ -1,8 +1,12 @@
 """RMSprop, plain, with momentum, centered, or both."""
 
+from __future__ import annotations
+
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
+from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
 
 
 @flavour.register
@@ -81,19 +85,19 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        rho=0.9,
-        momentum=0.0,
-        epsilon=1e-7,
-        centered=False,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        sparse_update="lazy",
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: LearningRate = 0.001,
+        rho: Number = 0.9,
+        momentum: Number = 0.0,
+        epsilon: Number | None = 1e-7,
+        centered: bool = False,
+        weight_decay: Number | None = None,
+        clipnorm: Number | None = None,
+        clipvalue: Number | None = None,
+        global_clipnorm: Number | None = None,
+        sparse_update: SparseUpdate = "lazy",
+        name: str | None = None,
+        **kwargs: Unpack[KerasArguments],
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             rho=rho,

@@ -1,0 +1,237 @@
+"""Why a variable's update is not the fastest there is, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import tensorflow as tf
+
+from tf_optim import checks, conversion, extension, fused, library, servers
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Why an update costs more than one pass of one op.
+
+    Attributes:
+        why: the reason, a sentence.
+        remedy: what to do about it, a sentence.
+    """
+
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.why} {self.remedy}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of a variable's update.
+
+    Attributes:
+        optimizer: the model's, perhaps a `LossScaleOptimizer`.
+        inner: the optimizer that it wraps, or itself.
+        variable: a `tf.Variable`.
+        is_sparse: whether its gradient is `tf.IndexedSlices`.
+        regularizes_table: whether it is a table whose regularizer makes it dense.
+        xla: whether the step is compiled by XLA; None for not known.
+    """
+
+    optimizer: object
+    inner: object
+    variable: tf.Variable
+    is_sparse: bool
+    regularizes_table: bool
+    xla: bool | None
+
+    @property
+    def is_ours(self):
+        """Whether the step is one of tf_optim."""
+        return isinstance(self.inner, fused.Fused)
+
+    @property
+    def is_by_row(self):
+        """Whether a step visits only the rows that a batch names."""
+        return self.is_sparse and self.is_ours and self.inner.sparse_update != "dense"
+
+    @property
+    def is_on_gpu(self):
+        """Whether the variable lies on a GPU."""
+        return "GPU" in (self.variable.device or "")
+
+    @property
+    def accumulates(self):
+        """Whether gradients are accumulated."""
+        return bool(getattr(self.inner, "gradient_accumulation_steps", None))
+
+    @functools.cached_property
+    def average_rides(self):
+        """Whether its moving average is updated by the same op."""
+        inner = self.inner
+        if not self.is_ours or not inner.use_ema or self.is_on_gpu:
+            return False
+        if extension.overrides(inner, extension.UPDATE):
+            return False
+        if not self.is_by_row:
+            return not self.accumulates
+        on_server = servers.is_server(self.variable.device or "")
+        replicated = getattr(self.variable, "distribute_strategy", None)
+        several = replicated is not None and replicated.num_replicas_in_sync > 1
+        return not (several or on_server or self.variable.constraint is not None)
+
+
+def of(facts):
+    """The `Reason`s of a variable, in the order of what they cost."""
+    if not facts.is_ours:
+        return [_stock(facts)]
+    return [reason for find in _ALL for reason in [find(facts)] if reason is not None]
+
+
+def _stock(facts):
+    kind = type(facts.inner)
+    if kind in dict(conversion.pairs()):
+        return Reason(
+            f"{kind.__name__} is Keras' own.",
+            "Pass `tf_optim.fuse(optimizer)` to `compile`, or make "
+            f"`tf_optim.{kind.__name__}`.",
+        )
+    return Reason(
+        f"{kind.__name__} is not an optimizer of tf_optim.",
+        "Choose one that tf_optim has.",
+    )
+
+
+def _dtype(facts):
+    if facts.variable.dtype in checks.DTYPES:
+        return None
+    return Reason(
+        f"There is no kernel for dtype {facts.variable.dtype.name}: the step raises "
+        "an error.",
+        "Leave the variable out, or give it a floating dtype.",
+    )
+
+
+def _subclass(facts):
+    for names, cost in (
+        (extension.UPDATE, "each variable takes an op call of its own"),
+        (extension.CLIP, "gradients are clipped in passes of their own"),
+        (extension.DECAY, "weight decay is a pass of its own"),
+    ):
+        for name in names:
+            if extension.overrides(facts.inner, [name]):
+                return Reason(
+                    f"{type(facts.inner).__name__} overrides `{name}`, so {cost}.",
+                    f"Leave `{name}` to tf_optim where its arguments suffice.",
+                )
+    return None
+
+
+def _loss_scale(facts):
+    if facts.optimizer is facts.inner:
+        return None
+    dense = ", and makes a dense tensor of this sparse gradient" * facts.is_sparse
+    return Reason(
+        "LossScaleOptimizer looks for infinities and divides in passes of its own"
+        f"{dense}.",
+        "Use bfloat16, which needs no loss scale, or in Keras 3 `loss_scale_factor`.",
+    )
+
+
+def _whole_table(facts):
+    if facts.regularizes_table:
+        return Reason(
+            "`embeddings_regularizer` makes the gradient of the table dense.",
+            "Use the optimizer's `weight_decay` in its place: it decays the rows that "
+            "a batch names.",
+        )
+    if facts.is_sparse and facts.inner.sparse_update == "dense":
+        return Reason(
+            'sparse_update="dense" visits every row of the table in each step.',
+            'sparse_update="lazy" visits the rows that a batch names, and trains '
+            "differently: the others no longer move by their momentum.",
+        )
+    return None
+
+
+def _clip(facts):
+    for name in ("clipnorm", "global_clipnorm"):
+        if getattr(facts.inner, name) is not None:
+            return Reason(
+                f"`{name}` takes the norm of the gradient in a pass of its own.",
+                "`clipvalue` costs no pass; it bounds each number, not the norm.",
+            )
+    return None
+
+
+def _accumulation(facts):
+    if not facts.accumulates:
+        return None
+    over = ""
+    if facts.is_sparse and facts.xla:
+        over = " Under XLA the step that ends a window goes over the whole table."
+    return Reason(
+        "`gradient_accumulation_steps` adds each gradient to an accumulator in a pass "
+        f"of its own.{over}",
+        "Take a larger batch where memory allows it.",
+    )
+
+
+def _average(facts):
+    if not facts.inner.use_ema:
+        return None
+    if facts.is_by_row and facts.xla:
+        return Reason(
+            "Under XLA `use_ema` updates the average of the whole table.",
+            "Compile the model with `jit_compile=False`.",
+        )
+    if facts.average_rides:
+        return None
+    return Reason(
+        "`use_ema` updates the average in a pass of its own here.",
+        "It rides along in the step on a CPU, without gradient accumulation, and "
+        "for a table on one device without a constraint.",
+    )
+
+
+def _constraint(facts):
+    if facts.variable.constraint is None:
+        return None
+    return Reason(
+        "The constraint is a pass over the whole variable behind the step.",
+        "Leave it out where `weight_decay` or clipping serves.",
+    )
+
+
+def _xla(facts):
+    if not (facts.xla and library.xla_error()):
+        return None
+    return Reason(
+        "XLA is to compile the step, and tf_optim's XLA kernels could not be loaded: "
+        "the step raises an error.",
+        "Compile the model with `jit_compile=False`.",
+    )
+
+
+def _gpu(facts):
+    if not facts.is_on_gpu or library.build_info()["cuda"]:
+        return None
+    return Reason(
+        "The variable lies on a GPU, and this build has no GPU kernels.",
+        "Build with TF_NEED_CUDA=1, or place the variable on a CPU.",
+    )
+
+
+_ALL = (
+    _dtype,
+    _xla,
+    _gpu,
+    _whole_table,
+    _subclass,
+    _loss_scale,
+    _clip,
+    _accumulation,
+    _average,
+    _constraint,
+)

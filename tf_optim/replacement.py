@@ -1,0 +1,360 @@
+"""`patch_keras`: whoever makes a stock optimizer gets ours, without a changed line.
+
+The constructor of each stock class is the one seam. Names that were imported before,
+strings in `compile`, `get` and `deserialize` all end there, so none of them has to be
+found and exchanged. What comes out is an instance of our class, which is a subclass
+of the stock one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import functools
+import gc
+import inspect
+import logging
+import sys
+import time
+import weakref
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from tf_optim import checks, conversion, flavour, fused, keras_private
+from tf_optim.annotations import SparseUpdate
+from tf_optim.runner import SPARSE_UPDATES
+
+_LOG = logging.getLogger("tf_optim")
+_STEP = "apply" if flavour.is_keras_3() else "apply_gradients"
+# Made by Keras around an optimizer, or in its place for a moment.
+_NOT_CHOSEN = ("MultiOptimizer", "RestoredOptimizer")
+_NOT_IN_STOCK = ("sparse_update", "use_locking")
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What has become of one class's optimizers."""
+
+    name: str
+    made: list = dataclasses.field(default_factory=list)
+    calls: int = 0
+    seconds: float = 0.0
+
+    def add(self, optimizer):
+        # The optimizer may go, and its slots with it; the count is a number.
+        self.made.append((weakref.ref(optimizer), keras_private.count(optimizer)))
+
+    def steps(self):
+        """By the optimizers' own counts; None where they cannot be read."""
+        total = 0
+        for optimizer, count in self.made:
+            if optimizer() is not None:
+                count = keras_private.count(optimizer())
+            try:
+                total += int(count.numpy())
+            except (AttributeError, NotImplementedError, RuntimeError):
+                return None
+        return total
+
+
+@dataclasses.dataclass
+class _Patch:
+    """What `patch_keras` has done."""
+
+    sparse_update: str = SPARSE_UPDATES[0]
+    verbose: bool = False
+    constructors: dict = dataclasses.field(default_factory=dict)
+    tallies: dict = dataclasses.field(default_factory=dict)
+    said: set = dataclasses.field(default_factory=set)
+    says_at_exit: bool = False
+
+
+_patch = _Patch()
+
+
+def patch_keras(
+    names: Iterable[str] | None = None,
+    sparse_update: SparseUpdate = SPARSE_UPDATES[0],
+    verbose: bool = False,
+) -> list[str]:
+    """Makes Keras give our optimizers wherever a stock one is asked for.
+
+    From now on `tf.keras.optimizers.Adam(...)`, `compile(optimizer="adam")`,
+    `tf.keras.optimizers.get` and `deserialize` return optimizers of tf_optim, under
+    whatever name the class was imported. They are instances of the stock classes too,
+    and a saved model names the stock class, so that it loads where tf_optim is not
+    installed.
+
+    What stays stock: optimizers that exist already (`tf_optim.fuse` converts one),
+    subclasses of stock's classes, optimizers that tf_optim does not have,
+    `keras.optimizers.legacy`, and an optimizer with an argument that tf_optim
+    refuses. Each of these is logged once. With `tf.keras` being Keras 3, the
+    optimizers of `tf_keras` stay as they are, and the reverse.
+
+    A second call replaces the first one's choices.
+
+    Args:
+        names: names of the classes to replace, as in `["Adam", "SGD"]`. Default:
+            all that tf_optim has.
+        sparse_update: what the sparse gradient of an embedding changes, as in our
+            classes. `"dense"` trains as stock does, but for ids that occur twice in
+            a batch, whose gradients stock squares one by one; `"lazy"` is faster
+            for large tables and trains differently. Default: `"dense"`.
+        verbose: whether to log each optimizer that is replaced, and to print a
+            summary when Python ends.
+
+    Returns:
+        The names of the classes that are replaced.
+
+    Raises:
+        ValueError: for a name that tf_optim does not have, or a wrong mode.
+        RuntimeError: if Keras' backend is not TensorFlow.
+
+    Example:
+
+    >>> import tf_optim
+    >>> tf_optim.patch_keras(["Adam"])
+    ['Adam']
+    >>> isinstance(tf.keras.optimizers.get("adam"), tf_optim.Adam)
+    True
+    >>> tf_optim.unpatch_keras()
+    >>> isinstance(tf.keras.optimizers.get("adam"), tf_optim.Adam)
+    False
+    """
+    chosen = replace(names, sparse_update, verbose)
+    if verbose and not _patch.says_at_exit:
+        _patch.says_at_exit = True
+        atexit.register(lambda: print(f"tf_optim: {summary()}.", file=sys.stderr))
+    return chosen
+
+
+def replace(names, sparse_update, verbose):
+    """`patch_keras`, but for the summary at the end."""
+    checks.check_sparse_update(sparse_update)
+    pairs = {ours.__name__: (stock, ours) for stock, ours in conversion.pairs()}
+    chosen = _chosen(names, pairs)
+    backend = tf.keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"Keras' backend must be tensorflow. Received: backend {backend}."
+        )
+    unpatch_keras()
+    _patch.sparse_update, _patch.verbose = sparse_update, verbose
+    _say_which_are_there([pairs[name][0] for name in chosen])
+    for name in chosen:
+        _replace(*pairs[name])
+    watch()
+    return chosen
+
+
+def unpatch_keras() -> None:
+    """Undoes `patch_keras`. Optimizers that were made since stay what they are."""
+    for cls, constructor in _patch.constructors.items():
+        cls.__init__ = constructor
+    _patch.constructors.clear()
+
+
+def _chosen(names, pairs):
+    if names is None:
+        return [*pairs]
+    chosen = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in chosen if name not in pairs]
+    if unknown or not chosen:
+        raise ValueError(
+            f"`names` must be of {', '.join(pairs)}. Received: names={names!r}"
+        )
+    return chosen
+
+
+# --- replacing
+
+
+def _replace(stock, ours):
+    """Gives the stock class a constructor that makes an object of ours."""
+    constructor = stock.__init__
+    stand_in = _stand_in(stock, ours, inspect.signature(constructor))
+
+    @functools.wraps(constructor)
+    def __init__(self, *args, **kwargs):
+        if type(self) is not stock or conversion.is_making_stock():
+            constructor(self, *args, **kwargs)
+            return
+        # Not in `__new__`, which copies and unpickled objects go through as well.
+        object.__setattr__(self, "__class__", stand_in)
+        try:
+            stand_in.__init__(self, *args, **kwargs)
+        except (TypeError, ValueError) as error:
+            object.__setattr__(self, "__class__", stock)
+            vars(self).clear()
+            with conversion.making_stock():
+                constructor(self, *args, **kwargs)  # or it is the script's mistake
+            _say_once(f"{_name(stock)} with these arguments", f"tf_optim says: {error}")
+
+    _patch.constructors[stock] = constructor
+    stock.__init__ = __init__
+
+
+def _stand_in(stock, ours, signature):
+    """Our class with stock's signature, and saved under stock's name."""
+    instance = next(iter(signature.parameters))
+    kinds = {each.kind: name for name, each in signature.parameters.items()}
+    rest = kinds.get(inspect.Parameter.VAR_KEYWORD)
+    step_of_ours = getattr(ours, _STEP)
+
+    @functools.wraps(stock.__init__)
+    def __init__(self, *args, **kwargs):
+        arguments = dict(signature.bind(self, *args, **kwargs).arguments)
+        del arguments[instance]
+        arguments |= arguments.pop(rest, {})
+        arguments.setdefault("sparse_update", _patch.sparse_update)
+        ours.__init__(self, **arguments)
+        _note(self)
+
+    def get_config(self):
+        config = ours.get_config(self)
+        return {k: v for k, v in config.items() if k not in _NOT_IN_STOCK}
+
+    @functools.wraps(step_of_ours)
+    @tf.autograph.experimental.do_not_convert
+    def step(self, *args, **kwargs):
+        if not tf.executing_eagerly():
+            return step_of_ours(self, *args, **kwargs)
+        tally, start = _patch.tallies[stock.__name__], time.perf_counter()
+        try:
+            return step_of_ours(self, *args, **kwargs)
+        finally:
+            tally.calls += 1
+            tally.seconds += time.perf_counter() - start
+
+    members = {
+        "__doc__": ours.__doc__,
+        "__init__": __init__,
+        "__module__": "keras.optimizers",  # and so a saved model names it
+        "get_config": get_config,
+        "stands_for": ours,
+        _STEP: step,
+    }
+    if hasattr(stock, "_unpickle_model"):  # Keras 3
+
+        def __reduce__(self):
+            # By a method of the class, which pickle looks up under its name.
+            _, *rest = ours.__reduce__(self)
+            return (stock._unpickle_model, *rest)
+
+        members["__reduce__"] = __reduce__
+    return type(stock.__name__, (ours,), members)
+
+
+def _note(optimizer):
+    name = type(optimizer).__name__
+    _patch.tallies.setdefault(name, _Tally(name)).add(optimizer)
+    if _patch.verbose:
+        _LOG.warning(
+            "%s is made by tf_optim, with sparse_update=%r.",
+            _name(type(optimizer)),
+            optimizer.sparse_update,
+        )
+
+
+def _name(cls):
+    if cls.__module__.partition(".")[0] in ("keras", "tf_keras"):
+        legacy = ".legacy" if ".legacy." in cls.__module__ else ""
+        return f"{cls.__module__.partition('.')[0]}.optimizers{legacy}.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+# --- what is left alone
+
+
+def _say_once(what, why):
+    if (what, why) not in _patch.said:
+        _patch.said.add((what, why))
+        _LOG.warning("tf_optim leaves %s as it is: %s", what, why)
+
+
+def _say_which_are_there(classes):
+    """Optimizers made before may have slots, and a function traced with them."""
+    gc.collect()
+    there = sum(type(each) in classes for each in gc.get_objects())
+    if there:
+        _LOG.warning(
+            "tf_optim leaves %d optimizer(s) that exist already as they are: only "
+            "those made from now on are replaced. `tf_optim.fuse` converts one.",
+            there,
+        )
+
+
+def watch():
+    """Says once of each class of optimizers that is left alone, when it is used.
+
+    To be called again when another Keras has been imported.
+    """
+    for module in ("keras.optimizers", "tf_keras.optimizers"):
+        module = sys.modules.get(module)
+        legacy = getattr(module, "legacy", None)
+        for room in (module, legacy):
+            base = getattr(room, "Optimizer", None)
+            if isinstance(base, type) and base not in _patch.constructors:
+                _watch(base)
+
+
+def _watch(base):
+    constructor = base.__init__
+
+    @functools.wraps(constructor)
+    def __init__(self, *args, **kwargs):
+        constructor(self, *args, **kwargs)
+        if not (isinstance(self, fused.Fused) or conversion.is_making_stock()):
+            _say_why_not(type(self))
+
+    _patch.constructors[base] = constructor
+    base.__init__ = __init__
+
+
+def _say_why_not(cls):
+    if "LossScale" in cls.__name__ or cls.__name__ in _NOT_CHOSEN:
+        return  # what counts is the optimizers in it
+    stock = {stock.__name__: stock for stock, _ in conversion.pairs()}
+    room, own = _name(cls).rpartition(".")[0], cls.__module__.partition(".")[0]
+    if cls in _patch.constructors:
+        return  # said with its reason
+    if cls in stock.values():
+        why = "`names` does not have it."
+    elif own not in ("keras", "tf_keras"):
+        why = "it is a class of its own."
+    elif cls.__name__ in stock and not room.endswith("legacy"):
+        other = "0" if own == "keras" else "1"
+        why = f"tf.keras is another Keras. Set TF_USE_LEGACY_KERAS={other}."
+    else:
+        why = "tf_optim has no counterpart."
+    _say_once(_name(cls), why)
+
+
+# --- at the end
+
+
+def summary():
+    """One line: what was replaced, how many steps it took, and their time."""
+    tallies = [tally for tally in _patch.tallies.values() if tally.made]
+    if not tallies:
+        return "nothing was replaced: no optimizer that it has was made"
+    made = ", ".join(f"{tally.name} ({len(tally.made)})" for tally in tallies)
+    steps = [tally.steps() for tally in tallies]
+    calls = sum(tally.calls for tally in tallies)
+    parts = [f"replaced {made}"]
+    if None in steps:
+        parts.append("an unknown number of steps")
+    else:
+        parts.append(f"{_counted(sum(steps), 'step')} by the optimizers' counts")
+    if calls:
+        seconds = sum(tally.seconds for tally in tallies)
+        made_by = _counted(calls, "call")
+        parts.append(f"{made_by} outside of a tf.function took {seconds:.3f} s")
+    if None in steps or sum(steps) > calls:
+        parts.append("the time of steps inside a tf.function is not known to Python")
+    return "; ".join(parts)
+
+
+def _counted(number, noun):
+    return f"{number} {noun}{'s' * (number != 1)}"
