@@ -104,7 +104,7 @@ def unprepare(model: Any) -> Any:
         The model.
     """
     for layer in _layers(model):
-        if type(layer) is Embedding:
+        if isinstance(layer, Embedding):
             table = _plain_table(layer)
             if table is not None and exact.history_of(table) is not None:
                 exact.unprepare(table)

@@ -21,7 +21,15 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from tf_optim import checks, conversion, flavour, fused, keras_private
+from tf_optim import (
+    checks,
+    conversion,
+    embedding,
+    exact,
+    flavour,
+    fused,
+    keras_private,
+)
 from tf_optim.annotations import SparseUpdate
 from tf_optim.runner import SPARSE_UPDATES
 
@@ -99,8 +107,10 @@ def patch_keras(
             all that tf_optim has.
         sparse_update: what the sparse gradient of an embedding changes, as in our
             classes. `"dense"` trains as stock does, but for ids that occur twice in
-            a batch, whose gradients stock squares one by one; `"lazy"` is faster
-            for large tables and trains differently. Default: `"dense"`.
+            a batch, whose gradients stock squares one by one; `"exact"` does the
+            same at the cost of the rows, and replaces `tf.keras.layers.Embedding`
+            too; `"lazy"` is as fast for large tables and trains differently.
+            Default: `"dense"`.
         verbose: whether to log each optimizer that is replaced, and to print a
             summary when Python ends.
 
@@ -144,6 +154,8 @@ def replace(names, sparse_update, verbose):
     _say_which_are_there([pairs[name][0] for name in chosen])
     for name in chosen:
         _replace(*pairs[name])
+    if sparse_update in exact.MODES:
+        _replace_layers(tf.keras.layers.Embedding)
     watch()
     return chosen
 
@@ -195,6 +207,23 @@ def _replace(stock, ours):
     stock.__init__ = __init__
 
 
+def _replace_layers(stock):
+    """Gives stock's Embedding a constructor that makes a layer of ours."""
+    constructor = stock.__init__
+    # Saved under stock's name.
+    members = {"__module__": "keras.layers", "__doc__": stock.__doc__}
+    stand_in = type(stock.__name__, (embedding.Embedding,), members)
+
+    @functools.wraps(constructor)
+    def __init__(self, *args, **kwargs):
+        if type(self) is stock:
+            object.__setattr__(self, "__class__", stand_in)
+        constructor(self, *args, **kwargs)
+
+    _patch.constructors[stock] = constructor
+    stock.__init__ = __init__
+
+
 def _stand_in(stock, ours, signature):
     """Our class with stock's signature, and saved under stock's name."""
     instance = next(iter(signature.parameters))
@@ -207,7 +236,10 @@ def _stand_in(stock, ours, signature):
         arguments = dict(signature.bind(self, *args, **kwargs).arguments)
         del arguments[instance]
         arguments |= arguments.pop(rest, {})
-        arguments.setdefault("sparse_update", _patch.sparse_update)
+        mode = _patch.sparse_update
+        if mode in exact.MODES and ours._spec.needs_whole_table:
+            mode = "dense"
+        arguments.setdefault("sparse_update", mode)
         ours.__init__(self, **arguments)
         _note(self)
 

@@ -19,7 +19,7 @@ from typing import Any
 from tf_optim.annotations import SparseUpdate
 
 # The first is the default: the mode that keeps what a script trains with stock Keras.
-SPARSE_UPDATES: tuple[SparseUpdate, ...] = ("dense", "lazy")
+SPARSE_UPDATES: tuple[SparseUpdate, ...] = ("dense", "exact", "lazy")
 # What brings Keras' optimizers into a process.
 _ROOTS = ("keras", "tensorflow", "tf_keras")
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -52,8 +52,9 @@ def parser() -> argparse.ArgumentParser:
         choices=SPARSE_UPDATES,
         default=SPARSE_UPDATES[0],
         help="what the gradient of an embedding changes. dense: all rows, as in "
-        "Keras. lazy: only the rows that the batch names, which is faster and "
-        "trains differently (default: %(default)s)",
+        "Keras. exact: the same at the cost of the rows that the batch names; "
+        "Embedding layers become tf_optim's. lazy: only the rows that the batch "
+        "names, which is faster and trains differently (default: %(default)s)",
     )
     result.add_argument(
         "--only",

@@ -280,13 +280,17 @@ Status RowHistory::Advance(OpKernelContext* context, const IdleKind& kind,
   }
   const Averaging averaging(step.tail.average_kept, 1, 0);
   return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
-    DeviceThreads(context)(count, CostOfRow(*tensors[0]),
-                           [&](int64_t begin, int64_t end) {
-                             const ScopedFlushDenormals flush_denormals;
-                             mark(begin, end, [&](int64_t row) {
-                               steps_->MoveAverage(tensors, row, averaging);
-                             });
-                           });
+    DeviceThreads(context)(
+        count, CostOfRow(*tensors[0]), [&](int64_t begin, int64_t end) {
+          const ScopedFlushDenormals flush_denormals;
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t row = indices[i];
+            // An id that is repeated is one row.
+            if (!HasRow(row) || seen_[row].exchange(now) == now) continue;
+            touched_[row] = number;
+            steps_->MoveAverage(tensors, row, averaging);
+          }
+        });
   });
 }
 
