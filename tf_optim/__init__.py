@@ -12,10 +12,18 @@ __path__ = [*map(str, library.search_path())]
 from tf_optim import optimizers  # noqa: E402
 from tf_optim.conversion import fuse, unfuse  # noqa: E402
 from tf_optim.library import build_info  # noqa: E402
+from tf_optim.loss_scale import LossScaleOptimizer  # noqa: E402
 from tf_optim.optimizers import *  # noqa: E402, F403
 from tf_optim.version import __version__  # noqa: E402
 
 # At import, so that a server or a loaded SavedModel finds the ops.
 library.ops()
 
-__all__ = [*optimizers.__all__, "__version__", "build_info", "fuse", "unfuse"]
+__all__ = [
+    *optimizers.__all__,
+    "LossScaleOptimizer",
+    "__version__",
+    "build_info",
+    "fuse",
+    "unfuse",
+]

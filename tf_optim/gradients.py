@@ -95,3 +95,12 @@ def divided(gradient, scale):
         return values / tf.cast(scale, values.dtype)
 
     return scaled(gradient, divide)
+
+
+def floating(gradient):
+    """A gradient as it is given, as a `tf.Tensor` or `tf.IndexedSlices` of floats."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    return scaled(
+        gradient, lambda x: x if x.dtype.is_floating else tf.cast(x, "float32")
+    )

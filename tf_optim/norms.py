@@ -83,7 +83,11 @@ class Norms:
 def _group(gradient, variable):
     sparse = isinstance(gradient, tf.IndexedSlices)
     dtype = gradient.values.dtype if sparse else gradient.dtype
-    device = variable.handle.device
+    if variable is None:
+        gpus = tf.config.list_logical_devices("GPU")
+        device = gpus[0].name if gpus else ""
+    else:
+        device = variable.handle.device
     return "GPU" in device and not checks.is_compiled_by_xla(), dtype, device
 
 
@@ -101,8 +105,8 @@ def _by_our_op(gradients, variables):
 
 
 def _rows(variable):
-    """As many as it has; as many as an index may name where that is not known."""
-    rows = variable.shape[0]
+    """As many as it has; as an index may name where that is not known."""
+    rows = None if variable is None else variable.shape[0]
     return 2**31 if rows is None else rows
 
 
