@@ -10,6 +10,7 @@ from tf_optim import library
 __path__ = [*map(str, library.search_path())]
 
 from tf_optim import optimizers  # noqa: E402
+from tf_optim.callbacks import StepStatisticsCallback  # noqa: E402
 from tf_optim.conversion import fuse, unfuse  # noqa: E402
 from tf_optim.library import build_info  # noqa: E402
 from tf_optim.loss_scale import LossScaleOptimizer  # noqa: E402
@@ -22,6 +23,7 @@ library.ops()
 __all__ = [
     *optimizers.__all__,
     "LossScaleOptimizer",
+    "StepStatisticsCallback",
     "__version__",
     "build_info",
     "fuse",

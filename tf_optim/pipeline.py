@@ -52,6 +52,9 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
         _take_step(optimizer, variables, pairs, reduce)
         return None
     known = norms.Norms(*zip(*pairs, strict=True))
+    if optimizer.step_statistics is not None:  # of a step that is not taken, too
+        scale = checks.as_tensor(loss_scale, tf.float64)
+        optimizer.step_statistics.see(known.divided_by(scale))
 
     def take():
         _take_step(optimizer, variables, pairs, reduce, loss_scale, known)
@@ -211,6 +214,7 @@ def _by_device(optimizer, local, pairs, riders):
 def _update_device(optimizer, numbers, updates, clipped, scale, known):
     """One op for each dtype and kind of gradient. Returns the ops."""
 
+    @functools.cache
     def measured():
         parts = zip(*((u.gradient, u.variable) for u in updates), strict=True)
         return (known or norms.Norms(*parts)).divided_by(scale)
@@ -218,6 +222,9 @@ def _update_device(optimizer, numbers, updates, clipped, scale, known):
     factors = None
     if not clipped:
         factors, numbers.clip_value = clipping.factors(optimizer, measured)
+    if optimizer.step_statistics is not None:
+        optimizer.step_statistics.see(measured())
+        optimizer.step_statistics.see_factors(factors, optimizer.clipvalue)
     if scale is not None:
         ones = tf.ones([len(updates)], tf.float64)
         factors = (ones if factors is None else factors) / scale
