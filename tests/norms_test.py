@@ -94,7 +94,10 @@ def test_shapes_that_do_not_fit_are_an_error():
 
 @every_dtype
 @every_index_dtype
-def test_the_same_under_xla(dtype, index_dtype):
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_same_under_xla(dtype, index_dtype, portable, monkeypatch):
+    if portable:  # what GPUs do
+        monkeypatch.setenv("TF_OPTIM_XLA_STEP", "portable")
     rng = np.random.default_rng(5)
     dense = tf.constant(rng.normal(size=(30, 7)), dtype)
     ids, values = draw(rng, 50, 5, 12)

@@ -34,6 +34,9 @@ TF_KERAS = {
     "_compute_current_learning_rate": "a schedule's value is a variable that it sets",
 }
 
+# of tf_keras' LossScaleOptimizer
+TF_KERAS_WRAPPER = {"_loss_scale": "the scale, and when it changes"}
+
 
 def is_keras_3():
     """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
