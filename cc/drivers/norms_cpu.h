@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "cc/drivers/norms.h"
 #include "cc/drivers/rows_cpu.h"
@@ -26,16 +27,7 @@ class SumOfSquares {
   }
 
   HWY_INLINE void Add(const T* p, int64_t size) {
-    int64_t i = 0;
-    for (; i + kChains <= size; i += kChains) {
-      for (int64_t v = 0; v < kChains / kLanes; ++v) {
-        AddVector(v, L::Load(p + i + v * kLanes));
-      }
-    }
-    for (int64_t v = 0; i < size; ++v, i += kLanes) {
-      AddVector(v,
-                i + kLanes <= size ? L::Load(p + i) : L::Load(p + i, size - i));
-    }
+    Add(p, size, std::make_index_sequence<kChains / kLanes>());
   }
 
   HWY_INLINE double Total() const {
@@ -50,17 +42,37 @@ class SumOfSquares {
   }
 
  private:
-  HWY_INLINE void AddVector(int64_t v, Simd<Isa, C> x) {
-    if constexpr (std::is_same_v<C, double>) {
-      AddSquare(v, x.raw);
-    } else {
-      const hn::Half<hn::ScalableTag<C>> half;
-      AddSquare(2 * v, hn::PromoteTo(D(), hn::LowerHalf(half, x.raw)));
-      AddSquare(2 * v + 1, hn::PromoteTo(D(), hn::UpperHalf(half, x.raw)));
+  // Every chain has a number that the compiler knows: they stay in registers.
+  template <size_t... v>
+  HWY_INLINE void Add(const T* p, int64_t size, std::index_sequence<v...>) {
+    for (; size >= kChains; size -= kChains, p += kChains) {
+      (AddVector<v>(L::Load(p + v * kLanes)), ...);
+    }
+    (AddRest<v>(p + v * kLanes, size - static_cast<int64_t>(v) * kLanes), ...);
+  }
+
+  template <size_t v>
+  HWY_INLINE void AddRest(const T* p, int64_t size) {
+    if (size >= kLanes) {
+      AddVector<v>(L::Load(p));
+    } else if (size > 0) {
+      AddVector<v>(L::Load(p, size));
     }
   }
-  HWY_INLINE void AddSquare(int64_t v, hn::Vec<D> x) {
-    chains_[v] = hn::Add(chains_[v], hn::Mul(x, x));
+
+  template <size_t v>
+  HWY_INLINE void AddVector(Simd<Isa, C> x) {
+    if constexpr (std::is_same_v<C, double>) {
+      chains_[v] = hn::Add(chains_[v], hn::Mul(x.raw, x.raw));
+    } else {
+      // The square of a float is exact in double: fused or not, the bits are
+      // the same.
+      const hn::Half<hn::ScalableTag<C>> half;
+      const auto low = hn::PromoteTo(D(), hn::LowerHalf(half, x.raw));
+      const auto high = hn::PromoteTo(D(), hn::UpperHalf(half, x.raw));
+      chains_[2 * v] = hn::MulAdd(low, low, chains_[2 * v]);
+      chains_[2 * v + 1] = hn::MulAdd(high, high, chains_[2 * v + 1]);
+    }
   }
 
   hn::Vec<D> chains_[kVectors];
