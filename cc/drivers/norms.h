@@ -70,7 +70,9 @@ std::vector<GradientNorm> MeasureGradients(
   std::vector<GradientNorm> parts(chunks.count());
   const auto measure = [&](int64_t begin, int64_t end) {
     const ScopedFlushDenormals flush;
-    for (int64_t c = begin; c < end; ++c) {
+    // Backwards: the update begins with what was read last, still in a cache.
+    const int64_t first = chunks.count() - end;
+    for (int64_t c = first; c < first + end - begin; ++c) {
       chunks.ForEach(c, c + 1, [&](size_t i, int64_t from, int64_t to) {
         const NormItem<T>& item = items[i];
         parts[c] = item.is_sparse
