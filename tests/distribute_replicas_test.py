@@ -181,13 +181,23 @@ def test_loss_scale_factor(group, case):
     assert_one_device(values, case, **arguments)
 
 
+@pytest.mark.parametrize("wrapper", ["stock", "ours"])
 @one
-def test_loss_scale_optimizer(group, case):
+def test_loss_scale_optimizer(group, case, wrapper):
     """With a scale of 1 it is the optimizer inside."""
-    arguments = {"scaled": True}
+    arguments = {"scaled_by": wrapper}
     values = merged(group.call(replicated.trained, "ours", case, **arguments))
     assert_same_bits(values)
     assert_one_device(values, case)
+
+
+@one
+def test_statistics_are_of_the_sum_of_all_gradients(group, case):
+    expected = replicated.statistics("one device", case)
+    for numbers in group.call(replicated.statistics, case):
+        assert numbers.keys() == expected.keys()
+        for name, number in numbers.items():
+            np.testing.assert_allclose(number, expected[name], rtol=1e-6, err_msg=name)
 
 
 ACCUMULATING = [{}, {"clipnorm": 0.5}, EMA, {"weight_decay": 0.1}]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from tests import flavours, models
 from tests.marks import a_few, both_flavours, keras_3_only
 
@@ -18,17 +19,17 @@ pytestmark = both_flavours
 ROWS = 9
 SCALE = 8.0
 STEPS = 6
+STOCK_WRAPPER = tf.keras.mixed_precision.LossScaleOptimizer
+WRAPPED_SCALE = 1.0 if flavours.LEGACY else SCALE
 
 
 class Feature:
     """Constructor arguments, and what else a feature asks for."""
 
-    def __init__(
-        self, keras_3_only=False, scale=1.0, wrap=False, bound=None, **options
-    ):
+    def __init__(self, keras_3_only=False, scale=1.0, wrap=None, bound=None, **options):
         self.keras_3_only = keras_3_only
         self.scale = scale  # of the gradients that are fed
-        self.wrap = wrap
+        self.wrap = wrap  # a LossScaleOptimizer around ours; stock's around stock
         self.bound = bound  # of the variables
         self.options = options
 
@@ -45,12 +46,16 @@ FEATURES = {
     "ema": Feature(use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
     "schedule": Feature(learning_rate=schedule()),
     "constraint": Feature(bound=0.4),
-    "loss_scale_optimizer": Feature(wrap=True, scale=1.0 if flavours.LEGACY else SCALE),
+    "loss_scale_optimizer": Feature(wrap=STOCK_WRAPPER, scale=WRAPPED_SCALE),
+    "our_loss_scale_optimizer": Feature(
+        wrap=tf_optim.LossScaleOptimizer, scale=WRAPPED_SCALE
+    ),
     "loss_scale_factor": Feature(True, SCALE, loss_scale_factor=SCALE),
     "accumulation": Feature(True, gradient_accumulation_steps=2),
 }
 CLIPS = {"clipnorm", "clipvalue", "global_clipnorm"}  # one at a time
-SCALES = {"loss_scale_optimizer", "loss_scale_factor"}  # the first unsets the second
+# One at a time, too: the wrappers unset the factor.
+SCALES = {"loss_scale_optimizer", "our_loss_scale_optimizer", "loss_scale_factor"}
 PAIRS = [
     pair
     for pair in itertools.combinations(FEATURES, 2)
@@ -79,9 +84,10 @@ def trained(case, pair, make, sparse=False, **options):
         for v in models.variables(((ROWS, 3), (3,)))
     ]
     optimizer = inner = make(case, **options)
-    if any(feature.wrap for feature in features):
-        wrapper = tf.keras.mixed_precision.LossScaleOptimizer
-        optimizer = wrapper(inner, initial_scale=SCALE)
+    for feature in features:
+        if feature.wrap is not None:
+            wrapper = feature.wrap if make is models.ours else STOCK_WRAPPER
+            optimizer = wrapper(inner, initial_scale=SCALE)
     rng = np.random.default_rng(3)
     for _ in range(STEPS):
         values = tf.constant(rng.normal(size=(5, 3)) * scale, tf.float32)

@@ -31,6 +31,15 @@ def test_private_members_are_there():
 
 
 @both_flavours
+@pytest.mark.skipif(not flavours.LEGACY, reason="of tf_keras")
+def test_private_members_of_the_wrapper_are_there():
+    wrapper = tf.keras.mixed_precision.LossScaleOptimizer(tf.keras.optimizers.SGD())
+    for name, reason in keras_private.TF_KERAS_WRAPPER.items():
+        assert hasattr(wrapper, name), reason
+    assert hasattr(wrapper._loss_scale, "update")
+
+
+@both_flavours
 def test_slots_are_where_the_specs_say():
     for name, row in specs.SPECS.items():
         stock = getattr(tf.keras.optimizers, name, None)

@@ -130,11 +130,11 @@ MUTANTS = (
             "tf.IndexedSlices(gradient.values, indices)",
         ),
     ),
-    # --- clipping by norm
+    # --- norms, and clipping by them
     *_python(
-        "clipping.py",
-        "sparse",
-        clipping_rows_apart=(
+        "norms.py",
+        "distribute_replicas",
+        norms_rows_apart=(
             "tf.math.unsorted_segment_sum(values,",
             "tf.math.unsorted_segment_max(values,",
         ),
@@ -149,10 +149,6 @@ MUTANTS = (
         clipping_infinite_norm=(
             "_scale(norm, clipnorm) + (norm - norm)",
             "_scale(norm, clipnorm)",
-        ),
-        clipping_in_float32=(
-            "dtype = tf.float64 if gradient.dtype == tf.float64 else tf.float32",
-            "dtype = tf.float32",
         ),
     ),
     # --- checks in Python

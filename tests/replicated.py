@@ -12,6 +12,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
+import tf_optim
 from tests import flavours, models
 from tf_optim import keras_private
 
@@ -69,15 +70,17 @@ if flavours.LEGACY:
 class Training:
     """An optimizer of some variables, and its step under a strategy."""
 
-    def __init__(self, kind, make, case, sparse=True, scaled=False, **arguments):
+    def __init__(self, kind, make, case, sparse=True, scaled_by=None, **arguments):
         self.kind, self.sparse = kind, sparse
         with strategy(kind).scope():
             self.variables = models.variables(SHAPES)
             self.optimizer = getattr(models, make)(case, **arguments)
-            if scaled:
-                self.optimizer = tf.keras.mixed_precision.LossScaleOptimizer(
-                    self.optimizer, **_SCALE
-                )
+            if scaled_by is not None:
+                wrappers = {
+                    "stock": tf.keras.mixed_precision.LossScaleOptimizer,
+                    "ours": tf_optim.LossScaleOptimizer,
+                }
+                self.optimizer = wrappers[scaled_by](self.optimizer, **_SCALE)
             self.optimizer.build(self.variables)
         self.step = tf.function(self._step)
 
@@ -118,6 +121,14 @@ def local_values(kind, variables):
 
 def trained(kind, make, case, steps=6, **arguments):
     return Training(kind, make, case, **arguments).run(steps).values()
+
+
+def statistics(kind, case, **arguments):
+    """The numbers of the last of some steps."""
+    training = Training(kind, "ours", case, **arguments)
+    training.optimizer.step_statistics = True
+    training.run(2)
+    return training.optimizer.step_statistics.numbers()
 
 
 def saved(kind, case, path, steps, **arguments):

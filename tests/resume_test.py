@@ -135,6 +135,7 @@ def test_saved_model_of_a_training_step(case, steps, tmp_path):
             super().__init__()
             self.table = models.variables(((6, 2),))[0]
             self.optimizer = models.ours(case, **options)
+            self.optimizer.step_statistics = True
             self.optimizer.build([self.table])
 
         @tf.function(

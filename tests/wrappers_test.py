@@ -4,22 +4,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from tests import flavours, models
 from tests.marks import a_few, both_flavours, both_ways, keras_3_only, modes, richest
 
 ROWS, SCALE = 8, 16.0
 LossScaleOptimizer = tf.keras.mixed_precision.LossScaleOptimizer
+wrappers = pytest.mark.parametrize(
+    "wrapper", [LossScaleOptimizer, tf_optim.LossScaleOptimizer], ids=["stock", "ours"]
+)
 
 
 class Training:
     """A table and a bias under a LossScaleOptimizer, or under ours alone."""
 
-    def __init__(self, case, mode, graph=False, wrapped=True):
+    def __init__(self, case, mode, graph=False, wrapper=None):
         self.variables = models.variables(((ROWS, 3), (3,)))
         self.inner = self.optimizer = models.ours(case, sparse_update=mode)
-        self.wrapped = wrapped
-        if wrapped:
-            self.optimizer = LossScaleOptimizer(
+        self.wrapped = wrapper is not None
+        if self.wrapped:
+            self.optimizer = wrapper(
                 self.inner, initial_scale=SCALE, dynamic_growth_steps=100
             )
         self.optimizer.build(self.variables)
@@ -56,12 +60,13 @@ def changed(before, training):
 
 
 @both_flavours
+@wrappers
 @both_ways
 @modes
 @richest
-def test_finite_steps_are_those_of_the_inner_optimizer(case, mode, graph):
+def test_finite_steps_are_those_of_the_inner_optimizer(case, mode, graph, wrapper):
     """A scale that is a power of two leaves no trace."""
-    wrapped, plain = (Training(case, mode, graph, each) for each in (True, False))
+    wrapped, plain = (Training(case, mode, graph, each) for each in (wrapper, None))
     for step in draw():
         wrapped.step(*step)
         plain.step(*step)
@@ -72,9 +77,10 @@ def test_finite_steps_are_those_of_the_inner_optimizer(case, mode, graph):
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 @pytest.mark.parametrize("where", ["table", "bias"])
 @both_ways
+@wrappers
 @a_few
-def test_a_step_that_is_not_finite_changes_nothing(case, graph, where, bad):
-    training = Training(case, "lazy", graph)
+def test_a_step_that_is_not_finite_changes_nothing(case, wrapper, graph, where, bad):
+    training = Training(case, "lazy", graph, wrapper)
     ids, values, bias = next(draw())
     training.step(ids, values, bias)
     before = training.values()
@@ -90,22 +96,25 @@ def test_a_step_that_is_not_finite_changes_nothing(case, graph, where, bad):
 
 @both_flavours
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("wrapper", [None, tf_optim.LossScaleOptimizer])
 @a_few
-def test_fit_in_mixed_precision(case, policy):
+def test_fit_in_mixed_precision(case, policy, wrapper):
     """float16 wraps the optimizer; the embedding's gradient stays sparse."""
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
-        model = models.compiled(
-            models.recommender(), models.ours(case, 0.01), jit_compile=False
-        )
+        optimizer = models.ours(case, 0.01)
+        if wrapper is not None:
+            optimizer = wrapper(optimizer, initial_scale=256.0)
+        model = models.compiled(models.recommender(), optimizer, jit_compile=False)
         before = model.get_weights()[0]
         ids, targets = models.recommender_data(unique=False)
         history = model.fit(ids, targets, 8, 10, verbose=0).history["loss"]
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
-    assert isinstance(model.optimizer, LossScaleOptimizer) == (
-        policy == "mixed_float16"
-    )
+    is_wrapped = policy == "mixed_float16" or wrapper is not None
+    assert isinstance(model.optimizer, LossScaleOptimizer) == is_wrapped
+    if wrapper is not None:
+        assert model.optimizer is optimizer
     assert history[-1] < history[0]
     named = np.unique(ids)
     others = np.setdiff1d(np.arange(len(before)), named)
@@ -115,15 +124,17 @@ def test_fit_in_mixed_precision(case, policy):
 
 
 @both_flavours
+@wrappers
 @a_few
-def test_a_wrapped_optimizer_is_saved_and_loaded(case, tmp_path):
+def test_a_wrapped_optimizer_is_saved_and_loaded(case, wrapper, tmp_path):
     path = str(tmp_path / "model.keras")
-    optimizer = LossScaleOptimizer(models.ours(case, 0.02), initial_scale=SCALE)
+    optimizer = wrapper(models.ours(case, 0.02), initial_scale=SCALE)
     model = models.compiled(models.classifier(), optimizer, "classes")
     x, y = models.classifier_data()
     model.fit(x, y, 16, 1, shuffle=False, verbose=0)
     model.save(path)
     loaded = tf.keras.models.load_model(path)
+    assert type(loaded.optimizer) is type(optimizer)
     assert type(loaded.optimizer.inner_optimizer) is type(models.ours(case))
     for each in (model, loaded):
         each.fit(x, y, 16, 1, shuffle=False, verbose=0)

@@ -16,10 +16,12 @@ if not runner.is_command():
     library.check()  # before anything that another TensorFlow may lack
 
     from tf_optim import optimizers
+    from tf_optim.callbacks import StepStatisticsCallback
     from tf_optim.conversion import fuse, unfuse
     from tf_optim.embedding import Embedding, lookup, prepare, unprepare
     from tf_optim.explanation import explain
     from tf_optim.library import build_info
+    from tf_optim.loss_scale import LossScaleOptimizer
     from tf_optim.optimizers import *  # noqa: F403
     from tf_optim.replacement import patch_keras, unpatch_keras
     from tf_optim.version import __version__
@@ -29,6 +31,8 @@ if not runner.is_command():
 
     __all__ = [
         "Embedding",
+        "LossScaleOptimizer",
+        "StepStatisticsCallback",
         "__version__",
         "build_info",
         "explain",

@@ -1,16 +1,18 @@
 """Gradient accumulation, in Keras 3 (tf_keras has none).
 
 Stock's accumulators stay what they are, variables of the shape of the whole
-table, so checkpoints interchange. A step scatters its rows into them. Which rows
+table, so checkpoints interchange. An op adds a step's rows to them. Which rows
 that were is remembered beside them, outside of checkpoints, so that the step
 that ends a window reads and clears those rows alone: one sparse gradient, in which
 every row occurs once. Where it is not known (after a restore in the middle of a
 window, or a dense gradient in it) the rows that are not zero are looked for.
 """
 
+import collections
+
 import tensorflow as tf
 
-from tf_optim import checks, gradients, keras_private, replicas
+from tf_optim import checks, gradients, keras_private, library, replicas
 
 
 def _is_sparse(gradient):
@@ -32,37 +34,42 @@ def _is_zero(accumulator, iterations):
 class _TouchedRows:
     """The rows of an accumulator that may be other than zero.
 
-    They are `ids`, provided that `step` is the optimizer's count of steps: then
-    every step since the accumulator was zero has been seen.
+    They stand in `rows`, as the op AccumulateRows says, provided that its first number
+    is the optimizer's count of steps: then every step since the accumulator was zero
+    has been seen.
     """
 
     def __init__(self, accumulator, iterations):
-        with tf.init_scope():
+        with tf.init_scope(), tf.device(accumulator.device):
             zero = tf.executing_eagerly() and _is_zero(accumulator, iterations)
-            self.ids = tf.Variable(
-                tf.zeros([0], tf.int64), shape=[None], trainable=False
+            step = tf.cast(iterations if zero else -1, tf.int64)
+            self.rows = tf.Variable(
+                tf.stack([step, 0]), trainable=False, shape=[None], dtype=tf.int64
             )
-            self.step = tf.Variable(iterations if zero else -1, False, dtype=tf.int64)
 
     def forget(self):
-        self.step.assign(-1)
+        self.rows.assign([-1, 0])
 
-    def is_known(self, iterations):
-        return tf.equal(self.step, iterations)
+    # What the ops do, where there are none (on a GPU).
+
+    def known(self, iterations):
+        """The rows' numbers, and whether these are all."""
+        rows = tf.convert_to_tensor(self.rows)
+        return rows[2 : 2 + rows[1]], tf.equal(rows[0], iterations)
 
     def add(self, ids, iterations):
-        """Returns the ops that record rows of a step that ends no window."""
-        known = self.is_known(iterations)
-        before = tf.cond(known, self.ids.read_value, lambda: tf.zeros([0], tf.int64))
-        with tf.control_dependencies([known]):
-            return [
-                self.ids.assign(tf.concat([before, ids], 0), read_value=False),
-                self.step.assign(tf.where(known, iterations + 1, -1), read_value=False),
-            ]
+        """Returns the op that records rows of a step that ends no window."""
+        before, is_known = self.known(iterations)
+        step, count = iterations + 1, tf.size(before, tf.int64) + tf.size(ids, tf.int64)
+        rows = tf.concat([tf.stack([step, count]), before, ids], 0)
+        unknown = tf.constant([-1, 0], tf.int64)
+        rows = tf.cond(is_known, lambda: rows, lambda: unknown)
+        return self.rows.assign(rows, read_value=False)
 
     def clear(self, iterations):
-        self.ids.assign(tf.zeros([0], tf.int64))
-        self.step.assign(iterations + 1)
+        """After the step that ends a window."""
+        zero = tf.zeros_like(iterations)
+        self.rows.assign(tf.stack([iterations + 1, zero]), read_value=False)
 
 
 class Memory:
@@ -83,8 +90,7 @@ class Memory:
         """By name: a saved function needs all of its variables."""
         found = {}
         for index, touched in self.touched.items():
-            found[f"touched_ids_{index}"] = touched.ids
-            found[f"touched_step_{index}"] = touched.step
+            found[f"touched_rows_{index}"] = touched.rows
         return found
 
 
@@ -98,12 +104,13 @@ class _Sum:
         self.memory = optimizer._touched_rows
         self.count = keras_private.count(optimizer)
         self.iterations = iterations
-        self.to_clear = None  # the rows to clear when the window ends; None for all
 
-    def touched(self):
+    def touched(self, gradient):
         """Which rows may be other than zero; None where that is not remembered."""
         # XLA has no shapes that change, replicas have rows of their own.
         if replicas.are_several() or checks.is_compiled_by_xla():
+            return None
+        if not _is_sparse(gradient):
             return None
         if self.index not in self.memory.touched:
             self.memory.touched[self.index] = _TouchedRows(self.accumulator, self.count)
@@ -125,18 +132,17 @@ class _Sum:
     def add(self, local, gradient):
         """Returns the ops that add the gradient of a step that ends no window."""
         first = local(gradient)[0]
-        touched = self.touched() if _is_sparse(first) else None
-        ops = touched.add(first.indices, self.iterations) if touched else []
-        with tf.control_dependencies([op for op in ops if op is not None]):
-            for part, g in zip(local(self.accumulator), local(gradient), strict=False):
-                if not _is_sparse(g):
-                    ops.append(part.assign_add(g, read_value=False))
-                    continue
-                ops.append(
-                    tf.raw_ops.ResourceScatterAdd(
-                        resource=part.handle, indices=g.indices, updates=g.values
-                    )
+        touched = self.touched(first)
+        ops = [touched.add(first.indices, self.iterations)] if touched else []
+        for part, g in zip(local(self.accumulator), local(gradient), strict=False):
+            if not _is_sparse(g):
+                ops.append(part.assign_add(g, read_value=False))
+                continue
+            ops.append(
+                tf.raw_ops.ResourceScatterAdd(
+                    resource=part.handle, indices=g.indices, updates=g.values
                 )
+            )
         return ops
 
     def mean(self, local, gradient, steps):
@@ -152,24 +158,22 @@ class _Sum:
             return accumulator + gradient
         if checks.is_compiled_by_xla():
             return self._over_table(accumulator, gradient)
-        ids = self._ids(accumulator)
+        ids = self._ids(accumulator, gradient)
         rows, places = tf.unique(tf.concat([ids, gradient.indices], 0))
-        self.to_clear = rows
         last = tf.math.unsorted_segment_sum(
             gradient.values, places[tf.size(ids) :], tf.size(rows)
         )
         return tf.IndexedSlices(tf.gather(accumulator, rows) + last, rows)
 
-    def _ids(self, accumulator):
+    def _ids(self, accumulator, gradient):
         def search():
             return tf.where(_rows_not_zero(accumulator))[:, 0]
 
-        touched = self.touched()
+        touched = self.touched(gradient)
         if touched is None:
             return search()
-        return tf.cond(
-            touched.is_known(self.iterations), touched.ids.read_value, search
-        )
+        ids, is_known = touched.known(self.iterations)
+        return tf.cond(is_known, lambda: ids, search)
 
     def _over_table(self, accumulator, gradient):
         rows = tf.shape(accumulator, tf.int64)[0]
@@ -183,18 +187,72 @@ class _Sum:
         # Under XLA the kernel drops rows that are outside of the table.
         return tf.IndexedSlices(total, tf.where(touched, tf.range(rows), -1))
 
-    def clear(self, local):
-        """After the step that ends a window."""
-        touched = self.touched() if self.to_clear is not None else None
-        if touched is None:
-            _clear(local, self.accumulator)
-            return
-        (part,) = local(self.accumulator)
-        shape = tf.concat([tf.shape(self.to_clear), part.shape[1:]], 0)
-        part.scatter_update(
-            tf.IndexedSlices(tf.zeros(shape, part.dtype), self.to_clear)
+
+def _has_our_ops(accumulator):
+    return not (
+        checks.is_compiled_by_xla()
+        or "GPU" in accumulator.handle.device
+        or accumulator.dtype not in (tf.float32, tf.float64)
+    )
+
+
+class _Rows:
+    """Sparse gradients of one device and dtype, whose rows our ops add up."""
+
+    def __init__(self, sums, touched, grads, iterations):
+        self.sums = sums
+        self.accumulators = {
+            "accumulator": [each.accumulator.handle for each in sums],
+            "touched": [each.rows.handle for each in touched],
+            "iterations": iterations,
+        }
+        self.gradients = {
+            "grad": [g.values for g in grads],
+            "indices": [g.indices for g in grads],
+        }
+        self.dtype = sums[0].accumulator.dtype
+        self.rows = None
+
+    def add(self):
+        """Returns the op that adds gradients of a step that ends no window."""
+        op = library.ops().tf_optim_accumulate_rows
+        return op(**self.accumulators, **self.gradients)
+
+    def means(self, steps):
+        """For each variable the mean over the window, in which a row occurs once."""
+        number = checks.static_value(steps)
+        divided = number is not None
+        self.rows, means = library.ops().tf_optim_accumulated_rows(
+            steps=int(number) if divided else 1, **self.accumulators, **self.gradients
         )
-        touched.clear(self.iterations)
+        slices = [
+            tf.IndexedSlices(mean, rows)
+            for mean, rows in zip(means, self.rows, strict=True)
+        ]
+        if not divided:
+            slices = [gradients.divided(each, steps) for each in slices]
+        return dict(zip(self.sums, slices, strict=True))
+
+    def clear(self):
+        """After the step that ends a window."""
+        op = library.ops().tf_optim_clear_accumulated_rows
+        return op(rows=self.rows, T=self.dtype, **self.accumulators)
+
+
+def _in_rows(local, sums, grads, iterations):
+    """The `_Rows` of those gradients that have such."""
+    groups, seen = collections.defaultdict(list), collections.Counter()
+    for each, gradient in zip(sums, grads, strict=True):
+        first = local(gradient)[0]
+        touched = each.touched(first)
+        if touched is not None and _has_our_ops(each.accumulator):
+            # A variable that stands twice is in two ops.
+            key = each.accumulator.handle.device, each.accumulator.dtype
+            groups[(*key, seen[each.index])].append((each, touched, first))
+            seen[each.index] += 1
+    return [
+        _Rows(*zip(*members, strict=True), iterations) for members in groups.values()
+    ]
 
 
 def accumulate(optimizer, local, pairs, update):
@@ -214,25 +272,41 @@ def accumulate(optimizer, local, pairs, update):
     sums = [_Sum(optimizer, variable, iterations) for _, variable in pairs]
     grads = [s.converted(local, g) for s, (g, _) in zip(sums, pairs, strict=True)]
 
+    def taken_apart():
+        in_rows = _in_rows(local, sums, grads, iterations)
+        done = {each for rows in in_rows for each in rows.sums}
+        pairs = zip(sums, grads, strict=True)
+        return in_rows, [pair for pair in pairs if pair[0] not in done]
+
     def end():
-        means = [
-            (each.mean(local, gradient, steps), each.variable)
-            for each, gradient in zip(sums, grads, strict=True)
-        ]
-        with tf.control_dependencies(update(means)):
-            for each in sums:
-                each.clear(local)
-            for index in range(keras_private.how_many_accumulators(optimizer)):
-                if index not in {each.index for each in sums}:
-                    _clear(local, keras_private.accumulator(optimizer, index))
+        in_rows, others = taken_apart()
+        means = {each: each.mean(local, g, steps) for each, g in others}
+        for rows in in_rows:
+            means.update(rows.means(steps))
+        with tf.control_dependencies(
+            update([(means[each], each.variable) for each in sums])
+        ):
+            for rows in in_rows:
+                rows.clear()
+            cleared = {each.index for rows in in_rows for each in rows.sums}
+            for each, gradient in others:
+                touched = each.touched(local(gradient)[0])
+                if touched is not None:
+                    touched.clear(iterations)
+            _clear(
+                local,
+                [
+                    keras_private.accumulator(optimizer, index)
+                    for index in range(keras_private.how_many_accumulators(optimizer))
+                    if index not in cleared
+                ],
+            )
             return tf.constant(True)
 
     def go_on():
-        ops = [
-            op
-            for each, gradient in zip(sums, grads, strict=True)
-            for op in each.add(local, gradient)
-        ]
+        in_rows, others = taken_apart()
+        ops = [rows.add() for rows in in_rows]
+        ops += [op for each, gradient in others for op in each.add(local, gradient)]
         with tf.control_dependencies([op for op in ops if op is not None]):
             return tf.constant(False)
 
@@ -265,6 +339,14 @@ def _checks(local, sums, grads):
     return [check for check in checked if check is not None]
 
 
-def _clear(local, accumulator):
-    for part in local(accumulator) if accumulator is not None else ():
-        part.assign(tf.zeros(part.shape, part.dtype), read_value=False)
+def _clear(local, accumulators):
+    groups = collections.defaultdict(list)
+    for accumulator in accumulators:
+        for part in local(accumulator) if accumulator is not None else ():
+            if _has_our_ops(part):
+                groups[part.handle.device, part.dtype].append(part.handle)
+            else:
+                part.assign(tf.zeros(part.shape, part.dtype), read_value=False)
+    for (_, dtype), handles in groups.items():
+        # In their own memory: zeros of that size would be asked of the system.
+        library.ops().tf_optim_clear_accumulators(accumulator=handles, T=dtype)

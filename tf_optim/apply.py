@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import checks, clipping, library, servers
+from tf_optim import checks, library, norms, servers
 
 _ALL_ONE = np.zeros([0], np.float64)
 _NO_DECAY = np.zeros([0], np.float64)
@@ -93,7 +93,7 @@ def _with_right_types(update):
         gradient = tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)
     checks.check_gradient(variable, gradient)
     if servers.is_server(variable.handle.device):
-        gradient = clipping.sum_duplicates(gradient)  # fewer rows to send
+        gradient = norms.sum_duplicates(gradient)  # fewer rows to send
     return dataclasses.replace(update, gradient=gradient)
 
 
@@ -109,21 +109,19 @@ def _decays(updates):
     return np.array(rates, np.float64) if any(rates) else _NO_DECAY
 
 
-def _scale_vector(scales):
-    """As float64, whatever types they were computed in."""
-    types = {scale.dtype for scale in scales if scale is not None}
-    if not types:
+def _scale_of(scale, places):
+    """The numbers of a group's updates."""
+    if scale is None:
         return _ALL_ONE
-    widest = max(types, key=lambda dtype: dtype.size)
-    scales = [tf.cast(1.0 if scale is None else scale, widest) for scale in scales]
-    return tf.cast(tf.stack(scales), tf.float64)
+    whole = list(places) == list(range(scale.shape[0]))
+    return scale if whole else tf.gather(scale, places)
 
 
 def _handles(variables):
     return [variable.handle for variable in variables if variable is not None]
 
 
-def _op_of_group(spec, step, updates, scales):
+def _op_of_group(spec, step, scale, updates, places):
     """A function that calls the group's op."""
     slots = {}
     for i, slot in enumerate(spec.slots):
@@ -136,7 +134,7 @@ def _op_of_group(spec, step, updates, scales):
         "iterations": step.iterations,
         **dict(zip(spec.hyper_names, step.hyper, strict=True)),
         **dict(zip(spec.flags, step.flags, strict=True)),
-        "gradient_scale": _scale_vector(scales),
+        "gradient_scale": _scale_of(scale, places),
         "clip_value": step.clip_value,
         "weight_decay": _decays(updates),
         "use_locking": step.use_locking,
@@ -166,29 +164,30 @@ def _outside_of_clusters():
     return tf.xla.experimental.jit_scope(compile_ops=False)
 
 
-def apply_step(spec, step, updates, scales=None):
+def apply_step(spec, step, updates, scale=None):
     """Updates all variables, with one op call per device, dtype and kind.
 
     Args:
         spec: the optimizer's `specs.Spec`.
         step: the `Step`.
         updates: a list of `Update`.
-        scales: for each update a floating scalar tensor that its gradient is
-            multiplied by, or None for 1. Default: None for all.
+        scale: a float64 vector: for each update what its gradient is multiplied by.
+            Default: None, for 1.
 
     Returns:
         The list of ops; empty in eager mode, where they have run.
     """
     checks.check_can_compile()
     groups = collections.defaultdict(list)
-    for update, scale in zip(updates, scales or [None] * len(updates), strict=True):
+    for place, update in enumerate(updates):
         update = _with_right_types(update)
-        groups[update.group()].append((update, scale))
+        groups[update.group()].append((update, place))
     servers.check_they_know_our_ops(device for device, *_ in groups)
     groups = sorted(groups.values(), key=len, reverse=True)
     with _outside_of_clusters():
         calls = [
-            _op_of_group(spec, step, *zip(*members, strict=True)) for members in groups
+            _op_of_group(spec, step, scale, *zip(*members, strict=True))
+            for members in groups
         ]
         ops = _run(groups, calls)
     return [op for op in ops if op is not None]

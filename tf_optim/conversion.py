@@ -6,7 +6,15 @@ import contextlib
 
 import tensorflow as tf
 
-from tf_optim import averages, checks, flavour, fused, keras_private, optimizers
+from tf_optim import (
+    averages,
+    checks,
+    flavour,
+    fused,
+    keras_private,
+    loss_scale,
+    optimizers,
+)
 from tf_optim.annotations import SparseUpdate
 
 # Lists of what other attributes hold, or of the variables of the model.
@@ -141,7 +149,8 @@ def _converted(old, classes, config_of):
         own = "name" if flavour.is_keras_3() else "dynamic"
         names = (own, "initial_scale", "dynamic_growth_steps")
         config = {name: getattr(old, name) for name in names}
-        new = type(old)(_converted(old.inner_optimizer, classes, config_of), **config)
+        inner = _converted(old.inner_optimizer, classes, config_of)
+        new = _wrapper(type(old), inner)(inner, **config)
     else:
         new = _made(old, classes, config_of)
     variables = flavour.built_with(old)
@@ -154,6 +163,14 @@ def _converted(old, classes, config_of):
     if hasattr(new, "_u_product_counter"):  # of tf_keras' Nadam, a number of Python's
         new._u_product_counter = int(new.iterations) + 1
     return new
+
+
+def _wrapper(cls, inner):
+    """Ours around ours, stock's around stock's; a class of a user's as it is."""
+    if cls not in (loss_scale.LossScaleOptimizer, loss_scale.STOCK):
+        return cls
+    ours = isinstance(inner, fused.Fused)
+    return loss_scale.LossScaleOptimizer if ours else loss_scale.STOCK
 
 
 def _made(old, classes, config_of):

@@ -19,6 +19,7 @@ from tf_optim import (
     keras_private,
     methods,
     spellings,
+    statistics,
 )
 
 
@@ -37,6 +38,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     _touched_rows: Any = None
     _seen_by_averages: Any = None
     _tables: Any = None
+    _step_statistics: Any = None
 
     def __init__(self, *args: Any, use_locking: bool = True, **kwargs: Any) -> None:
         if not isinstance(use_locking, bool):
@@ -81,6 +83,35 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _after_step(self, per_step):
         """What a class keeps of `per_step` once the step is done."""
+
+    @property
+    def step_statistics(self):
+        """What the last step has seen of its gradients; None until it is set to True.
+
+        Set it before the step is traced by a `tf.function`: what is traced stays as
+        it is. It costs one read of the gradients, and nothing where they are read
+        already: with `clipnorm`, `global_clipnorm`, or in our LossScaleOptimizer.
+
+        Example:
+
+        >>> import tf_optim
+        >>> opt = tf_optim.SGD(0.1, clipnorm=1.0)
+        >>> opt.step_statistics = True
+        >>> opt.apply_gradients([(tf.constant([3.0, 4.0]), tf.Variable([1.0, 1.0]))])
+        >>> opt.step_statistics.numbers()["gradient_norm"]
+        5.0
+        """
+        return self._step_statistics
+
+    @step_statistics.setter
+    def step_statistics(self, value):
+        if not isinstance(value, bool):
+            raise ValueError(
+                "`step_statistics` must be set to True or False. Received: "
+                f"step_statistics={value!r}"
+            )
+        if value != (self._step_statistics is not None):
+            self._step_statistics = statistics.StepStatistics() if value else None
 
     # --- what is kept beside the state: which rows a step has touched
 
@@ -182,4 +213,6 @@ class Fused(spellings.OldSpellings, methods.Methods):
         if save_type == "savedmodel":  # a saved function needs all of its variables
             children.update(self._touched_rows.variables())
             children.update(self._seen_by_averages.variables())
+            if self._step_statistics is not None:
+                children.update(self._step_statistics.variables())
         return children

@@ -85,3 +85,22 @@ def scaled(gradient, function):
     return tf.IndexedSlices(
         function(gradient.values), gradient.indices, gradient.dense_shape
     )
+
+
+def divided(gradient, scale):
+    """The gradient divided by a float64 scalar; in float32 if it is of 16 bits."""
+
+    def divide(values):
+        values = tf.cast(values, tf.float32) if values.dtype.size < 4 else values
+        return values / tf.cast(scale, values.dtype)
+
+    return scaled(gradient, divide)
+
+
+def floating(gradient):
+    """A gradient as it is given, as a `tf.Tensor` or `tf.IndexedSlices` of floats."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    return scaled(
+        gradient, lambda x: x if x.dtype.is_floating else tf.cast(x, "float32")
+    )

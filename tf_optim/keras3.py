@@ -62,6 +62,24 @@ class FusedOptimizer(fused.Fused):
             else:
                 keras_private.count(self).assign_add(1)
 
+    @tf.autograph.experimental.do_not_convert
+    def apply_if_finite(self, grads, trainable_variables, loss_scale):
+        """As `apply`, of gradients multiplied by a scale, if all are finite.
+
+        Not with several replicas.
+
+        Returns:
+            Whether the step has been taken, a scalar bool; None, and nothing has been
+            done, if there are variables that gradients overwrite.
+        """
+        grads = list(grads)
+        variables = self._variables_for(grads, trainable_variables)
+        if keras_private.overwrites(self, variables):
+            return None
+        with tf.name_scope(self.name):
+            pairs = gradients.given(list(zip(grads, variables, strict=True)))
+            return pipeline.take_step(self, pairs, None, loss_scale)
+
     def _variables_for(self, grads, variables):
         if variables is not None:
             variables = list(variables)

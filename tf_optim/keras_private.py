@@ -34,6 +34,9 @@ TF_KERAS = {
     "_compute_current_learning_rate": "a schedule's value is a variable that it sets",
 }
 
+# of tf_keras' LossScaleOptimizer
+TF_KERAS_WRAPPER = {"_loss_scale": "the scale, and when it changes"}
+
 
 def is_keras_3():
     """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
@@ -125,13 +128,25 @@ def how_many_accumulators(optimizer):
     return len(optimizer._accumulated_gradients)
 
 
+def overwrites(optimizer, variables):
+    """Whether gradients are the values of some variables; Keras 3 only."""
+    return any(map(optimizer._overwrite_variable_with_gradient, variables))
+
+
 def without_overwritten(optimizer, pairs):
     """Sets the variables whose gradients are their values (scales of float8 layers).
 
     Returns the other pairs. Keras 3 only.
     """
-    if not any(optimizer._overwrite_variable_with_gradient(v) for _, v in pairs):
+    if not overwrites(optimizer, [variable for _, variable in pairs]):
         return pairs
     grads, variables = zip(*pairs, strict=True)
     rest = optimizer._overwrite_variables_directly_with_gradients(grads, variables)
     return list(zip(*rest, strict=True))
+
+
+def update_loss_scale(optimizer, finite):
+    """Halves, keeps or doubles the scale of tf_keras' LossScaleOptimizer."""
+    # Its state looks for what is not finite in gradients: here in one number.
+    number = tf.where(finite, tf.constant(0.0), tf.constant(float("nan")))
+    optimizer._loss_scale.update([number])

@@ -1,7 +1,7 @@
 """One step of an optimizer, from top to bottom. Both Keras flavours feed it.
 
-    check, unscale, [replicas meet: clip each, reduce], accumulate, clip, update with
-    weight decay, average, constrain, count
+    check, [look for what is not finite], unscale, [replicas meet: clip each, reduce],
+    accumulate, clip, update with weight decay, average, constrain, count
 
 Gradients arrive in a replica's context and without None. Whatever changes a variable
 comes after the checks, and nothing is counted that has failed.
@@ -23,18 +23,24 @@ from tf_optim import (
     extension,
     gradients,
     keras_private,
+    norms,
     replicas,
 )
 from tf_optim.keras_private import raw
 
 
-def take_step(optimizer, grads_and_vars, reduce=None):
+def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
     """Updates all variables, in the context of a replica.
 
     Args:
         optimizer: of ours.
         grads_and_vars: pairs as `apply_gradients` takes them, without None.
         reduce: adds up pairs over replicas and returns them; None where that is done.
+        loss_scale: what the gradients have been multiplied by. With it a step whose
+            gradients are not finite changes nothing. Not with several replicas.
+
+    Returns:
+        Whether the step has been taken, a scalar bool; None without `loss_scale`.
     """
     optimizer._check_hyperparameters()  # they are attributes that can be set
     variables = [variable for _, variable in grads_and_vars]
@@ -43,27 +49,51 @@ def take_step(optimizer, grads_and_vars, reduce=None):
     present = [slot for each in slots for slot in each if slot is not None]
     replicas.check([variable for _, variable in pairs] + present)
 
-    loss_scale = getattr(optimizer, "loss_scale_factor", None)
-    if loss_scale is not None:
-        pairs = [(gradients.scaled(g, lambda x: x / loss_scale), v) for g, v in pairs]
+    if loss_scale is None:
+        _take_step(optimizer, variables, pairs, reduce)
+        return None
+    known = norms.Norms(*zip(*pairs, strict=True))
+    if optimizer.step_statistics is not None:  # of a step that is not taken, too
+        scale = checks.as_tensor(loss_scale, tf.float64)
+        optimizer.step_statistics.see(known.divided_by(scale))
+
+    def take():
+        _take_step(optimizer, variables, pairs, reduce, loss_scale, known)
+        return tf.constant(True)
+
+    return tf.cond(known.are_finite, take, lambda: tf.constant(False))
+
+
+def _take_step(optimizer, variables, pairs, reduce, loss_scale=None, known=None):
+    accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
+    several = reduce and replicas.are_several()
+    if loss_scale is None:
+        loss_scale = getattr(optimizer, "loss_scale_factor", None)
+    scale = None if loss_scale is None else checks.as_tensor(loss_scale, tf.float64)
+    overridden = extension.overrides(optimizer, extension.CLIP + extension.UPDATE)
+    if scale is not None and (accumulates or several or overridden):
+        # Else the update does it.
+        pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
+        scale = known = None
 
     clipped = False
-    if reduce and replicas.are_several():
+    if several:
         # Here already, so that fewer rows are sent.
-        pairs = [(clipping.sum_duplicates(g), v) for g, v in pairs]
+        pairs = [(norms.sum_duplicates(g), v) for g, v in pairs]
         clipped = optimizer._clips_each_replica()
         pairs = reduce(_clipped(optimizer, pairs) if clipped else pairs)
 
-    accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
     if not accumulates:
         pairs, clipped = _as_overridden(optimizer, pairs, clipped)
     step = functools.partial(
-        _on_all_devices, optimizer, variables, accumulates, clipped
+        _on_all_devices, optimizer, variables, accumulates, clipped, scale, known
     )
     replicas.together(step, pairs)
 
 
-def _on_all_devices(optimizer, variables, accumulates, clipped, local, pairs):
+def _on_all_devices(
+    optimizer, variables, accumulates, clipped, scale, known, local, pairs
+):
     """What follows the meeting of replicas: in one context, once for all of them."""
     riders = averages.Riders(optimizer, local, pairs, variables)
 
@@ -78,7 +108,7 @@ def _on_all_devices(optimizer, variables, accumulates, clipped, local, pairs):
         if accumulates:
             done = accumulation.accumulate(optimizer, local, pairs, update)
         else:
-            done = _update(optimizer, clipped, local, pairs, riders)
+            done = _update(optimizer, clipped, local, pairs, riders, scale, known)
     with tf.control_dependencies(done):
         done = riders.after() or done
     with tf.control_dependencies(done):
@@ -110,7 +140,7 @@ def _as_overridden(optimizer, pairs, clipped):
     return pairs, clipped
 
 
-def _update(optimizer, clipped, local, pairs, riders):
+def _update(optimizer, clipped, local, pairs, riders, scale=None, known=None):
     """Clips, decays and updates. Returns the ops; none in eager mode."""
     per_step = optimizer._per_step_hyper()
     if extension.overrides(optimizer, extension.UPDATE):
@@ -125,7 +155,9 @@ def _update(optimizer, clipped, local, pairs, riders):
         ops = []
         with tf.control_dependencies(rows.before()):
             for updates in _by_device(optimizer, local, pairs, riders, rows):
-                ops += _update_device(optimizer, numbers, updates, clipped)
+                ops += _update_device(
+                    optimizer, numbers, updates, clipped, scale, known
+                )
         with tf.control_dependencies(ops):
             ops += rows.after(numbers, functools.partial(_decay_of, optimizer))
     with tf.control_dependencies(ops):  # a failed step leaves no trace
@@ -186,36 +218,51 @@ def _by_device(optimizer, local, pairs, riders, rows):
     return zip(*of_variables, strict=True)
 
 
-def _update_device(optimizer, numbers, updates, clipped):
+def _update_device(optimizer, numbers, updates, clipped, scale, known):
     """One op for each dtype and kind of gradient. Returns the ops."""
-    scales = [None] * len(updates)
+
+    @functools.cache
+    def measured():
+        parts = zip(*((u.gradient, u.variable) for u in updates), strict=True)
+        return (known or norms.Norms(*parts)).divided_by(scale)
+
+    factors = None
     if not clipped:
-        scales, numbers.clip_value = clipping.factors(optimizer, updates)
+        factors, numbers.clip_value = clipping.factors(optimizer, measured)
+    if optimizer.step_statistics is not None:
+        optimizer.step_statistics.see(measured())
+        optimizer.step_statistics.see_factors(factors, optimizer.clipvalue)
+    if scale is not None:
+        ones = tf.ones([len(updates)], tf.float64)
+        factors = (ones if factors is None else factors) / scale
     ops = []
-    for members in _rounds(updates, scales, numbers.learning_rate):
+    for members, places in _rounds(updates, numbers.learning_rate):
+        part = factors
+        if factors is not None and len(places) < len(updates):
+            part = tf.gather(factors, places)
         with tf.control_dependencies(ops):
-            ops += apply.apply_step(optimizer._spec, numbers, *members)
+            ops += apply.apply_step(optimizer._spec, numbers, members, part)
     return ops
 
 
-def _rounds(updates, scales, learning_rate):
-    """Pairs of updates and scales, in each of which a variable stands once.
+def _rounds(updates, learning_rate):
+    """Pairs of updates and their places, in each of which a variable stands once.
 
     One that stands twice takes two steps, after the decay for both, as in stock.
     """
-    places = collections.Counter()
+    times = collections.Counter()
     rounds = collections.defaultdict(list)
-    for update, scale in zip(updates, scales, strict=True):
+    for place, update in enumerate(updates):
         key = id(update.variable)
-        if places[key]:
+        if times[key]:
             update = dataclasses.replace(update, weight_decay=0.0)
-        rounds[places[key]].append((update, scale))
-        places[key] += 1
-    for i, (update, scale) in enumerate(rounds[0]):
-        times = places[id(update.variable)]
-        if times > 1 and apply.may_decay(update.weight_decay):
-            decay = _repeated(update.weight_decay, times, learning_rate)
-            rounds[0][i] = dataclasses.replace(update, weight_decay=decay), scale
+        rounds[times[key]].append((update, place))
+        times[key] += 1
+    for i, (update, place) in enumerate(rounds[0]):
+        n = times[id(update.variable)]
+        if n > 1 and apply.may_decay(update.weight_decay):
+            decay = _repeated(update.weight_decay, n, learning_rate)
+            rounds[0][i] = dataclasses.replace(update, weight_decay=decay), place
     return [tuple(zip(*members, strict=True)) for members in rounds.values()]
 
 

@@ -124,17 +124,28 @@ class FusedOptimizer(fused.Fused):
             raise TypeError(f"`apply_gradients` received unknown arguments: {kwargs}.")
         pairs = list(grads_and_vars)
         if pairs:
-            self._compute_current_learning_rate()
+            reduce = aggregate and not skip_gradients_aggregation
             with tf.name_scope(name or self.name or "optimizer"):
-                with tf.init_scope():
-                    self.build([variable for _, variable in pairs])
-                reduce = aggregate and not skip_gradients_aggregation
-                pipeline.take_step(
-                    self,
-                    gradients.given(pairs),
-                    self.aggregate_gradients if reduce else None,
-                )
+                self._take_step(pairs, self.aggregate_gradients if reduce else None)
         return self.iterations
+
+    @tf.autograph.experimental.do_not_convert
+    def apply_if_finite(self, grads_and_vars, loss_scale):
+        """As `apply_gradients`, of gradients multiplied by a scale, if all are finite.
+
+        Not with several replicas.
+
+        Returns:
+            Whether the step has been taken, a scalar bool.
+        """
+        with tf.name_scope(self.name or "optimizer"):
+            return self._take_step(list(grads_and_vars), None, loss_scale)
+
+    def _take_step(self, pairs, reduce, loss_scale=None):
+        self._compute_current_learning_rate()
+        with tf.init_scope():
+            self.build([variable for _, variable in pairs])
+        return pipeline.take_step(self, gradients.given(pairs), reduce, loss_scale)
 
     def _clips_each_replica(self):
         return False  # stock clips what it has added up

@@ -24,7 +24,8 @@ FEATURES = {
     "global_clipnorm": {"global_clipnorm": 1.0},
     "use_ema": {"use_ema": True},
     "gradient_accumulation_steps=4": {"gradient_accumulation_steps": 4},
-    "LossScaleOptimizer": {},
+    "LossScaleOptimizer": {},  # ours around ours
+    "Keras' LossScaleOptimizer": {},
 }
 CASES = {"dense": "dense", "sparse": "sparse-uniform"}
 ROUNDS, STOCK_ROUNDS = 15, 5
@@ -33,11 +34,16 @@ ROUNDS, STOCK_ROUNDS = 15, 5
 def _subject(base, feature, work_, inputs):
     import tensorflow as tf
 
+    import tf_optim
+    from tf_optim.benchmark import tf_subjects
+
     class Subject(base):
         def prepare(self, work_):
             super().prepare(work_)
-            if feature == "LossScaleOptimizer":
+            if feature.endswith("LossScaleOptimizer"):
                 wrapper = tf.keras.mixed_precision.LossScaleOptimizer
+                if feature == "LossScaleOptimizer" and base is tf_subjects.Ours:
+                    wrapper = tf_optim.LossScaleOptimizer
                 self._optimizer = wrapper(self._optimizer, initial_scale=1.0)
                 self._optimizer.build(self._variables)
 

@@ -1,0 +1,113 @@
+// Rows that gradients of several steps add up in: at the cost of the rows that
+// are named, never of the table. No instruction set of its own: a loop over
+// rows waits for memory.
+#ifndef TF_OPTIM_CC_DRIVERS_ACCUMULATE_H_
+#define TF_OPTIM_CC_DRIVERS_ACCUMULATE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cc/drivers/chunks.h"
+#include "cc/drivers/denormals.h"
+#include "cc/drivers/sort_ids.h"
+
+namespace tf_optim {
+
+// An accumulator, and a sparse gradient that belongs to it.
+template <class T>
+struct AccumulatorItem {
+  T* table;  // [rows, width]
+  int64_t rows, width;
+  const T* grad;  // [count, width]
+  const int64_t* indices;
+  int64_t count;
+};
+
+// A row, and where its gradients are among sorted ids: [begin, end).
+struct RowRun {
+  int64_t row, begin, end;
+};
+
+// The rows of sorted ids, each once.
+inline std::vector<RowRun> RunsOf(const SortedIds& ids) {
+  std::vector<RowRun> runs;
+  for (int64_t i = 0; i < ids.count;) {
+    int64_t end = i + 1;
+    while (end < ids.count && ids.id(end) == ids.id(i)) ++end;
+    runs.push_back({ids.id(i), i, end});
+    i = end;
+  }
+  return runs;
+}
+
+// Rows of either list, each once; both are in order. Those of the second alone
+// have no gradients.
+inline std::vector<RowRun> UnionOf(const std::vector<RowRun>& named,
+                                   const std::vector<RowRun>& others) {
+  std::vector<RowRun> rows;
+  rows.reserve(named.size() + others.size());
+  auto a = named.begin();
+  for (const RowRun& other : others) {
+    for (; a != named.end() && a->row < other.row; ++a) rows.push_back(*a);
+    if (a != named.end() && a->row == other.row) continue;
+    rows.push_back({other.row, 0, 0});
+  }
+  rows.insert(rows.end(), a, named.end());
+  return rows;
+}
+
+inline constexpr int64_t kRowsPerChunk = 8;
+
+// Calls visit(item, its number, run) for all runs, shared out among threads.
+template <class Item, class Visit>
+void ForEachRun(const std::vector<Item>& items,
+                const std::vector<std::vector<RowRun>>& runs,
+                const ParallelFor& parallel_for, const Visit& visit) {
+  constexpr int64_t kAhead = 8;       // rows whose lines are asked for
+  constexpr double kNanoseconds = 1;  // an element
+  Chunks chunks;
+  double cost = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    chunks.Add(static_cast<int64_t>(runs[i].size()), kRowsPerChunk,
+               kNanoseconds * static_cast<double>(items[i].width));
+    cost += chunks.cost(i);
+  }
+  if (chunks.count() == 0) return;
+  parallel_for(
+      chunks.count(), cost / static_cast<double>(chunks.count()),
+      [&](int64_t first, int64_t last) {
+        const ScopedFlushDenormals flush;
+        chunks.ForEach(first, last, [&](size_t i, int64_t begin, int64_t end) {
+          const auto& item = items[i];
+          const int64_t size = static_cast<int64_t>(runs[i].size());
+          int64_t asked = begin;
+          for (int64_t r = begin; r < end; ++r) {
+            for (; asked < std::min(size, r + kAhead); ++asked) {
+              const auto* row = item.table + runs[i][asked].row * item.width;
+              const char* p = reinterpret_cast<const char*>(row);
+              const char* stop = reinterpret_cast<const char*>(
+                  row + std::min<int64_t>(item.width, 256));
+              for (; p < stop; p += 64) __builtin_prefetch(p, 1);
+            }
+            visit(item, i, r);
+          }
+        });
+      });
+}
+
+// to = from + the gradients of a row, in the order of `indices`.
+template <class T>
+void AddGradients(const AccumulatorItem<T>& item, const SortedIds& ids,
+                  const RowRun& run, const T* from, T* to) {
+  const int64_t width = item.width;
+  for (int64_t k = run.begin; k < run.end; ++k) {
+    const T* const grad = item.grad + ids.position(k) * width;
+    for (int64_t j = 0; j < width; ++j) to[j] = from[j] + grad[j];
+    from = to;
+  }
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_DRIVERS_ACCUMULATE_H_

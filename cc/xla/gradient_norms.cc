@@ -1,0 +1,316 @@
+// TfOptim>GradientNorms under XLA: as a computation and, on a CPU, as a call of
+// the driver.
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cc/cpu/norms.h"
+#include "cc/drivers/sparse_cpu.h"
+#include "cc/kernels/share.h"
+#include "cc/xla/register.h"
+#include "cc/xla/sparse_rows.h"
+#include "tensorflow/compiler/tf2xla/xla_compiler.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "xla/ffi/api/c_api.h"
+#include "xla/ffi/api/ffi.h"
+#include "xla/hlo/builder/lib/arithmetic.h"
+#include "xla/hlo/builder/lib/constants.h"
+#include "xla/hlo/builder/xla_builder.h"
+
+namespace tf_optim {
+namespace {
+
+using ::tensorflow::XlaOpKernelContext;
+using ::xla::XlaOp;
+
+xla::Shape ShapeOf(XlaOp op) { return op.builder()->GetShape(op).value(); }
+
+// The sum of all elements.
+XlaOp SumOf(XlaOp x) {
+  return xla::ReduceAll(
+      x, xla::Zero(x.builder(), ShapeOf(x).element_type()),
+      xla::CreateScalarAddComputation(ShapeOf(x).element_type(), x.builder()));
+}
+
+// Where the number of rows depends on data there are as many as there can be.
+XlaOp WithAllPlaces(XlaOp x) {
+  const xla::Shape shape = ShapeOf(x);
+  return shape.is_dynamic_dimension(0) ? xla::RemoveDynamicDimension(x, 0) : x;
+}
+
+XlaOp Ids(XlaOp indices) {
+  const XlaOp ids = xla::ConvertElementType(indices, xla::S64);
+  const xla::Shape shape = ShapeOf(ids);
+  if (!shape.is_dynamic_dimension(0)) return ids;
+  const int64_t places = shape.dimensions(0);
+  const XlaOp count =
+      xla::ConvertElementType(xla::GetDimensionSize(ids, 0), xla::S64);
+  return xla::Select(xla::Lt(xla::Iota(ids.builder(), xla::S64, places),
+                             xla::Broadcast(count, {places})),
+                     WithAllPlaces(ids),
+                     xla::Broadcast(xla::ScalarLike(ids, -1), {places}));
+}
+
+// The function that is called on a CPU. Operands: dense gradients, the rows of
+// sparse ones, their ids, and the number of rows of their variables. Results:
+// those of the op.
+template <class T>
+class CpuNorms {
+ public:
+  // The name under which XLA knows it.
+  static const std::string& Target() {
+    static const std::string* const target = Register();
+    return *target;
+  }
+
+ private:
+  using AnyBuffer = ::xla::ffi::AnyBuffer;
+  using Error = ::xla::ffi::Error;
+  using Inputs = ::xla::ffi::RemainingArgs;
+  using Results = ::xla::ffi::RemainingRets;
+
+  struct Ids {
+    const int64_t* indices;
+    int64_t count, rows;
+  };
+
+  static const std::string* Register() {
+    namespace ffi = ::xla::ffi;
+    const auto* name = new std::string(
+        absl::StrCat("tf_optim_norms_", static_cast<int>(kStorageOf<T>)));
+    ffi::Ffi::RegisterStaticHandler(
+        XLA_FFI_GetApi(), *name, "Host", +[](XLA_FFI_CallFrame* frame) {
+          static auto* const handler = ffi::Ffi::Bind()
+                                           .RemainingArgs()
+                                           .RemainingRets()
+                                           .Ctx<ffi::ThreadPool>()
+                                           .To(Run)
+                                           .release();
+          return handler->Call(frame);
+        });
+    return name;
+  }
+
+  static Error Run(Inputs inputs, Results results,
+                   ::xla::ffi::ThreadPool pool) {
+    const auto parallel_for =
+        ShareAmong(pool.num_threads(),
+                   [&pool](Task task) { pool.Schedule(std::move(task)); });
+    try {
+      Measure(inputs, results, parallel_for);
+    } catch (const std::bad_alloc&) {
+      return Error(::xla::ffi::ErrorCode::kResourceExhausted,
+                   "There is no memory left to measure gradients.");
+    } catch (const std::exception& error) {  // no such instruction set
+      return Error::InvalidArgument(error.what());
+    }
+    return Error::Success();
+  }
+
+  static void Measure(const Inputs& inputs, const Results& results,
+                      const ParallelFor& parallel_for) {
+    const auto input = [&](size_t i) { return *inputs.get<AnyBuffer>(i); };
+    const AnyBuffer rows = input(inputs.size() - 1);
+    const size_t sparse = rows.element_count();
+    const size_t dense = inputs.size() - 1 - 2 * sparse;
+    std::vector<NormItem<T>> items(dense + sparse);
+    std::vector<Ids> ids;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const AnyBuffer grad = input(i);
+      items[i].grad = static_cast<const T*>(grad.untyped_data());
+      items[i].size = static_cast<int64_t>(grad.element_count());
+      if (i < dense) continue;
+      const AnyBuffer indices = input(i + sparse);
+      const int64_t count = static_cast<int64_t>(indices.element_count());
+      items[i].is_sparse = true;
+      items[i].width = count > 0 ? items[i].size / count : 0;
+      ids.push_back(
+          {static_cast<const int64_t*>(indices.untyped_data()), count,
+           static_cast<const int64_t*>(rows.untyped_data())[i - dense]});
+    }
+    std::vector<IdSorter> sorters;
+    if (sparse > 0) SortItems<Outside::kLeaveOut>(ids, parallel_for, &sorters);
+    for (size_t i = 0; i < sparse; ++i) items[dense + i].ids = sorters[i].ids();
+    const std::vector<GradientNorm> norms =
+        MeasureGradients(items, FindNormKernels<T>(ChosenIsa()), parallel_for);
+    const auto result = [&](size_t i) {
+      return (**results.get<AnyBuffer>(i)).untyped_data();
+    };
+    for (size_t i = 0; i < norms.size(); ++i) {
+      static_cast<double*>(result(0))[i] = norms[i].squares;
+      static_cast<int64_t*>(result(1))[i] = norms[i].non_finite;
+      if (i >= dense) {
+        static_cast<int64_t*>(result(2))[i - dense] = norms[i].rows;
+      }
+    }
+  }
+};
+
+const std::string& CpuTarget(xla::PrimitiveType type) {
+  switch (type) {
+    case xla::F64:
+      return CpuNorms<double>::Target();
+    case xla::F16:
+      return CpuNorms<Float16>::Target();
+    case xla::BF16:
+      return CpuNorms<BFloat16>::Target();
+    default:
+      return CpuNorms<float>::Target();
+  }
+}
+
+// As XlaStepOp::IsOnCpu.
+bool IsOnCpu(XlaOpKernelContext* context) {
+  const char* step = std::getenv("TF_OPTIM_XLA_STEP");
+  if (step != nullptr && std::string(step) == "portable") return false;
+  return context->compiler()->options().device_type.type_string() ==
+         kCpuJitDevice;
+}
+
+class GradientNormsOp : public tensorflow::XlaOpKernel {
+ public:
+  explicit GradientNormsOp(tensorflow::OpKernelConstruction* context)
+      : XlaOpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("N", &dense_));
+    OP_REQUIRES_OK(context, context->GetAttr("N_sparse", &sparse_));
+    OP_REQUIRES_OK(context, context->GetAttr("rows", &rows_));
+    OP_REQUIRES(context, sparse_ <= dense_,
+                absl::InvalidArgumentError(absl::StrCat(
+                    "indices must have at most as many tensors as grad (",
+                    dense_, "). Received: ", sparse_, ".")));
+    dense_ -= sparse_;
+    OP_REQUIRES(context, static_cast<int>(rows_.size()) == sparse_,
+                absl::InvalidArgumentError(absl::StrCat(
+                    "rows must have a number for each of ", sparse_,
+                    " sparse gradients. Received: ", rows_.size(), ".")));
+  }
+
+  void Compile(XlaOpKernelContext* context) override {
+    if (IsOnCpu(context)) {
+      CallDriver(context);
+      return;
+    }
+    std::vector<XlaOp> squares, non_finite, rows;
+    for (int i = 0; i < dense_; ++i) {
+      Measure(ToComputeType(context->Input(i)), &squares, &non_finite);
+    }
+    for (int i = 0; i < sparse_; ++i) {
+      OP_REQUIRES(context,
+                  !ShapeOf(context->Input(dense_ + i)).dimensions().empty(),
+                  NoRowsError(i));
+      const XlaOp values =
+          ToComputeType(WithAllPlaces(context->Input(dense_ + i)));
+      const xla::Shape given = ShapeOf(values);
+      std::vector<int64_t> table(given.dimensions().begin(),
+                                 given.dimensions().end());
+      table[0] = rows_[i];
+      tensorflow::TensorShape shape;
+      OP_REQUIRES_OK(context,
+                     tensorflow::TensorShape::BuildTensorShape(table, &shape));
+      const SparseRows named(Ids(context->Input(dense_ + sparse_ + i)), shape);
+      if (named.empty()) {
+        Measure(values, &squares, &non_finite);
+        rows.push_back(xla::ConstantR0<int64_t>(values.builder(), 0));
+        continue;
+      }
+      const XlaOp used = named.IsUsed();
+      const XlaOp sums = named.Read(values, {})[0];
+      const XlaOp is_used = xla::BroadcastInDim(used, given.dimensions(), {0});
+      Measure(xla::Select(is_used, sums, xla::ZerosLike(sums)), &squares,
+              &non_finite);
+      rows.push_back(SumOf(xla::ConvertElementType(used, xla::S64)));
+    }
+    context->SetOutput(0, Vector<double>(context, squares));
+    context->SetOutput(1, Vector<int64_t>(context, non_finite));
+    context->SetOutput(2, Vector<int64_t>(context, rows));
+  }
+
+ private:
+  void CallDriver(XlaOpKernelContext* context) const {
+    std::vector<XlaOp> operands;
+    for (int i = 0; i < dense_; ++i) operands.push_back(context->Input(i));
+    for (int i = 0; i < sparse_; ++i) {
+      const XlaOp grad = context->Input(dense_ + i);
+      OP_REQUIRES(context, !ShapeOf(grad).dimensions().empty(), NoRowsError(i));
+      operands.push_back(WithAllPlaces(grad));
+    }
+    for (int i = 0; i < sparse_; ++i) {
+      operands.push_back(Ids(context->Input(dense_ + sparse_ + i)));
+    }
+    operands.push_back(xla::ConstantR1<int64_t>(context->builder(), rows_));
+    std::vector<xla::Shape> shapes;
+    for (XlaOp operand : operands) {
+      const xla::Shape shape = ShapeOf(operand);
+      shapes.push_back(xla::ShapeUtil::MakeShapeWithDescendingLayout(
+          shape.element_type(), shape.dimensions()));
+    }
+    const auto vector = [](xla::PrimitiveType type, int64_t size) {
+      return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, {size});
+    };
+    const int64_t count = dense_ + sparse_;
+    const XlaOp call = xla::CustomCallWithLayout(
+        context->builder(), CpuTarget(ShapeOf(operands[0]).element_type()),
+        operands,
+        xla::ShapeUtil::MakeTupleShape({vector(xla::F64, count),
+                                        vector(xla::S64, count),
+                                        vector(xla::S64, sparse_)}),
+        shapes, /*opaque=*/"", /*has_side_effect=*/false,
+        /*output_operand_aliasing=*/{}, /*literal=*/nullptr,
+        xla::CustomCallSchedule::SCHEDULE_NONE,
+        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    for (int i = 0; i < 3; ++i) {
+      context->SetOutput(i, xla::GetTupleElement(call, i));
+    }
+  }
+
+  absl::Status NoRowsError(int i) const {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "grad[", dense_ + i, "] must have rows. Received: a scalar."));
+  }
+
+  static XlaOp ToComputeType(XlaOp x) {
+    const bool is_double = ShapeOf(x).element_type() == xla::F64;
+    return xla::ConvertElementType(x, is_double ? xla::F64 : xla::F32);
+  }
+
+  static void Measure(XlaOp x, std::vector<XlaOp>* squares,
+                      std::vector<XlaOp>* non_finite) {
+    const XlaOp wide = xla::ConvertElementType(x, xla::F64);
+    squares->push_back(SumOf(xla::Mul(wide, wide)));
+    non_finite->push_back(
+        SumOf(xla::ConvertElementType(xla::Not(xla::IsFinite(x)), xla::S64)));
+  }
+
+  template <class Number>
+  static XlaOp Vector(XlaOpKernelContext* context,
+                      const std::vector<XlaOp>& numbers) {
+    std::vector<XlaOp> ones;
+    for (XlaOp number : numbers) ones.push_back(xla::Reshape(number, {1}));
+    if (ones.empty()) return xla::ConstantR1<Number>(context->builder(), {});
+    return xla::ConcatInDim(context->builder(), ones, 0);
+  }
+
+  int dense_ = 0, sparse_ = 0;
+  std::vector<int64_t> rows_;
+};
+
+bool RegisterAll() {
+  using ::tensorflow::DataType;
+  RegisterXlaOp(
+      "TfOptim>GradientNorms",
+      [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
+        return new GradientNormsOp(context);
+      },
+      {DataType::DT_FLOAT, DataType::DT_DOUBLE, DataType::DT_HALF,
+       DataType::DT_BFLOAT16});
+  return true;
+}
+
+[[maybe_unused]] const bool registered = RegisterAll();
+
+}  // namespace
+}  // namespace tf_optim

@@ -1,0 +1,88 @@
+"""A callback that writes the numbers of steps where TensorBoard finds them."""
+
+import tensorflow as tf
+
+from tf_optim import fused, keras_private
+
+# As `tf.summary.scalar` marks them, which needs TensorBoard itself to be installed.
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+)
+
+
+class StepStatisticsCallback(tf.keras.callbacks.Callback):
+    """Writes `step_statistics` of a model's optimizer where TensorBoard finds them.
+
+    Args:
+        log_dir: the folder, as that of `tf.keras.callbacks.TensorBoard`.
+        update_freq: after how many batches to write, or "epoch". Default: "epoch".
+            A write waits for the batch to be done.
+
+    Example:
+
+    >>> import tempfile
+    >>> import tf_optim
+    >>> callback = tf_optim.StepStatisticsCallback(tempfile.mkdtemp())
+    >>> model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    >>> model.compile(tf_optim.Adam(global_clipnorm=1.0), "mse")
+    >>> _ = model.fit(tf.ones([8, 2]), tf.ones([8]), verbose=0, callbacks=[callback])
+    >>> sorted(model.optimizer.step_statistics.numbers())
+    ['clipped', 'gradient_norm', 'non_finite', 'rows_touched']
+    """
+
+    def __init__(self, log_dir, update_freq="epoch"):
+        super().__init__()
+        if update_freq != "epoch" and not (
+            isinstance(update_freq, int) and update_freq >= 1
+        ):
+            raise ValueError(
+                '`update_freq` must be "epoch" or an integer >= 1. Received: '
+                f"update_freq={update_freq!r}"
+            )
+        self.log_dir, self.update_freq = str(log_dir), update_freq
+        self._optimizer = self._writer = None
+        self._batches = 0
+
+    def set_model(self, model):
+        """Switches the statistics on, before the step is traced."""
+        super().set_model(model)
+        optimizer = model.optimizer
+        while not isinstance(optimizer, fused.Fused):
+            inner = getattr(optimizer, "inner_optimizer", None)
+            if inner is None:
+                raise ValueError(
+                    "The model's optimizer must be one of tf_optim, or a "
+                    f"LossScaleOptimizer around one. Received: {optimizer}"
+                )
+            optimizer = inner
+        self._optimizer = optimizer
+        if optimizer.step_statistics is None:
+            optimizer.step_statistics = True
+            model.train_function = None  # one that is traced keeps none
+
+    def on_train_begin(self, logs=None):
+        """Opens the file."""
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes, if it is time."""
+        self._batches += 1
+        if self.update_freq != "epoch" and self._batches % self.update_freq == 0:
+            self._write()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes, if it is time."""
+        if self.update_freq == "epoch":
+            self._write()
+
+    def on_train_end(self, logs=None):
+        """Closes the file."""
+        self._writer.close()
+
+    def _write(self):
+        step = tf.convert_to_tensor(keras_private.count(self._optimizer))
+        numbers = self._optimizer.step_statistics.numbers()
+        with self._writer.as_default(step=int(step)):
+            for name, number in numbers.items():
+                value = tf.constant(number, tf.float32)
+                tf.summary.write(f"step/{name}", value, metadata=_SCALAR)

@@ -1,0 +1,190 @@
+"""`LossScaleOptimizer`: Keras' own, with one look at the gradients and no other pass.
+
+Keras looks for infinities, and divides, in passes of their own, and makes a dense
+tensor of a sparse gradient to look at it. Around one of ours the op that measures
+gradients does the first, for clipping too, and the update the second.
+"""
+
+import tensorflow as tf
+
+from tf_optim import extension, fused, gradients, keras_private, norms, replicas
+
+
+def _may_take_over(inner):
+    """Whether the step of the inner optimizer can be ours, from the start."""
+    return (
+        isinstance(inner, fused.Fused)
+        and not extension.overrides(inner, ("apply", "apply_gradients"))
+        and not replicas.are_several()
+    )
+
+
+if keras_private.is_keras_3():
+    STOCK = tf.keras.optimizers.LossScaleOptimizer
+
+    @tf.keras.utils.register_keras_serializable(package="tf_optim")
+    class LossScaleOptimizer(STOCK):
+        """Keras 3's LossScaleOptimizer, at the cost of one read of the gradients.
+
+        The loss is multiplied by a scale, so that gradients of float16 do not become
+        zero, and gradients are divided by it. A step whose gradients are not finite
+        changes nothing, and halves the scale; after `dynamic_growth_steps` steps in
+        which all were finite it is doubled.
+
+        `model.compile` wraps an optimizer in Keras' class under the policy
+        "mixed_float16" unless it is wrapped already: pass this one.
+
+        Args:
+            inner_optimizer: any `tf.keras` optimizer.
+            initial_scale: the first scale. Default: 2^15.
+            dynamic_growth_steps: the steps after which it grows. Default: 2000.
+            name: the optimizer's name. Default: as the stock class's.
+            **kwargs: as the stock class's.
+
+        Example:
+
+        >>> import tf_optim
+        >>> opt = tf_optim.LossScaleOptimizer(tf_optim.SGD(0.5), initial_scale=4.0)
+        >>> var = tf.Variable(1.0)
+        >>> with tf.GradientTape() as tape:
+        ...     loss = opt.scale_loss(0.5 * var**2)
+        >>> opt.apply([tape.gradient(loss, var)], [var])
+        >>> print(var.numpy())
+        0.5
+        """
+
+        @tf.autograph.experimental.do_not_convert
+        def apply(self, grads, trainable_variables=None):
+            """Updates variables by gradients that `scale_loss` has scaled.
+
+            Args:
+                grads: for each variable a tensor, `tf.IndexedSlices` or None.
+                trainable_variables: the variables. Default: those that the optimizer
+                    was built with.
+            """
+            inner = self.inner_optimizer
+            if not self.built and trainable_variables is not None:
+                trainable_variables = list(trainable_variables)
+                with tf.keras.name_scope(self.name, caller=self):
+                    self.build(trainable_variables)
+                self.built = True
+            if not (self.built and _may_take_over(inner)):
+                super().apply(grads, trainable_variables)
+                return
+            scale = tf.convert_to_tensor(self.dynamic_scale)
+            taken = inner.apply_if_finite(grads, trainable_variables, scale)
+            if taken is None:  # variables that gradients overwrite
+                super().apply(grads, trainable_variables)
+                return
+            counter = keras_private.raw(self.step_counter)
+            grows = tf.equal(counter, self.dynamic_growth_steps - 1)
+            goes_on = tf.logical_and(taken, tf.logical_not(grows))
+            count = tf.where(goes_on, counter + 1, tf.zeros_like(counter))
+            factor = tf.where(taken, tf.where(grows, 2.0, 1.0), 0.5)
+            counter.assign(count)
+            keras_private.raw(self.dynamic_scale).assign(scale * factor)
+
+        def check_finite(self, grads):
+            """Whether all elements of all gradients are finite."""
+            found = [gradients.floating(g) for g in grads if g is not None]
+            if not found:
+                return tf.constant(True)
+            return norms.Norms(found, [None] * len(found)).are_finite
+
+else:
+    # Keras' public name is a function in class's clothing: it makes one of these.
+    STOCK = next(
+        cls
+        for cls in tf.keras.mixed_precision.LossScaleOptimizer.__subclasses__()
+        if issubclass(cls, tf.keras.optimizers.Optimizer)
+    )
+
+    @tf.keras.utils.register_keras_serializable(package="tf_optim")
+    class LossScaleOptimizer(STOCK):
+        """tf_keras' LossScaleOptimizer, at the cost of one read of the gradients.
+
+        The loss is multiplied by a scale, so that gradients of float16 do not become
+        zero, and gradients are divided by it. A step whose gradients are not finite
+        changes no variable, and halves the scale; after `dynamic_growth_steps` steps
+        in which all were finite it is doubled.
+
+        `model.compile` wraps an optimizer in Keras' class under the policy
+        "mixed_float16" unless it is wrapped already: pass this one.
+
+        Args:
+            inner_optimizer: any `tf.keras` optimizer.
+            dynamic: whether the scale changes. Default: True.
+            initial_scale: the first scale, or the only one. Default: 2^15 if dynamic.
+            dynamic_growth_steps: the steps after which it grows. Default: 2000 if
+                dynamic.
+
+        Example:
+
+        >>> import tf_optim
+        >>> opt = tf_optim.LossScaleOptimizer(tf_optim.SGD(0.5), initial_scale=4.0)
+        >>> var = tf.Variable(1.0)
+        >>> _ = opt.minimize(lambda: 0.5 * var**2, [var])
+        >>> print(var.numpy())
+        0.5
+        """
+
+        @tf.autograph.experimental.do_not_convert
+        def minimize(self, loss, var_list, tape=None):
+            """Computes the gradients of a loss, scaled, and applies them.
+
+            Args:
+                loss: a function without arguments that returns the loss, or, with
+                    `tape`, a tensor.
+                var_list: the variables.
+                tape: the `tf.GradientTape` that recorded a loss that is a tensor.
+
+            Returns:
+                The variable that counts steps.
+            """
+            inner = self.inner_optimizer
+            cls = type(self)
+            if (
+                cls.compute_gradients is not STOCK.compute_gradients
+                or cls.apply_gradients is not LossScaleOptimizer.apply_gradients
+                or not (self.dynamic and _may_take_over(inner))
+            ):
+                return super().minimize(loss, var_list, tape)
+            tape = tf.GradientTape() if tape is None else tape
+            with tape:
+                loss = self.get_scaled_loss(loss)
+            pairs = inner.compute_gradients(loss, var_list, tape=tape)
+            # Not divided: the update does it.
+            return self._apply(pairs, self.loss_scale)
+
+        @tf.autograph.experimental.do_not_convert
+        def apply_gradients(
+            self, grads_and_vars, skip_gradients_aggregation=False, **kwargs
+        ):
+            """Updates variables by gradients that are divided by the scale already.
+
+            Args:
+                grads_and_vars: pairs of a gradient and its variable.
+                skip_gradients_aggregation: whether gradients are added up over
+                    replicas already. Default: False.
+                **kwargs: `experimental_aggregate_gradients`, the old spelling of its
+                    opposite.
+            """
+            pairs = list(grads_and_vars)
+            inner = self.inner_optimizer
+            if not (pairs and self.dynamic and _may_take_over(inner)):
+                return super().apply_gradients(
+                    pairs, skip_gradients_aggregation, **kwargs
+                )
+            kwargs.pop("experimental_aggregate_gradients", None)
+            if kwargs:
+                raise TypeError(
+                    f"`apply_gradients` received unknown arguments: {list(kwargs)}."
+                )
+            return self._apply(pairs, 1.0)
+
+        def _apply(self, pairs, scale):
+            inner = self.inner_optimizer
+            taken = inner.apply_if_finite(pairs, scale)
+            keras_private.update_loss_scale(self, taken)
+            inner.iterations.assign_add(tf.cast(tf.logical_not(taken), tf.int64))
+            return inner.iterations
