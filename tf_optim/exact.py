@@ -17,6 +17,7 @@ import tensorflow as tf
 from tf_optim import checks, extension, keras_private, library, replicas, servers
 
 MODES = ("exact", "eventual")
+BYTES_PER_ROW = 8  # of a history
 
 
 # --- the history of a table
@@ -179,16 +180,23 @@ def steps_by_rows(optimizer, gradient, variable, pairs):
         variable: the table.
         pairs: all gradients and variables of the step.
     """
+    return (
+        history_of(variable) is not None
+        and may_step_by_rows(optimizer)
+        and isinstance(gradient, tf.IndexedSlices)
+        and sum(variable is other for _, other in pairs) == 1
+        and not replicas.are_several()
+        and not checks.is_compiled_by_xla()
+    )
+
+
+def may_step_by_rows(optimizer):
+    """Whether an optimizer's mode and options leave idle rows to a history."""
     accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
     return (
         optimizer.sparse_update in MODES
-        and history_of(variable) is not None
-        and isinstance(gradient, tf.IndexedSlices)
-        and sum(variable is other for _, other in pairs) == 1
         # An average moves in steps too that end no window.
         and not (optimizer.use_ema and accumulates)
-        and not replicas.are_several()
-        and not checks.is_compiled_by_xla()
         and not extension.overrides(optimizer, extension.UPDATE + extension.DECAY)
     )
 

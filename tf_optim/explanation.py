@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import conversion, extension, flavour, fused, keras_private, library
+from tf_optim import (
+    conversion,
+    exact,
+    extension,
+    flavour,
+    fused,
+    keras_private,
+    library,
+)
 from tf_optim import reasons as why
 from tf_optim.benchmark import traffic
 from tf_optim.keras_private import raw
@@ -312,9 +320,11 @@ def _row(facts, name, calls):
     moved = _moved(facts, slots)
     others = bool(inner.use_ema) * _size(variable, variable.dtype)
     others += facts.accumulates * _size(variable, _slot_dtype(variable))
+    if facts.is_by_row and facts.mode in exact.MODES:
+        others += exact.BYTES_PER_ROW * variable.shape[0]
     return Row(
         **common,
-        kernel=f"sparse {inner.sparse_update}" if facts.is_sparse else "dense",
+        kernel=f"sparse {facts.mode}" if facts.is_sparse else "dense",
         isa="cuda" if facts.is_on_gpu else library.build_info()["isa"],
         op=calls.setdefault(tuple(call), len(calls) + 1),
         bytes_per_step=None if facts.is_by_row else moved,
@@ -359,7 +369,10 @@ def _moved(facts, slots):
         return moved + 2 * slot_item * per_row + average * numbers
     width = numbers // max(variable.shape[0], 1)
     # A gradient's row and its id; the row, its slots and its average, in and out.
-    of_row = (3 * item + 2 * slot_item * full + average) * width + 8
+    in_and_out = 2 * item + 2 * slot_item * full + average
+    of_row = (item + in_and_out) * width + 8
+    if facts.mode in exact.MODES:  # brought up to date before
+        of_row += in_and_out * width + exact.BYTES_PER_ROW
     return of_row + 2 * traffic.LINE * bool(per_row)
 
 

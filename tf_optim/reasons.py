@@ -7,7 +7,16 @@ import functools
 
 import tensorflow as tf
 
-from tf_optim import checks, conversion, extension, fused, library, servers
+from tf_optim import (
+    checks,
+    conversion,
+    exact,
+    extension,
+    fused,
+    keras_private,
+    library,
+    servers,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +63,19 @@ class Facts:
     @property
     def is_by_row(self):
         """Whether a step visits only the rows that a batch names."""
-        return self.is_sparse and self.is_ours and self.inner.sparse_update != "dense"
+        return self.is_sparse and self.is_ours and self.mode != "dense"
+
+    @property
+    def mode(self):
+        """What the step of a sparse gradient is, as far as can be known before it."""
+        mode, variable = self.inner.sparse_update, keras_private.raw(self.variable)
+        if mode not in exact.MODES:
+            return mode
+        read = exact.history_of(variable) is not None or (
+            mode == "eventual" and exact.can_prepare(variable)
+        )
+        by_rows = read and exact.may_step_by_rows(self.inner) and not self.xla
+        return mode if by_rows else "dense"
 
     @property
     def is_on_gpu(self):
@@ -146,7 +167,13 @@ def _whole_table(facts):
             "Use the optimizer's `weight_decay` in its place: it decays the rows that "
             "a batch names.",
         )
-    if facts.is_sparse and facts.inner.sparse_update == "dense":
+    if facts.is_sparse and facts.mode != facts.inner.sparse_update:
+        return Reason(
+            f'sparse_update="{facts.inner.sparse_update}" takes dense steps here.',
+            "docs/exact.md says when: most often the table must be read by "
+            "`tf_optim.Embedding`, and without `jit_compile=True`.",
+        )
+    if facts.is_sparse and facts.mode == "dense":
         return Reason(
             'sparse_update="dense" visits every row of the table in each step.',
             'sparse_update="lazy" visits the rows that a batch names, and trains '
