@@ -262,3 +262,25 @@ def test_what_cannot_be_explained():
         with pytest.raises(ValueError, match=expected) as error:
             tf_optim.explain(thing)
         assert received in str(error.value)
+
+
+def test_exact_mode_and_where_it_takes_dense_steps():
+    kinds = []
+    for prepared in (True, False):
+        model = models.recommender(rows=50, width=4)
+        if prepared:
+            tf_optim.prepare(model)
+        models.compiled(model, tf_optim.Adam(sparse_update="exact"))
+        said = tf_optim.explain(model)
+        kinds.append(said.rows[0].kernel)
+        assert said.is_fast is prepared
+    assert kinds == ["sparse exact", "sparse dense"]
+    (reason,) = said.rows[0].reasons
+    assert "takes dense steps here" in reason.why and "Embedding" in reason.remedy
+    lazy = models.compiled(models.recommender(rows=50, width=4), tf_optim.Adam())
+    prepared = tf_optim.prepare(models.recommender(rows=50, width=4))
+    models.compiled(prepared, tf_optim.Adam(sparse_update="exact"))
+    of_lazy, of_exact = (tf_optim.explain(m).rows[0] for m in (lazy, prepared))
+    # A row, its two slots and 8 bytes of the history, in and out once more.
+    assert of_exact.bytes_per_row - of_lazy.bytes_per_row == 2 * 3 * 4 * 4 + 8
+    assert of_exact.other_bytes == 8 * 50

@@ -15,6 +15,7 @@ from tf_optim import (
     fused,
     keras_private,
     library,
+    loss_scale,
     servers,
 )
 
@@ -152,11 +153,18 @@ def _subclass(facts):
 def _loss_scale(facts):
     if facts.optimizer is facts.inner:
         return None
+    if isinstance(facts.optimizer, loss_scale.LossScaleOptimizer):
+        return Reason(
+            "LossScaleOptimizer looks for infinities in a pass over the gradient.",
+            "Use bfloat16, which needs no loss scale, or in Keras 3 "
+            "`loss_scale_factor`.",
+        )
     dense = ", and makes a dense tensor of this sparse gradient" * facts.is_sparse
     return Reason(
         "LossScaleOptimizer looks for infinities and divides in passes of its own"
         f"{dense}.",
-        "Use bfloat16, which needs no loss scale, or in Keras 3 `loss_scale_factor`.",
+        "Use `tf_optim.LossScaleOptimizer`, which takes one pass, or bfloat16, which "
+        "needs no loss scale.",
     )
 
 
@@ -186,7 +194,7 @@ def _clip(facts):
     for name in ("clipnorm", "global_clipnorm"):
         if getattr(facts.inner, name) is not None:
             return Reason(
-                f"`{name}` takes the norm of the gradient in a pass of its own.",
+                f"`{name}` takes the norm of the gradient in a pass over it.",
                 "`clipvalue` costs no pass; it bounds each number, not the norm.",
             )
     return None
