@@ -13,6 +13,7 @@ date, and so does a prepared one where a step of rows cannot be had (`steps_by_r
 import functools
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from tf_optim import checks, extension, keras_private, library, replicas, servers
 
@@ -45,8 +46,8 @@ def prepare(variable, reads=True):
 
     Args:
         variable: for which `can_prepare` holds.
-        reads: whether what is read in a `tf.function` is up to date too. Reading
-            outside of one always is.
+        reads: whether what is read under a `tf.GradientTape` is up to date too. What
+            is read otherwise always is.
     """
     if history_of(variable) is None:
         with tf.init_scope(), tf.device(variable.device):
@@ -75,11 +76,15 @@ def catch_up(variable, ids=None):
         return []
     with tf.device(variable.device):
         if ids is None:
-            op = library.ops().tf_optim_catch_up_all_rows(history=[history])
+            op = library.ops().tf_optim_catch_up_all_rows(
+                history=history, var=variable.handle
+            )
         else:
             if ids.dtype not in (tf.int32, tf.int64):
                 ids = tf.cast(ids, tf.int64)
-            op = library.ops().tf_optim_catch_up_rows(history=history, indices=ids)
+            op = library.ops().tf_optim_catch_up_rows(
+                history=history, var=variable.handle, indices=ids
+            )
     return [] if op is None else [op]
 
 
@@ -122,7 +127,7 @@ class _UpToDate:
     """Mixed into the class of a prepared table's variable."""
 
     def _caught_up(self, ids=None):
-        if not (self._tf_optim_reads or tf.executing_eagerly()):
+        if not self._tf_optim_reads and record.could_possibly_record():
             return tf.control_dependencies([])
         return tf.control_dependencies(catch_up(self, ids))
 
@@ -131,6 +136,15 @@ class _UpToDate:
         indices = tf.convert_to_tensor(indices)
         with self._caught_up(indices):
             return super().sparse_read(indices, name)
+
+    def _export_to_saved_model_graph(self, object_map=None, tensor_map=None, **options):
+        # A saved function has the table in the place of its history, and no row
+        # that lies behind.
+        tensors = super()._export_to_saved_model_graph(
+            object_map=object_map, tensor_map=tensor_map, **options
+        )
+        tensor_map[self._tf_optim_history] = tensor_map[self.handle]
+        return [*tensors, self._tf_optim_history]
 
 
 # Everything else that reads the table, or sets some of it.

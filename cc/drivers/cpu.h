@@ -83,7 +83,7 @@ struct SortedIds {
 
 template <class Rule>
 class IdleHistory;
-struct IdleRow;
+struct IdleRows;
 
 // Each kernel is one pass over a part of a variable: the update or, if
 // `measured` is not null, the measuring that a rule with means over the
@@ -109,7 +109,7 @@ struct CpuKernels {
   // variable's moving average if the history has one. rows[count, count +
   // ahead) come next: their memory is asked for.
   void (*catch_up)(const Variable<Rule, T>& variable, T* average,
-                   const IdleRow* rows, int64_t count, int64_t ahead,
+                   const IdleRows* rows, int64_t count, int64_t ahead,
                    const IdleHistory<Rule>& history);
 };
 

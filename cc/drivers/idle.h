@@ -43,10 +43,12 @@
 
 namespace tf_optim {
 
-// A row to bring up to date, and the first step of the history that it missed.
-struct IdleRow {
+// Rows to bring up to date, side by side, and the first step of the history
+// that they missed.
+struct IdleRows {
   int64_t row;
   int64_t first;
+  int64_t count = 1;
 };
 
 // What a step does besides what its rule says.

@@ -13,7 +13,7 @@ namespace tf_optim {
 
 template <class Isa, class Rule, class T>
 HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
-                             const T* average, const IdleRow* rows,
+                             const T* average, const IdleRows* rows,
                              int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t element = rows[i].row * variable.width;
@@ -28,27 +28,28 @@ HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
   }
 }
 
-// The missed steps of one row, one by one.
+// The missed steps of rows, one by one.
 template <class Isa, class Rule, class T>
-void RepeatSteps(Variable<Rule, T> variable, T* average, const IdleRow& row,
+void RepeatSteps(Variable<Rule, T> variable, T* average, const IdleRows& row,
                  const IdleHistory<Rule>& history) {
   const int64_t element = row.row * variable.width;
+  const int64_t size = row.count * variable.width;
   for (int64_t i = history.FirstTaken(row.first); i < history.length(); ++i) {
     CoefficientsOf<Rule, T> coefficients;
     MapFields(history.step(i), coefficients,
               [](double x) { return static_cast<ComputeType<T>>(x); });
     SetTail(1, 0, history.tail(i).decay, &variable);
-    RunRows<Isa>(variable, element, element + variable.width, coefficients,
+    RunRows<Isa>(variable, element, element + size, coefficients,
                  static_cast<Measured<Rule>*>(nullptr),
                  [](int64_t) { return ZeroGradient<Isa, T>{}; });
     if (average != nullptr) {
-      MoveAverage<Isa>(average + element, variable.var + element,
-                       variable.width, history.tail(i).average_kept);
+      MoveAverage<Isa>(average + element, variable.var + element, size,
+                       history.tail(i).average_kept);
     }
   }
 }
 
-// The closed form of the missed steps of one row.
+// The closed form of the missed steps of rows.
 template <class Isa, class Rule, class T>
 struct IdleSpan {
   using C = ComputeType<T>;
@@ -90,7 +91,7 @@ struct IdleSpan {
     return x * next - after + V(terms[0]);
   }
 
-  void Run(const IdleRow& row) const {
+  void Run(const IdleRows& row) const {
     if (history.is_averaged()) {
       RunWith<true>(row);
     } else {
@@ -99,9 +100,10 @@ struct IdleSpan {
   }
 
   template <bool averaged>
-  HWY_INLINE void RunWith(const IdleRow& row) const {
+  HWY_INLINE void RunWith(const IdleRows& row) const {
     constexpr bool moves = Rule::kIdle == Idle::kMoves;
-    const int64_t width = variable.width, begin = row.row * width;
+    const int64_t begin = row.row * variable.width;
+    const int64_t size = row.count * variable.width;
     const auto number = [](double x) { return V(static_cast<C>(x)); };
     Slots kept;
     MapFields(history.KeptSince(row.first), kept,
@@ -122,18 +124,18 @@ struct IdleSpan {
 
     T* const var = variable.var + begin;
     const auto run = [&](int64_t i,
-                         auto... size) __attribute__((always_inline)) {
-      const V p = VarLanes::Load(var + i, size...);
+                         auto... part) __attribute__((always_inline)) {
+      const V p = VarLanes::Load(var + i, part...);
       Slots slots = {};
       ForEachField(slots, [&](auto s, auto& slot) {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
-          slot = SlotLanes::Load(variable.slots[s] + begin + i, size...);
+          slot = SlotLanes::Load(variable.slots[s] + begin + i, part...);
         }
       });
       V after = left * p, average_after(0);
       if constexpr (averaged) {
         average_after =
-            average_kept * VarLanes::Load(average + begin + i, size...) +
+            average_kept * VarLanes::Load(average + begin + i, part...) +
             average_left * p;
       }
       if constexpr (moves) {
@@ -150,29 +152,29 @@ struct IdleSpan {
           ForEachField(kept, [&](auto k, const auto& factor) {
             if constexpr (s() == k()) {
               SlotLanes::Store(factor * slot, variable.slots[s] + begin + i,
-                               size...);
+                               part...);
             }
           });
         }
       });
-      VarLanes::Store(after, var + i, size...);
+      VarLanes::Store(after, var + i, part...);
       if constexpr (averaged) {
-        VarLanes::Store(average_after, average + begin + i, size...);
+        VarLanes::Store(average_after, average + begin + i, part...);
       }
     };
     int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) run(i);
-    if (i < width) run(i, width - i);
+    for (; i + kLanes <= size; i += kLanes) run(i);
+    if (i < size) run(i, size - i);
   }
 
   // Whether a slot becomes 0 on the way, where a rule's closed form ends.
-  bool EndsAtZero(const IdleRow& row) const {
+  bool EndsAtZero(const IdleRows& row) const {
     bool ends = false;
     ForEachField(history.KeptSince(row.first), [&](auto s, const auto& kept) {
       if constexpr (kIsPresent<decltype(kept)>) {
         const C* slot = variable.slots[s] + row.row * variable.width;
         const double least = std::numeric_limits<C>::min();
-        ends |= std::any_of(slot, slot + variable.width, [&](C x) {
+        ends |= std::any_of(slot, slot + row.count * variable.width, [&](C x) {
           return x != 0 && std::abs(static_cast<double>(x)) * kept < least;
         });
       }
@@ -183,10 +185,10 @@ struct IdleSpan {
 
 template <class Isa, class Rule, class T>
 void CatchUpRows(const Variable<Rule, T>& variable, T* average,
-                 const IdleRow* rows, int64_t count, int64_t ahead,
+                 const IdleRows* rows, int64_t count, int64_t ahead,
                  const IdleHistory<Rule>& history) {
   PrefetchRows<Isa>(variable, average, rows + count, ahead);
-  for (const IdleRow* row = rows; row != rows + count; ++row) {
+  for (const IdleRows* row = rows; row != rows + count; ++row) {
     if constexpr (Rule::kIdle == Idle::kDecays || Rule::kIdle == Idle::kMoves) {
       const IdleSpan<Isa, Rule, T> span = {variable, average, history};
       bool closed = history.IsClosed(row->first);

@@ -52,7 +52,7 @@ class IdleSteps {
   virtual bool ChangesNothing(int64_t first) const = 0;
   // `tensors`: the table, kMaxSlots slots, and the average; null where absent.
   virtual void CatchUp(const std::vector<tensorflow::Tensor*>& tensors,
-                       const IdleRow* rows, int64_t count,
+                       const IdleRows* rows, int64_t count,
                        int64_t ahead) const = 0;
   // The average of a row that the last step has updated.
   virtual void MoveAverage(const std::vector<tensorflow::Tensor*>& tensors,
@@ -105,7 +105,7 @@ class IdleStepsOf : public IdleSteps {
   }
 
   void CatchUp(const std::vector<tensorflow::Tensor*>& tensors,
-               const IdleRow* rows, int64_t count,
+               const IdleRows* rows, int64_t count,
                int64_t ahead) const override {
     Variable<Rule, T> variable;
     variable.var = static_cast<T*>(tensors[0]->data());

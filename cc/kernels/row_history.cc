@@ -47,8 +47,16 @@ class Batch {
     CatchUp(count_ - ready_, 0);
   }
 
-  void Add(IdleRow row) {
+  void Add(IdleRows row) {
     if (steps_.ChangesNothing(row.first)) return;
+    if (count_ > ready_) {
+      IdleRows& last = rows_[count_ - 1];
+      if (last.row + last.count == row.row && last.first == row.first &&
+          last.count < kRowsTogether) {
+        ++last.count;
+        return;
+      }
+    }
     rows_[count_++] = row;
     if (count_ < ready_ + kRowsTogether) return;
     CatchUp(ready_, kRowsTogether);
@@ -65,7 +73,7 @@ class Batch {
   const ScopedFlushDenormals flush_denormals_;
   const IdleSteps& steps_;
   const std::vector<Tensor*>& tensors_;
-  IdleRow rows_[2 * kRowsTogether];
+  IdleRows rows_[2 * kRowsTogether];
   int64_t ready_ = 0;  // so many have been asked for
   int64_t count_ = 0;
 };
@@ -162,7 +170,7 @@ Status RowHistory::CatchUp(OpKernelContext* context, const Index* indices,
             // Whoever marks a row first brings it up to date.
             const int64_t seen = seen_[row].exchange(now);
             const int64_t first = std::max(seen, all_seen_);
-            if (first < now_) batch.Add({row, first - all_seen_});
+            if (first < now_) batch.Add({row, first - all_seen_, 1});
           }
         });
   });
@@ -182,7 +190,7 @@ Status RowHistory::CatchUpAllLocked(OpKernelContext* context) {
                              for (int64_t row = begin; row < end; ++row) {
                                const int64_t first = SeenBy(row);
                                if (first < now_)
-                                 batch.Add({row, first - all_seen_});
+                                 batch.Add({row, first - all_seen_, 1});
                              }
                            });
   }));

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "cc/kernels/row_history.h"
 #include "cc/kernels/step_op.h"
 #include "cc/rules/rule.h"
@@ -21,8 +22,20 @@ using ::tensorflow::core::RefCountPtr;
 
 Status HistoryAt(OpKernelContext* context, int input,
                  RefCountPtr<RowHistory>* history) {
-  return tensorflow::LookupResource(
-      context, tensorflow::HandleFromInput(context, input), history);
+  const auto& handle = tensorflow::HandleFromInput(context, input);
+  if (tensorflow::LookupResource(context, handle, history).ok()) {
+    return OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "history must be that of a prepared table. Received: '", handle.name(),
+      "', which is none: a SavedModel cannot go on with \"exact\" training."));
+}
+
+// A SavedModel has the table's own handle in the place of its history's: all of
+// its rows are up to date.
+bool IsOfSavedModel(const tensorflow::ResourceHandle& handle) {
+  return handle.hash_code() !=
+         tensorflow::TypeIndex::Make<RowHistory>().hash_code();
 }
 
 class RowHistoryOp : public OpKernel {
@@ -44,9 +57,10 @@ class CatchUpRowsOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
+    if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
     RefCountPtr<RowHistory> history;
     OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
-    const auto indices = context->input(1).flat<Index>();
+    const auto indices = context->input(2).flat<Index>();
     OP_REQUIRES_OK(context,
                    history->CatchUp(context, indices.data(), indices.size()));
   }
@@ -57,11 +71,10 @@ class CatchUpAllRowsOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
-    for (int i = 0; i < context->num_inputs(); ++i) {
-      RefCountPtr<RowHistory> history;
-      OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
-      OP_REQUIRES_OK(context, history->CatchUpAll(context));
-    }
+    if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
+    RefCountPtr<RowHistory> history;
+    OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    OP_REQUIRES_OK(context, history->CatchUpAll(context));
   }
 };
 

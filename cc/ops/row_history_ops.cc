@@ -26,6 +26,7 @@ history: lives as long as this handle or a copy of it.
 
 REGISTER_OP("TfOptim>CatchUpRows")
     .Input("history: resource")
+    .Input("var: resource")
     .Input("indices: Tindices")
     .Attr("Tindices: {int32, int64}")
     .SetIsStateful()
@@ -36,20 +37,21 @@ Does to rows what the steps that they missed would have done to them.
 To be done before they are read. Before the first step there is nothing to do.
 
 history: of the table.
+var: the table: who reads it before this op in a program does so before it.
 indices: rows, of any shape, repeated or not. One outside of the table is left to
   the op that reads it.
 )doc");
 
 REGISTER_OP("TfOptim>CatchUpAllRows")
-    .Input("history: N * resource")
-    .Attr("N: int >= 0")
+    .Input("history: resource")
+    .Input("var: resource")
     .SetIsStateful()
     .SetShapeFn(NoOutputs)
     .Doc(R"doc(
-Brings whole tables up to date, in one pass over each.
+Brings a whole table up to date, in one pass over the rows that lie behind.
 
-history: of each table.
-N: how many tables.
+history: of the table.
+var: the table: who reads it before this op in a program does so before it.
 )doc");
 
 REGISTER_OP("TfOptim>CheckRows")
