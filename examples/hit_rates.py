@@ -9,6 +9,7 @@ _COLORS = {
     "lazy": "#d93025",
     "eventual": "#188038",
     "exact": "#1a73e8",
+    "exact-nudged": "#a142f4",
     "dense": "#f29900",
 }
 
@@ -75,16 +76,23 @@ def _compared(contenders):
         f"Against {first.name}, hit rate after the last epoch (and the farthest apart "
         "after any):"
     ]
-    lines += [f"  {name:<10} {ends[name]:+.4f}  ({apart[name]:.4f})" for name in ends]
+    lines += [f"  {name:<15} {ends[name]:+.4f}  ({apart[name]:.4f})" for name in ends]
+    by_mode = {each.mode: each.hit_rates for each in contenders}
+    if {"exact", "exact-nudged"} <= by_mode.keys():
+        moved = np.abs(np.subtract(by_mode["exact"], by_mode["exact-nudged"])).max()
+        lines.append(
+            f'Rounding alone takes "exact" and "exact", nudged as far as {moved:.4f} '
+            "apart."
+        )
     goal = first.hit_rates[-1]
     lines.append(f"Training time to {first.name}'s last hit rate, {goal:.4f}:")
     for each in contenders:
         reached = np.flatnonzero(np.array(each.hit_rates[1:]) >= goal)
         if reached.size:
             when, epoch = each.seconds[reached[0]], reached[0] + 1
-            lines.append(f"  {each.name:<10} {when:.1f} s, in epoch {epoch}")
+            lines.append(f"  {each.name:<15} {when:.1f} s, in epoch {epoch}")
         else:
-            lines.append(f"  {each.name:<10} not reached in {each.seconds[-1]:.1f} s")
+            lines.append(f"  {each.name:<15} not reached in {each.seconds[-1]:.1f} s")
     return lines
 
 
