@@ -110,7 +110,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
         """
         if table is not None:
             exact.catch_up(
-                keras_private.raw(table), None if ids is None else tf.convert_to_tensor(ids)
+                keras_private.raw(table),
+                None if ids is None else tf.convert_to_tensor(ids),
             )
         else:
             for each in self._tables.tables:
