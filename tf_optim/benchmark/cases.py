@@ -32,6 +32,7 @@ class Case:
       variants: whether to run every variant of an optimizer's options.
       optimizers: names of those it is run for when none is named; () for all.
       quick: whether `--quick` runs it when no case is named.
+      batches: sparse: batches of ids that the steps of a loop cycle through.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case:
     variants: bool = False
     optimizers: tuple = ()
     quick: bool = False
+    batches: int = BATCHES
 
     @property
     def numbers(self):
@@ -252,10 +254,10 @@ class Inputs:
 
     @functools.cache  # noqa: B019 - lives as long as its case
     def ids(self, i):
-        """Batches of ids into table i: int64 [BATCHES, case.ids]."""
+        """Batches of ids into table i: int64 [case.batches, case.ids]."""
         rows = self.case.shapes[i][0]
         rng = np.random.default_rng((self.seed, i))
-        shape = (BATCHES, self.case.ids)
+        shape = (self.case.batches, self.case.ids)
         if self.case.zipf is None:
             return rng.integers(0, rows, shape)
         weights = np.arange(1, rows + 1, dtype=np.float64) ** -self.case.zipf

@@ -11,10 +11,9 @@ round, to the plain step of the same make.
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
 
-from tf_optim.benchmark import cases, work
+from tf_optim.benchmark import cases, turns, work
 
 FEATURES = {
     "plain": {},
@@ -54,13 +53,6 @@ def _subject(base, feature, work_, inputs):
     return subject
 
 
-def _spread(values):
-    if len(values) < 4:
-        return 0.0
-    low, _, high = statistics.quantiles(values, n=4)
-    return (high - low) / 2
-
-
 def measure(case, optimizer, say=lambda text: print(text, file=sys.stderr)):
     """Rows of the table: dicts of case, feature, and figures for each make."""
     from tf_optim.benchmark import tf_subjects
@@ -78,19 +70,10 @@ def measure(case, optimizer, say=lambda text: print(text, file=sys.stderr)):
         for name in FEATURES:
             say(f"{case}: making {make} {name}")
             subjects[name] = _subject(base, name, work_, inputs)
-        times = {name: [] for name in FEATURES}
-        for i in range(rounds):
-            say(f"{case}: {make} round {i + 1} of {rounds}")
-            for name, subject in subjects.items():
-                times[name].append(subject.seconds())
+        told = f"{case}: {make} round {{}} of {rounds}"
+        times = turns.take(subjects, rounds, lambda i, told=told: say(told.format(i)))
         for name in FEATURES:
-            pairs = zip(times[name], times["plain"], strict=True)
-            ratios = [mine / plain for mine, plain in pairs]
-            rows[name][make] = {
-                "ms": 1e3 * statistics.median(times[name]),
-                "ratio": statistics.median(ratios),
-                "spread": _spread(ratios),
-            }
+            rows[name][make] = turns.figure(times[name], times["plain"])
     return list(rows.values())
 
 

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tf_optim.benchmark.cases import BATCHES
 from tf_optim.benchmark.subjects import Subject, Unsupported
 from tf_optim.benchmark.work import LEARNING_RATE
 
@@ -76,7 +75,7 @@ class TfSubject(Subject):
                 )
 
             all_ids = np.stack([inputs.ids(i) for i in range(count)])
-            batches = [(tf.constant(all_ids[:, b]),) for b in range(BATCHES)]
+            batches = [(tf.constant(all_ids[:, b]),) for b in range(case.batches)]
         self._first, self._steps = 0, 1
         self._make_function(update, batches)
 
@@ -88,7 +87,7 @@ class TfSubject(Subject):
         arguments = [tf.stack(each) for each in zip(*batches, strict=True)]
 
         def body(i):
-            update(*(argument[i % BATCHES] for argument in arguments))
+            update(*(argument[i % len(batches)] for argument in arguments))
             return (i + 1,)
 
         def loop(first, end):
@@ -121,7 +120,7 @@ class TfSubject(Subject):
         start = time.perf_counter()
         self._loop(*bounds)
         taken = time.perf_counter() - start
-        self._first = end % BATCHES
+        self._first = end % self._case.batches
         return taken
 
     def tune(self):
