@@ -128,6 +128,61 @@ def test_a_model_for_others_holds_no_op_of_ours(dense, tmp_path):
     assert_same([loaded(data()[0])], [model.predict(data()[0], verbose=0)])
 
 
+def test_a_saved_model_of_a_prepared_one(dense, tmp_path):
+    """Its functions hold our ops, and every row of its tables is up to date."""
+    model = trained("exact")
+
+    class Served(tf.Module):
+        def __init__(self):
+            self.weights = [raw(weight) for weight in model.weights]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.int32)])
+        def __call__(self, ids):
+            return model(ids)
+
+    tf.saved_model.save(Served(), str(tmp_path / "served"))
+    trained("exact", epochs=1, model=model)
+    loaded = tf.saved_model.load(str(tmp_path / "served"))
+    assert_same([loaded(data()[0])], [dense.predict(data()[0], verbose=0)])
+
+
+@keras_3_only
+def test_keras_export(dense, tmp_path):
+    model = trained("exact")
+    model.export(str(tmp_path / "exported"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    assert_same([loaded.serve(data()[0])], [dense.predict(data()[0], verbose=0)])
+
+
+def test_eventual_evaluates_rows_that_are_up_to_date():
+    model = trained("eventual", tf.keras.layers.Embedding)
+    models.compiled(model, model.optimizer)  # traced again, now that it is prepared
+    stale = model.evaluate(*data(), verbose=0)
+    model.optimizer.catch_up()
+    assert model.evaluate(*data(), verbose=0) == pytest.approx(stale, rel=1e-6)
+
+
+def test_eventual_gives_the_same_bits_each_time():
+    """Rows are not brought up to date while the step's own lookup reads them."""
+    results = []
+    for _ in range(3):
+        rng = np.random.default_rng(0)
+        table = tf.Variable(rng.normal(size=(4000, 16)), dtype="float32")
+        optimizer = tf_optim.Adam(0.1, sparse_update="eventual")
+
+        @tf.function
+        def step(ids, table=table, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.gather(table, ids) ** 2)
+            optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+        for _ in range(20):
+            step(tf.constant(rng.integers(4000, size=3000)))
+        results.append(table.numpy())
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 def test_values_set_by_hand_are_taken_as_they_are():
     results = []
     for mode in ("exact", "dense"):

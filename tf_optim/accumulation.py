@@ -247,8 +247,9 @@ def _in_rows(local, sums, grads, iterations):
         touched = each.touched(first)
         if touched is not None and _has_our_ops(each.accumulator):
             # A variable that stands twice is in two ops.
-            key = each.accumulator.handle.device, each.accumulator.dtype
-            groups[(*key, seen[each.index])].append((each, touched, first))
+            device, dtype = each.accumulator.handle.device, each.accumulator.dtype
+            group = groups[device, dtype, seen[each.index]]
+            group.append((each, touched, first))
             seen[each.index] += 1
     return [
         _Rows(*zip(*members, strict=True), iterations) for members in groups.values()

@@ -1,5 +1,9 @@
 """A callback that writes the numbers of steps where TensorBoard finds them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from tf_optim import fused, keras_private
@@ -30,7 +34,7 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
     ['clipped', 'gradient_norm', 'non_finite', 'rows_touched']
     """
 
-    def __init__(self, log_dir, update_freq="epoch"):
+    def __init__(self, log_dir: Any, update_freq: int | str = "epoch") -> None:
         super().__init__()
         if update_freq != "epoch" and not (
             isinstance(update_freq, int) and update_freq >= 1
@@ -40,10 +44,11 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
                 f"update_freq={update_freq!r}"
             )
         self.log_dir, self.update_freq = str(log_dir), update_freq
-        self._optimizer = self._writer = None
+        self._optimizer: Any = None
+        self._writer: Any = None
         self._batches = 0
 
-    def set_model(self, model):
+    def set_model(self, model: Any) -> None:
         """Switches the statistics on, before the step is traced."""
         super().set_model(model)
         optimizer = model.optimizer
@@ -60,22 +65,22 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
             optimizer.step_statistics = True
             model.train_function = None  # one that is traced keeps none
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         """Opens the file."""
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Writes, if it is time."""
         self._batches += 1
-        if self.update_freq != "epoch" and self._batches % self.update_freq == 0:
+        if isinstance(self.update_freq, int) and self._batches % self.update_freq == 0:
             self._write()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes, if it is time."""
         if self.update_freq == "epoch":
             self._write()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         """Closes the file."""
         self._writer.close()
 

@@ -85,7 +85,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         """What a class keeps of `per_step` once the step is done."""
 
     @property
-    def step_statistics(self):
+    def step_statistics(self) -> Any:
         """What the last step has seen of its gradients; None until it is set to True.
 
         Set it before the step is traced by a `tf.function`: what is traced stays as
@@ -104,7 +104,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         return self._step_statistics
 
     @step_statistics.setter
-    def step_statistics(self, value):
+    def step_statistics(self, value: Any) -> None:
         if not isinstance(value, bool):
             raise ValueError(
                 "`step_statistics` must be set to True or False. Received: "

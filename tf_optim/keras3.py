@@ -63,7 +63,9 @@ class FusedOptimizer(fused.Fused):
                 keras_private.count(self).assign_add(1)
 
     @tf.autograph.experimental.do_not_convert
-    def apply_if_finite(self, grads, trainable_variables, loss_scale):
+    def apply_if_finite(
+        self, grads: Any, trainable_variables: Any, loss_scale: Any
+    ) -> Any:
         """As `apply`, of gradients multiplied by a scale, if all are finite.
 
         Not with several replicas.

@@ -5,6 +5,11 @@ tensor of a sparse gradient to look at it. Around one of ours the op that measur
 gradients does the first, for clipping too, and the update the second.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import tensorflow as tf
 
 from tf_optim import extension, fused, gradients, keras_private, norms, replicas
@@ -19,7 +24,8 @@ def _may_take_over(inner):
     )
 
 
-if keras_private.is_keras_3():
+STOCK: Any
+if TYPE_CHECKING or keras_private.is_keras_3():
     STOCK = tf.keras.optimizers.LossScaleOptimizer
 
     @tf.keras.utils.register_keras_serializable(package="tf_optim")
@@ -53,8 +59,12 @@ if keras_private.is_keras_3():
         0.5
         """
 
+        built: Any
+
         @tf.autograph.experimental.do_not_convert
-        def apply(self, grads, trainable_variables=None):
+        def apply(
+            self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None
+        ) -> None:
             """Updates variables by gradients that `scale_loss` has scaled.
 
             Args:
@@ -84,7 +94,7 @@ if keras_private.is_keras_3():
             counter.assign(count)
             keras_private.raw(self.dynamic_scale).assign(scale * factor)
 
-        def check_finite(self, grads):
+        def check_finite(self, grads: Iterable[Any]) -> Any:
             """Whether all elements of all gradients are finite."""
             found = [gradients.floating(g) for g in grads if g is not None]
             if not found:
@@ -129,7 +139,7 @@ else:
         """
 
         @tf.autograph.experimental.do_not_convert
-        def minimize(self, loss, var_list, tape=None):
+        def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
             """Computes the gradients of a loss, scaled, and applies them.
 
             Args:
@@ -158,8 +168,11 @@ else:
 
         @tf.autograph.experimental.do_not_convert
         def apply_gradients(
-            self, grads_and_vars, skip_gradients_aggregation=False, **kwargs
-        ):
+            self,
+            grads_and_vars: Iterable[Any],
+            skip_gradients_aggregation: bool = False,
+            **kwargs: Any,
+        ) -> Any:
             """Updates variables by gradients that are divided by the scale already.
 
             Args:

@@ -130,7 +130,7 @@ class FusedOptimizer(fused.Fused):
         return self.iterations
 
     @tf.autograph.experimental.do_not_convert
-    def apply_if_finite(self, grads_and_vars, loss_scale):
+    def apply_if_finite(self, grads_and_vars: Any, loss_scale: Any) -> Any:
         """As `apply_gradients`, of gradients multiplied by a scale, if all are finite.
 
         Not with several replicas.
