@@ -137,11 +137,13 @@ class _UpToDate:
         with self._caught_up(indices):
             return super().sparse_read(indices, name)
 
-    def _export_to_saved_model_graph(self, object_map=None, tensor_map=None, **options):
+    def _export_to_saved_model_graph(
+        self, object_map=None, tensor_map=None, options=None, **kwargs
+    ):
         # A saved function has the table in the place of its history, and no row
         # that lies behind.
         tensors = super()._export_to_saved_model_graph(
-            object_map=object_map, tensor_map=tensor_map, **options
+            object_map, tensor_map, options, **kwargs
         )
         tensor_map[self._tf_optim_history] = tensor_map[self.handle]
         return [*tensors, self._tf_optim_history]
