@@ -72,6 +72,38 @@ def test_a_model_of_stock_layers_is_prepared_in_place(dense):
     assert_same(trained("exact", model=model).get_weights(), dense.get_weights())
 
 
+class Subclassed(tf.keras.Model):
+    """Its layers are built when `fit` first traces them."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = tf.keras.layers.Embedding(60, 4)
+        self.score = tf.keras.layers.Dense(1)
+
+    def call(self, ids):
+        return self.score(tf.reduce_mean(self.table(ids), 1))
+
+
+@pytest.mark.parametrize("prepare_later", [False, True])
+def test_a_subclassed_model_that_is_not_built_yet(prepare_later):
+    results = []
+    for mode in ("exact", "dense"):
+        tf.keras.utils.set_random_seed(0)
+        model = Subclassed()
+        if not prepare_later:
+            tf_optim.prepare(model)
+        models.compiled(model, tf_optim.Adam(0.02, sparse_update=mode))
+        if prepare_later:
+            model(data()[0][:2])  # built outside of a function
+            tf_optim.prepare(model)
+        fit = {"batch_size": 8, "epochs": 2, "verbose": 0, "shuffle": False}
+        model.fit(*data(), **fit)
+        model.evaluate(*data(), verbose=0)
+        assert len(model.optimizer._tables.tables) == (mode == "exact")
+        results.append(model.get_weights())
+    assert_same(*results)
+
+
 def test_stock_layers_take_dense_steps(dense):
     model = trained("exact", tf.keras.layers.Embedding)
     assert_same(model.get_weights(), dense.get_weights())

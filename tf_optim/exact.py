@@ -29,10 +29,15 @@ def history_of(variable):
     return getattr(variable, "_tf_optim_history", None)
 
 
+# Plain variables, and those made while a tf.function is traced for the first time.
+# Variables of strategies, of DTensor and of Keras' autocast are classes of others.
+_PLAIN = ("tensorflow.python.ops.", "tensorflow.python.eager.")
+
+
 def can_prepare(variable):
     """Whether a table can have a history: a plain variable with rows, on a CPU."""
     return (
-        type(variable).__module__.startswith("tensorflow.python.ops")
+        type(variable).__module__.startswith(_PLAIN)
         and hasattr(variable, "sparse_read")
         and variable.shape.rank is not None
         and variable.shape.rank >= 1
