@@ -11,6 +11,7 @@ date, and so does a prepared one where a step of rows cannot be had (`steps_by_r
 """
 
 import functools
+import warnings
 
 import tensorflow as tf
 from tensorflow.python.eager import record
@@ -222,6 +223,17 @@ def may_step_by_rows(optimizer):
     )
 
 
+def _say_that_it_is_dense(optimizer, variable):
+    if optimizer.sparse_update == "exact" and can_prepare(variable):
+        warnings.warn(
+            f"sparse_update='exact' takes dense steps of '{variable.name}', at the "
+            "cost of the whole table: it is not prepared. Read it by "
+            "`tf_optim.Embedding` or `tf_optim.lookup`, or call `tf_optim.prepare` on "
+            "the model before it is used. The result is the same.",
+            stacklevel=2,
+        )
+
+
 class Rows:
     """The prepared tables of one step, and which of them it takes row by row."""
 
@@ -233,6 +245,8 @@ class Rows:
             if optimizer.sparse_update == "eventual" and can_prepare(variable):
                 prepare(variable, reads=False)
             if history_of(variable) is None:
+                if isinstance(gradient, tf.IndexedSlices):
+                    _say_that_it_is_dense(optimizer, variable)
                 continue
             if whole or not steps_by_rows(optimizer, gradient, variable, pairs):
                 self.whole.append(variable)
