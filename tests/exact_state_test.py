@@ -197,6 +197,19 @@ def test_eventual_evaluates_rows_that_are_up_to_date():
     assert model.evaluate(*data(), verbose=0) == pytest.approx(stale, rel=1e-6)
 
 
+def test_eventual_with_averages_from_the_first_step_on():
+    results = []
+    for mode in ("eventual", "dense"):
+        table = tf.Variable(np.linspace(-1, 1, 12).reshape(6, 2), dtype="float64")
+        optimizer = tf_optim.Adam(0.1, sparse_update=mode, use_ema=True)
+        optimizer.build([table])
+        for ids in ([0, 1], [1, 1], [5, 0], [2, 1]):
+            gradient = models.slices(ids, tf.ones([2, 2], tf.float64), 6)
+            optimizer.apply_gradients([(gradient, table)])
+        results.append([table.numpy(), *(v.numpy() for v in optimizer.variables)])
+    assert_same(*results)
+
+
 def test_eventual_gives_the_same_bits_each_time():
     """Rows are not brought up to date while the step's own lookup reads them."""
     results = []

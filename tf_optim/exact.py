@@ -196,16 +196,21 @@ def _class_for(base):
 def steps_by_rows(optimizer, gradient, variable, pairs):
     """Whether a step updates some rows of a table, and its history has the others.
 
+    In "eventual" mode a table is prepared when this is asked first.
+
     Args:
         optimizer: of ours.
         gradient: the table's.
         variable: the table.
         pairs: all gradients and variables of the step.
     """
+    is_sparse = isinstance(gradient, tf.IndexedSlices)
+    if optimizer.sparse_update == "eventual" and is_sparse and can_prepare(variable):
+        prepare(variable, reads=False)
     return (
         history_of(variable) is not None
         and may_step_by_rows(optimizer)
-        and isinstance(gradient, tf.IndexedSlices)
+        and is_sparse
         and sum(variable is other for _, other in pairs) == 1
         and not replicas.are_several()
         and not checks.is_compiled_by_xla()
@@ -242,13 +247,12 @@ class Rows:
         self.by_rows, self.whole = [], []  # pairs of a table and its rows' ids
         for gradient, variable in pairs:
             gradient = local(gradient)[0]
-            if optimizer.sparse_update == "eventual" and can_prepare(variable):
-                prepare(variable, reads=False)
+            by_rows = not whole and steps_by_rows(optimizer, gradient, variable, pairs)
             if history_of(variable) is None:
                 if isinstance(gradient, tf.IndexedSlices):
                     _say_that_it_is_dense(optimizer, variable)
                 continue
-            if whole or not steps_by_rows(optimizer, gradient, variable, pairs):
+            if not by_rows:
                 self.whole.append(variable)
             else:
                 self.by_rows.append((variable, gradient.indices))
