@@ -5,17 +5,15 @@
 #include <memory>
 #include <new>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "cc/drivers/accumulate.h"
 #include "cc/drivers/sparse_cpu.h"
+#include "cc/kernels/locked_vars.h"
 #include "cc/kernels/step_op.h"
 #include "cc/kernels/threads.h"
-#include "tensorflow/core/framework/resource_mgr.h"
-#include "tensorflow/core/framework/resource_var.h"
 
 namespace tf_optim {
 namespace {
@@ -23,61 +21,9 @@ namespace {
 using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
-using ::tensorflow::Var;
 
 // Where a `touched` variable has what; the rows' numbers follow.
 constexpr int64_t kStep = 0, kCount = 1, kFirst = 2;
-
-// The first `count` inputs, locked in order of address until this is gone.
-class Locked {
- public:
-  Locked() = default;
-  Locked(const Locked&) = delete;
-  Locked& operator=(const Locked&) = delete;
-  ~Locked() {
-    for (auto it = mutexes_.rbegin(); it != mutexes_.rend(); ++it) {
-      (*it)->unlock();
-    }
-  }
-
-  absl::Status Acquire(OpKernelContext* context, int count) {
-    std::vector<Var*> in_order;
-    for (int i = 0; i < count; ++i) {
-      tensorflow::core::RefCountPtr<Var> var;
-      TF_RETURN_IF_ERROR(
-          LookupResource(context, HandleFromInput(context, i), &var));
-      in_order.push_back(var.get());
-      vars_.push_back(std::move(var));
-    }
-    std::sort(in_order.begin(), in_order.end());
-    in_order.erase(std::unique(in_order.begin(), in_order.end()),
-                   in_order.end());
-    for (Var* var : in_order) {
-      var->mu()->lock();
-      mutexes_.push_back(var->mu());
-    }
-    return absl::OkStatus();
-  }
-
-  Tensor* at(int i) const { return vars_[i]->tensor(); }
-
-  // From now on nobody else holds the memory of the i-th.
-  absl::Status MakeOwn(OpKernelContext* context, int i) const {
-    Tensor* const tensor = at(i);
-    if (tensor->RefCountIsOne()) return absl::OkStatus();
-    Tensor copy;
-    TF_RETURN_IF_ERROR(
-        context->allocate_temp(tensor->dtype(), tensor->shape(), &copy));
-    std::memcpy(copy.data(), tensor->data(), tensor->TotalBytes());
-    *tensor = copy;
-    return absl::OkStatus();
-  }
-
- private:
-  using Mutex = decltype(std::declval<Var>().mu());
-  std::vector<tensorflow::core::RefCountPtr<Var>> vars_;
-  std::vector<Mutex> mutexes_;
-};
 
 template <class T>
 absl::Status CheckAccumulator(const Tensor& table, int i) {
@@ -120,33 +66,37 @@ class AccumulatorOp : public tensorflow::OpKernel {
 
   void Compute(OpKernelContext* context) final {
     try {
-      Locked variables;
-      OP_REQUIRES_OK(context, Run(context, &variables));
+      LockedVars::Vars vars;
+      OP_REQUIRES_OK(context, VarsOfInputs(context, Variables(), &vars));
+      const LockedVars variables(vars);
+      OP_REQUIRES_OK(context, Run(context, variables));
     } catch (const std::bad_alloc&) {
       context->CtxFailure(OutOfMemoryError());
     }
   }
 
  protected:
-  virtual absl::Status Run(OpKernelContext* context, Locked* variables) = 0;
+  virtual absl::Status Run(OpKernelContext* context,
+                           const LockedVars& variables) = 0;
+  // Inputs that are variables: accumulators and what rows each has.
+  virtual int Variables() const { return 2 * count_; }
 
   int count() const { return count_; }
 
-  // Locks accumulators and their rows, and makes the checks of both.
-  absl::Status Begin(OpKernelContext* context, Locked* variables) const {
-    TF_RETURN_IF_ERROR(variables->Acquire(context, 2 * count_));
+  // Checks accumulators and their rows.
+  absl::Status Check(const LockedVars& variables) const {
     for (int i = 0; i < count_; ++i) {
-      TF_RETURN_IF_ERROR(CheckAccumulator<T>(*variables->at(i), i));
-      TF_RETURN_IF_ERROR(CheckTouched(*variables->at(count_ + i), i));
+      TF_RETURN_IF_ERROR(CheckAccumulator<T>(*variables.at(i), i));
+      TF_RETURN_IF_ERROR(CheckTouched(*variables.at(count_ + i), i));
     }
     return absl::OkStatus();
   }
 
-  int64_t* Touched(const Locked& variables, int i) const {
+  int64_t* Touched(const LockedVars& variables, int i) const {
     return static_cast<int64_t*>(variables.at(count_ + i)->data());
   }
 
-  AccumulatorItem<T> Table(const Locked& variables, int i) const {
+  AccumulatorItem<T> Table(const LockedVars& variables, int i) const {
     const Tensor& table = *variables.at(i);
     const int64_t rows = table.dims() > 0 ? table.dim_size(0) : 1;
     AccumulatorItem<T> item = {};
@@ -157,7 +107,8 @@ class AccumulatorOp : public tensorflow::OpKernel {
   }
 
   // The accumulators with the gradients, and these sorted.
-  absl::Status ReadGradients(OpKernelContext* context, const Locked& variables,
+  absl::Status ReadGradients(OpKernelContext* context,
+                             const LockedVars& variables,
                              const ParallelFor& parallel_for,
                              std::vector<AccumulatorItem<T>>* items,
                              std::vector<IdSorter>* sorters) const {
@@ -197,20 +148,21 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
   using AccumulatorOp<T>::AccumulatorOp;
 
  protected:
-  absl::Status Run(OpKernelContext* context, Locked* variables) override {
-    TF_RETURN_IF_ERROR(this->Begin(context, variables));
+  absl::Status Run(OpKernelContext* context,
+                   const LockedVars& variables) override {
+    TF_RETURN_IF_ERROR(this->Check(variables));
     const ParallelFor parallel_for = DeviceThreads(context);
     std::vector<AccumulatorItem<T>> items;
     std::vector<IdSorter> sorters;
-    TF_RETURN_IF_ERROR(this->ReadGradients(context, *variables, parallel_for,
+    TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, parallel_for,
                                            &items, &sorters));
     std::vector<std::vector<RowRun>> runs;
     for (const IdSorter& sorter : sorters) runs.push_back(RunsOf(sorter.ids()));
     const int64_t iterations = this->Iterations(context);
     for (int i = 0; i < this->count(); ++i) {
-      TF_RETURN_IF_ERROR(variables->MakeOwn(context, i));
-      items[i].table = static_cast<T*>(variables->at(i)->data());
-      TF_RETURN_IF_ERROR(Remember(context, *variables, i, iterations, runs[i]));
+      TF_RETURN_IF_ERROR(variables.MakeOwn(context, i));
+      items[i].table = static_cast<T*>(variables.at(i)->data());
+      TF_RETURN_IF_ERROR(Remember(context, variables, i, iterations, runs[i]));
     }
     ForEachRun(items, runs, parallel_for,
                [&](const auto& item, size_t i, int64_t r) {
@@ -222,7 +174,7 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
   }
 
  private:
-  absl::Status Remember(OpKernelContext* context, const Locked& variables,
+  absl::Status Remember(OpKernelContext* context, const LockedVars& variables,
                         int i, int64_t iterations,
                         const std::vector<RowRun>& runs) const {
     const int position = this->count() + i;
@@ -263,24 +215,25 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
   }
 
  protected:
-  absl::Status Run(OpKernelContext* context, Locked* variables) override {
-    TF_RETURN_IF_ERROR(this->Begin(context, variables));
+  absl::Status Run(OpKernelContext* context,
+                   const LockedVars& variables) override {
+    TF_RETURN_IF_ERROR(this->Check(variables));
     const ParallelFor parallel_for = DeviceThreads(context);
     std::vector<AccumulatorItem<T>> items;
     std::vector<IdSorter> sorters;
-    TF_RETURN_IF_ERROR(this->ReadGradients(context, *variables, parallel_for,
+    TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, parallel_for,
                                            &items, &sorters));
     const int64_t iterations = this->Iterations(context);
     std::vector<std::vector<RowRun>> runs;
     std::vector<T*> means;
     for (int i = 0; i < this->count(); ++i) {
-      const int64_t* touched = this->Touched(*variables, i);
+      const int64_t* touched = this->Touched(variables, i);
       runs.push_back(UnionOf(RunsOf(sorters[i].ids()),
                              touched[kStep] == iterations
                                  ? Remembered(touched, items[i].rows)
                                  : NotZero(items[i], parallel_for)));
       const int64_t size = static_cast<int64_t>(runs[i].size());
-      tensorflow::TensorShape shape = variables->at(i)->shape();
+      tensorflow::TensorShape shape = variables.at(i)->shape();
       shape.set_dim(0, size);
       Tensor *rows, *mean;
       TF_RETURN_IF_ERROR(context->allocate_output(i, {size}, &rows));
@@ -339,12 +292,13 @@ class ClearAccumulatedRowsOp : public AccumulatorOp<T> {
   using AccumulatorOp<T>::AccumulatorOp;
 
  protected:
-  absl::Status Run(OpKernelContext* context, Locked* variables) override {
-    TF_RETURN_IF_ERROR(this->Begin(context, variables));
+  absl::Status Run(OpKernelContext* context,
+                   const LockedVars& variables) override {
+    TF_RETURN_IF_ERROR(this->Check(variables));
     std::vector<AccumulatorItem<T>> items;
     std::vector<std::vector<RowRun>> runs(this->count());
     for (int i = 0; i < this->count(); ++i) {
-      items.push_back(this->Table(*variables, i));
+      items.push_back(this->Table(variables, i));
       const auto rows =
           context->input(2 * this->count() + i).template flat<int64_t>();
       const int64_t bad =
@@ -356,11 +310,11 @@ class ClearAccumulatedRowsOp : public AccumulatorOp<T> {
     }
     for (int i = 0; i < this->count(); ++i) {
       for (int position : {i, this->count() + i}) {
-        TF_RETURN_IF_ERROR(variables->MakeOwn(context, position));
+        TF_RETURN_IF_ERROR(variables.MakeOwn(context, position));
       }
-      items[i].table = static_cast<T*>(variables->at(i)->data());
-      this->Touched(*variables, i)[kStep] = this->Iterations(context) + 1;
-      this->Touched(*variables, i)[kCount] = 0;
+      items[i].table = static_cast<T*>(variables.at(i)->data());
+      this->Touched(variables, i)[kStep] = this->Iterations(context) + 1;
+      this->Touched(variables, i)[kCount] = 0;
     }
     ForEachRun(items, runs, DeviceThreads(context),
                [&](const auto& item, size_t i, int64_t r) {
@@ -377,17 +331,19 @@ class ClearAccumulatorsOp : public AccumulatorOp<T> {
   using AccumulatorOp<T>::AccumulatorOp;
 
  protected:
-  absl::Status Run(OpKernelContext* context, Locked* variables) override {
-    TF_RETURN_IF_ERROR(variables->Acquire(context, this->count()));
+  int Variables() const override { return this->count(); }
+
+  absl::Status Run(OpKernelContext* context,
+                   const LockedVars& variables) override {
     for (int i = 0; i < this->count(); ++i) {
-      TF_RETURN_IF_ERROR(CheckAccumulator<T>(*variables->at(i), i));
+      TF_RETURN_IF_ERROR(CheckAccumulator<T>(*variables.at(i), i));
     }
     Chunks chunks;
     std::vector<T*> tables;
     for (int i = 0; i < this->count(); ++i) {
-      TF_RETURN_IF_ERROR(variables->MakeOwn(context, i));
-      tables.push_back(static_cast<T*>(variables->at(i)->data()));
-      chunks.Add(variables->at(i)->NumElements(), kChunk, 1);
+      TF_RETURN_IF_ERROR(variables.MakeOwn(context, i));
+      tables.push_back(static_cast<T*>(variables.at(i)->data()));
+      chunks.Add(variables.at(i)->NumElements(), kChunk, 1);
     }
     DeviceThreads(context)(
         chunks.count(), kChunk * sizeof(T) / 20.0,

@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "cc/drivers/denormals.h"
 #include "cc/kernels/threads.h"
-#include "cc/kernels/variables.h"
 
 namespace tf_optim {
 
@@ -78,39 +77,6 @@ class Batch {
   int64_t count_ = 0;
 };
 
-// Holds a table and its slots for itself.
-class LockedTensors {
- public:
-  explicit LockedTensors(const RowHistory::Vars& vars) {
-    for (const auto& var : vars) {
-      tensors_.push_back(var == nullptr ? nullptr : var->tensor());
-      if (var != nullptr) vars_.push_back(var.get());
-    }
-    std::sort(vars_.begin(), vars_.end(),
-              [](auto* a, auto* b) { return a->mu() < b->mu(); });
-    for (auto* var : vars_) var->mu()->lock();
-  }
-  ~LockedTensors() {
-    for (auto* var : vars_) var->mu()->unlock();
-  }
-  LockedTensors(const LockedTensors&) = delete;
-  LockedTensors& operator=(const LockedTensors&) = delete;
-
-  // Leaves readers of the old values with them.
-  Status MakeWritable(OpKernelContext* context) {
-    for (auto* var : vars_) {
-      TF_RETURN_IF_ERROR(CopyIfShared(context, CopyOnHost, var->tensor()));
-    }
-    return OkStatus();
-  }
-
-  const std::vector<Tensor*>& tensors() const { return tensors_; }
-
- private:
-  std::vector<tensorflow::Var*> vars_;  // in order of their locks
-  std::vector<Tensor*> tensors_;
-};
-
 }  // namespace
 
 bool RegisterIdleSteps(const std::string& optimizer, MakeIdleSteps make) {
@@ -132,16 +98,20 @@ std::string RowHistory::DebugString() const {
 Status RowHistory::InLocks(
     OpKernelContext* context,
     const std::function<void(const std::vector<Tensor*>&)>& work) {
-  LockedTensors locked(vars_);
-  TF_RETURN_IF_ERROR(locked.MakeWritable(context));
-  const Tensor& table = *locked.tensors()[0];
+  const LockedVars locked(vars_);
+  std::vector<Tensor*> tensors;
+  for (size_t i = 0; i < locked.size(); ++i) {
+    TF_RETURN_IF_ERROR(locked.MakeOwn(context, i));
+    tensors.push_back(locked.at(i));
+  }
+  const Tensor& table = *tensors[0];
   if (table.dims() < 1 || table.dim_size(0) != rows_) {
     return absl::FailedPreconditionError(
         StrCat("A table in \"exact\" mode must keep its ", rows_,
                " rows. Received: a variable of shape ",
                table.shape().DebugString(), "."));
   }
-  work(locked.tensors());
+  work(tensors);
   return OkStatus();
 }
 
@@ -215,17 +185,6 @@ Status RowHistory::Check(const Index* indices, int64_t count, int64_t number) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t row = indices[i];
     if (HasRow(row) && SeenBy(row) < now_) {
-      return absl::FailedPreconditionError(StaleRow(row, number));
-    }
-  }
-  return OkStatus();
-}
-
-Status RowHistory::CheckAll(int64_t number) {
-  const absl::MutexLock lock(&mu_);
-  if (steps_ == nullptr) return OkStatus();
-  for (int64_t row = 0; row < rows_ && all_seen_ < now_; ++row) {
-    if (SeenBy(row) < now_) {
       return absl::FailedPreconditionError(StaleRow(row, number));
     }
   }

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "cc/drivers/chunks.h"
 #include "cc/kernels/idle_steps.h"
+#include "cc/kernels/locked_vars.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/resource_var.h"
@@ -22,7 +23,7 @@ namespace tf_optim {
 
 class RowHistory : public tensorflow::ResourceBase {
  public:
-  using Vars = std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>>;
+  using Vars = LockedVars::Vars;
 
   std::string DebugString() const override;
 
@@ -33,11 +34,9 @@ class RowHistory : public tensorflow::ResourceBase {
                        const Index* indices, int64_t count);
   absl::Status CatchUpAll(tensorflow::OpKernelContext* context);
 
-  // An error unless these rows are up to date, or all of them. `number` is the
-  // table's in the error.
+  // An error unless these rows are up to date. `number` is the table's in it.
   template <class Index>
   absl::Status Check(const Index* indices, int64_t count, int64_t number);
-  absl::Status CheckAll(int64_t number);
 
   // After a step of the table in `vars` (then kMaxSlots slots and the moving
   // average, null where absent)

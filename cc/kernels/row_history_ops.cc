@@ -78,10 +78,26 @@ class CatchUpAllRowsOp : public OpKernel {
   }
 };
 
-// What ops over several tables have in common.
-class TablesOp : public OpKernel {
+template <class Index>
+class CheckRowsOp : public OpKernel {
  public:
-  explicit TablesOp(OpKernelConstruction* context) : OpKernel(context) {
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const int tables = context->num_inputs() / 2;
+    for (int i = 0; i < tables; ++i) {
+      RefCountPtr<RowHistory> history;
+      OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
+      const auto ids = context->input(tables + i).flat<Index>();
+      OP_REQUIRES_OK(context, history->Check(ids.data(), ids.size(), i));
+    }
+  }
+};
+
+template <class Index>
+class AdvanceRowsOp : public OpKernel {
+ public:
+  explicit AdvanceRowsOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("N", &tables_));
     int with_indices = 0;
     OP_REQUIRES_OK(context, context->GetAttr("N_indices", &with_indices));
@@ -89,40 +105,6 @@ class TablesOp : public OpKernel {
     OP_REQUIRES(context, with_indices == 0 || with_indices == tables_,
                 absl::InvalidArgumentError(
                     "indices must have one tensor for each history, or none."));
-  }
-
- protected:
-  int tables() const { return tables_; }
-  bool has_indices() const { return has_indices_; }
-
- private:
-  int tables_;
-  bool has_indices_;
-};
-
-template <class Index>
-class CheckRowsOp : public TablesOp {
- public:
-  using TablesOp::TablesOp;
-
-  void Compute(OpKernelContext* context) override {
-    for (int i = 0; i < tables(); ++i) {
-      RefCountPtr<RowHistory> history;
-      OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
-      if (!has_indices()) {
-        OP_REQUIRES_OK(context, history->CheckAll(i));
-        continue;
-      }
-      const auto ids = context->input(tables() + i).flat<Index>();
-      OP_REQUIRES_OK(context, history->Check(ids.data(), ids.size(), i));
-    }
-  }
-};
-
-template <class Index>
-class AdvanceRowsOp : public TablesOp {
- public:
-  explicit AdvanceRowsOp(OpKernelConstruction* context) : TablesOp(context) {
     int slot_mask = 0, flags = 0;
     OP_REQUIRES_OK(context, context->GetAttr("optimizer", &kind_.optimizer));
     OP_REQUIRES_OK(context, context->GetAttr("slot_mask", &slot_mask));
@@ -132,21 +114,21 @@ class AdvanceRowsOp : public TablesOp {
     int averages = 0;
     OP_REQUIRES_OK(context, context->GetAttr("N_average", &averages));
     kind_.averaged = averages > 0;
-    OP_REQUIRES(context, averages == 0 || averages == tables(),
+    OP_REQUIRES(context, averages == 0 || averages == tables_,
                 absl::InvalidArgumentError(
                     "average must have one variable per table, or none."));
     slot_mask_ = static_cast<uint32_t>(slot_mask);
     kind_.variant = VariantKey(slot_mask_, static_cast<uint32_t>(flags));
     const int present = __builtin_popcount(slot_mask_);
-    OP_REQUIRES(context, slots_ == present * tables(),
+    OP_REQUIRES(context, slots_ == present * tables_,
                 absl::InvalidArgumentError(
                     "slots must have a variable for each table and each bit "
                     "of slot_mask."));
   }
 
   void Compute(OpKernelContext* context) override {
-    const int indices = 2 * tables() + slots_;
-    const int numbers = indices + (has_indices() ? tables() : 0);
+    const int indices = 2 * tables_ + slots_;
+    const int numbers = indices + (has_indices_ ? tables_ : 0);
     const Tensor& rate = context->input(numbers);
     const auto hyper = context->input(numbers + 2).flat<double>();
     const auto decay = context->input(numbers + 3).flat<double>();
@@ -158,11 +140,11 @@ class AdvanceRowsOp : public TablesOp {
     step.hyper.assign(hyper.data(), hyper.data() + hyper.size());
     step.tail.average_kept =
         context->input(context->num_inputs() - 1).scalar<double>()();
-    for (int i = 0; i < tables(); ++i) {
+    for (int i = 0; i < tables_; ++i) {
       step.tail.decay = decay.size() == 0 ? 0 : step.learning_rate * decay(i);
       RefCountPtr<RowHistory> history;
       OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
-      if (!has_indices()) {
+      if (!has_indices_) {
         OP_REQUIRES_OK(context, history->AdvanceAll(context, step));
         continue;
       }
@@ -182,8 +164,8 @@ class AdvanceRowsOp : public TablesOp {
       return tensorflow::LookupResource(
           context, tensorflow::HandleFromInput(context, input), &vars->back());
     };
-    TF_RETURN_IF_ERROR(add(tables() + table));
-    int next = 2 * tables() + slots_ / tables() * table;
+    TF_RETURN_IF_ERROR(add(tables_ + table));
+    int next = 2 * tables_ + slots_ / tables_ * table;
     for (int slot = 0; slot < kMaxSlots; ++slot) {
       if (slot_mask_ >> slot & 1) {
         TF_RETURN_IF_ERROR(add(next++));
@@ -196,6 +178,8 @@ class AdvanceRowsOp : public TablesOp {
     return OkStatus();
   }
 
+  int tables_;
+  bool has_indices_;
   IdleKind kind_;
   uint32_t slot_mask_;
   int slots_;

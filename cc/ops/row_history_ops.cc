@@ -56,9 +56,8 @@ var: the table: who reads it before this op in a program does so before it.
 
 REGISTER_OP("TfOptim>CheckRows")
     .Input("history: N * resource")
-    .Input("indices: N_indices * Tindices")
+    .Input("indices: N * Tindices")
     .Attr("N: int >= 1")
-    .Attr("N_indices: int >= 0")
     .Attr("Tindices: {int32, int64} = DT_INT64")
     .SetIsStateful()
     .SetShapeFn(NoOutputs)
@@ -66,7 +65,7 @@ REGISTER_OP("TfOptim>CheckRows")
 Fails unless rows are up to date: else their gradients are of older values.
 
 history: of each table.
-indices: for each table the rows of its gradient; an empty list for all rows.
+indices: for each table the rows of its gradient.
 N: how many tables.
 )doc");
 
