@@ -9,6 +9,7 @@
 #include "cc/drivers/sparse_cpu.h"
 #include "cc/kernels/step_op.h"
 #include "cc/kernels/threads.h"
+#include "cc/ops/norms_layout.h"
 
 namespace tf_optim {
 namespace {
@@ -40,18 +41,15 @@ class GradientNormsOp : public tensorflow::OpKernel {
   using T = typename StorageTypeOf<TfType>::type;
 
   explicit GradientNormsOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("N", &dense_));
-    OP_REQUIRES_OK(context, context->GetAttr("N_sparse", &sparse_));
-    OP_REQUIRES_OK(context, context->GetAttr("rows", &rows_));
-    OP_REQUIRES(context, sparse_ <= dense_,
-                absl::InvalidArgumentError(absl::StrCat(
-                    "indices must have at most as many tensors as grad (",
-                    dense_, "). Received: ", sparse_, ".")));
-    dense_ -= sparse_;
-    OP_REQUIRES(context, static_cast<int>(rows_.size()) == sparse_,
-                absl::InvalidArgumentError(absl::StrCat(
-                    "rows must have a number for each of ", sparse_,
-                    " sparse gradients. Received: ", rows_.size(), ".")));
+    NormsLayout layout;
+    OP_REQUIRES_OK(context, ReadNormsLayout(
+                                [context](const char* attr, auto* value) {
+                                  return context->GetAttr(attr, value);
+                                },
+                                &layout));
+    dense_ = layout.dense;
+    sparse_ = layout.sparse;
+    rows_ = layout.rows;
     try {
       isa_ = ChosenIsa();
     } catch (const std::runtime_error& error) {

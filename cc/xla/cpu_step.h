@@ -3,19 +3,14 @@
 #ifndef TF_OPTIM_CC_XLA_CPU_STEP_H_
 #define TF_OPTIM_CC_XLA_CPU_STEP_H_
 
-#include <exception>
-#include <new>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cc/cpu/kernels.h"
 #include "cc/drivers/dense_cpu.h"
 #include "cc/drivers/sparse_cpu.h"
-#include "cc/kernels/share.h"
-#include "xla/ffi/api/c_api.h"
-#include "xla/ffi/api/ffi.h"
+#include "cc/xla/cpu_call.h"
 #include "xla/hlo/builder/xla_builder.h"
 
 namespace tf_optim {
@@ -43,52 +38,25 @@ template <class AllVariants, class Rule, class T, CpuStepKind kind>
 class CpuStep {
  public:
   // The name under which XLA knows it.
-  static const std::string& Target() {
-    static const std::string* const target = Register();
-    return *target;
+  static const std::string& Target() { return CpuCallTarget<CpuStep>(); }
+
+  static std::string Name() {
+    return absl::StrCat(
+        "tf_optim_step_", AllVariants::kName, "_", VariantKey<Rule>(), "_",
+        static_cast<int>(kStorageOf<T>), "_", static_cast<int>(kind));
+  }
+
+  static void Call(const CallInputs& inputs, const CallResults& streams,
+                   const ParallelFor& parallel_for) {
+    Apply(inputs, streams, FindKernels<AllVariants, Rule, T>(ChosenIsa()),
+          parallel_for);
   }
 
  private:
   using C = ComputeType<T>;
   using AnyBuffer = ::xla::ffi::AnyBuffer;
-  using Error = ::xla::ffi::Error;
-  using Inputs = ::xla::ffi::RemainingArgs;
-  using Streams = ::xla::ffi::RemainingRets;
-
-  static const std::string* Register() {
-    namespace ffi = ::xla::ffi;
-    const auto* name = new std::string(absl::StrCat(
-        "tf_optim_step_", AllVariants::kName, "_", VariantKey<Rule>(), "_",
-        static_cast<int>(kStorageOf<T>), "_", static_cast<int>(kind)));
-    ffi::Ffi::RegisterStaticHandler(
-        XLA_FFI_GetApi(), *name, "Host", +[](XLA_FFI_CallFrame* frame) {
-          static auto* const handler = ffi::Ffi::Bind()
-                                           .RemainingArgs()
-                                           .RemainingRets()
-                                           .Ctx<ffi::ThreadPool>()
-                                           .To(Run)
-                                           .release();
-          return handler->Call(frame);
-        });
-    return name;
-  }
-
-  static Error Run(Inputs inputs, Streams streams,
-                   ::xla::ffi::ThreadPool pool) {
-    const auto parallel_for =
-        ShareAmong(pool.num_threads(),
-                   [&pool](Task task) { pool.Schedule(std::move(task)); });
-    try {
-      Apply(inputs, streams, FindKernels<AllVariants, Rule, T>(ChosenIsa()),
-            parallel_for);
-    } catch (const std::bad_alloc&) {
-      return Error(::xla::ffi::ErrorCode::kResourceExhausted,
-                   "There is no memory left for an optimizer's step.");
-    } catch (const std::exception& error) {  // no such instruction set
-      return Error::InvalidArgument(error.what());
-    }
-    return Error::Success();
-  }
+  using Inputs = CallInputs;
+  using Streams = CallResults;
 
   static void Apply(const Inputs& inputs, const Streams& streams,
                     const CpuKernels<Rule, T>& kernels,

@@ -1,22 +1,16 @@
 // TfOptim>GradientNorms under XLA: as a computation and, on a CPU, as a call of
 // the driver.
-#include <cstdlib>
-#include <exception>
-#include <new>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "cc/cpu/norms.h"
 #include "cc/drivers/sparse_cpu.h"
-#include "cc/kernels/share.h"
+#include "cc/ops/norms_layout.h"
+#include "cc/xla/cpu_call.h"
 #include "cc/xla/register.h"
 #include "cc/xla/sparse_rows.h"
-#include "tensorflow/compiler/tf2xla/xla_compiler.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
-#include "xla/ffi/api/c_api.h"
-#include "xla/ffi/api/ffi.h"
 #include "xla/hlo/builder/lib/arithmetic.h"
 #include "xla/hlo/builder/lib/constants.h"
 #include "xla/hlo/builder/xla_builder.h"
@@ -62,57 +56,14 @@ template <class T>
 class CpuNorms {
  public:
   // The name under which XLA knows it.
-  static const std::string& Target() {
-    static const std::string* const target = Register();
-    return *target;
+  static const std::string& Target() { return CpuCallTarget<CpuNorms>(); }
+
+  static std::string Name() {
+    return absl::StrCat("tf_optim_norms_", static_cast<int>(kStorageOf<T>));
   }
 
- private:
-  using AnyBuffer = ::xla::ffi::AnyBuffer;
-  using Error = ::xla::ffi::Error;
-  using Inputs = ::xla::ffi::RemainingArgs;
-  using Results = ::xla::ffi::RemainingRets;
-
-  struct Ids {
-    const int64_t* indices;
-    int64_t count, rows;
-  };
-
-  static const std::string* Register() {
-    namespace ffi = ::xla::ffi;
-    const auto* name = new std::string(
-        absl::StrCat("tf_optim_norms_", static_cast<int>(kStorageOf<T>)));
-    ffi::Ffi::RegisterStaticHandler(
-        XLA_FFI_GetApi(), *name, "Host", +[](XLA_FFI_CallFrame* frame) {
-          static auto* const handler = ffi::Ffi::Bind()
-                                           .RemainingArgs()
-                                           .RemainingRets()
-                                           .Ctx<ffi::ThreadPool>()
-                                           .To(Run)
-                                           .release();
-          return handler->Call(frame);
-        });
-    return name;
-  }
-
-  static Error Run(Inputs inputs, Results results,
-                   ::xla::ffi::ThreadPool pool) {
-    const auto parallel_for =
-        ShareAmong(pool.num_threads(),
-                   [&pool](Task task) { pool.Schedule(std::move(task)); });
-    try {
-      Measure(inputs, results, parallel_for);
-    } catch (const std::bad_alloc&) {
-      return Error(::xla::ffi::ErrorCode::kResourceExhausted,
-                   "There is no memory left to measure gradients.");
-    } catch (const std::exception& error) {  // no such instruction set
-      return Error::InvalidArgument(error.what());
-    }
-    return Error::Success();
-  }
-
-  static void Measure(const Inputs& inputs, const Results& results,
-                      const ParallelFor& parallel_for) {
+  static void Call(const CallInputs& inputs, const CallResults& results,
+                   const ParallelFor& parallel_for) {
     const auto input = [&](size_t i) { return *inputs.get<AnyBuffer>(i); };
     const AnyBuffer rows = input(inputs.size() - 1);
     const size_t sparse = rows.element_count();
@@ -148,6 +99,14 @@ class CpuNorms {
       }
     }
   }
+
+ private:
+  using AnyBuffer = ::xla::ffi::AnyBuffer;
+
+  struct Ids {
+    const int64_t* indices;
+    int64_t count, rows;
+  };
 };
 
 const std::string& CpuTarget(xla::PrimitiveType type) {
@@ -163,30 +122,19 @@ const std::string& CpuTarget(xla::PrimitiveType type) {
   }
 }
 
-// As XlaStepOp::IsOnCpu.
-bool IsOnCpu(XlaOpKernelContext* context) {
-  const char* step = std::getenv("TF_OPTIM_XLA_STEP");
-  if (step != nullptr && std::string(step) == "portable") return false;
-  return context->compiler()->options().device_type.type_string() ==
-         kCpuJitDevice;
-}
-
 class GradientNormsOp : public tensorflow::XlaOpKernel {
  public:
   explicit GradientNormsOp(tensorflow::OpKernelConstruction* context)
       : XlaOpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("N", &dense_));
-    OP_REQUIRES_OK(context, context->GetAttr("N_sparse", &sparse_));
-    OP_REQUIRES_OK(context, context->GetAttr("rows", &rows_));
-    OP_REQUIRES(context, sparse_ <= dense_,
-                absl::InvalidArgumentError(absl::StrCat(
-                    "indices must have at most as many tensors as grad (",
-                    dense_, "). Received: ", sparse_, ".")));
-    dense_ -= sparse_;
-    OP_REQUIRES(context, static_cast<int>(rows_.size()) == sparse_,
-                absl::InvalidArgumentError(absl::StrCat(
-                    "rows must have a number for each of ", sparse_,
-                    " sparse gradients. Received: ", rows_.size(), ".")));
+    NormsLayout layout;
+    OP_REQUIRES_OK(context, ReadNormsLayout(
+                                [context](const char* attr, auto* value) {
+                                  return context->GetAttr(attr, value);
+                                },
+                                &layout));
+    dense_ = layout.dense;
+    sparse_ = layout.sparse;
+    rows_ = layout.rows;
   }
 
   void Compile(XlaOpKernelContext* context) override {

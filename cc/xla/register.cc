@@ -1,5 +1,9 @@
 #include "cc/xla/register.h"
 
+#include <cstdlib>
+
+#include "tensorflow/compiler/tf2xla/xla_compiler.h"
+
 namespace tf_optim {
 namespace {
 
@@ -14,6 +18,13 @@ bool KernelsAreMade() {
 }
 
 }  // namespace
+
+bool IsOnCpu(tensorflow::XlaOpKernelContext* context) {
+  const char* step = std::getenv("TF_OPTIM_XLA_STEP");
+  if (step != nullptr && std::string(step) == "portable") return false;
+  return context->compiler()->options().device_type.type_string() ==
+         kCpuJitDevice;
+}
 
 void RegisterXlaOp(const std::string& name, MakeXlaKernel make,
                    const std::vector<tensorflow::DataType>& types) {

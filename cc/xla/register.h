@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
 
 namespace tf_optim {
@@ -13,6 +14,10 @@ inline constexpr char kCpuJitDevice[] = "XLA_CPU_JIT";
 
 using MakeXlaKernel =
     tensorflow::OpKernel* (*)(tensorflow::OpKernelConstruction*);
+
+// Whether a CPU will run what is compiled, so that it can call us. The
+// environment variable TF_OPTIM_XLA_STEP=portable says no, for tests.
+bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
 
 // `types` are those of the op's attribute T; none: it has no such attribute.
 void RegisterXlaOp(const std::string& name, MakeXlaKernel make,

@@ -1,7 +1,6 @@
 #include "cc/xla/xla_apply_op.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -260,13 +259,6 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
        after);
   return context->AssignVariable(layout_.average + i, dtype_,
                                  ToStorageType(average));
-}
-
-bool XlaStepOp::IsOnCpu(XlaOpKernelContext* context) {
-  const char* step = std::getenv("TF_OPTIM_XLA_STEP");
-  if (step != nullptr && std::string(step) == "portable") return false;
-  return context->compiler()->options().device_type.type_string() ==
-         kCpuJitDevice;
 }
 
 bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {

@@ -10,6 +10,7 @@
 #include "cc/rules/rule.h"
 #include "cc/values/xla.h"
 #include "cc/xla/cpu_step.h"
+#include "cc/xla/register.h"
 #include "cc/xla/sparse_rows.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
@@ -44,9 +45,6 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   static xla::XlaOp ToRows(XlaValue elements);
   // The mean over the elements, or over those of the places that `used` says.
   XlaValue MeanOver(Over over, XlaValue value, const SparseRows* used) const;
-  // Whether it is compiled for a CPU, where the drivers take the step.
-  // TF_OPTIM_XLA_STEP=portable says no, so that tests see what GPUs do.
-  static bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
   // InvalidArgument for numbers that the graph shows to be out of range.
   absl::Status CheckNumbers(tensorflow::XlaOpKernelContext* context) const;
   // InvalidArgument unless all variables and slots are different ones.
