@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests import flavours, models
 from tests.marks import both_flavours, keras_3_only
-from tf_optim import extension, keras_private, specs
+from tf_optim import exact, extension, keras_private, specs
 
 
 def stock_with_everything():
@@ -37,6 +37,19 @@ def test_private_members_of_the_wrapper_are_there():
     for name, reason in keras_private.TF_KERAS_WRAPPER.items():
         assert hasattr(wrapper, name), reason
     assert hasattr(wrapper._loss_scale, "update")
+
+
+def test_every_way_of_reading_or_setting_a_variable_is_known():
+    """A prepared table overrides each; a later TensorFlow may have another one."""
+    variable = tf.Variable([[1.0]])
+    for name, reason in keras_private.VARIABLE.items():
+        assert hasattr(variable, name), reason
+    exact.prepare(variable)
+    touching = ("assign", "batch_scatter", "gather", "read", "scatter", "sparse_read")
+    touching += ("value", "_restore", "_export_to")
+    names = {name for name in dir(variable) if name.startswith(touching)}
+    ours = {name for cls in type(variable).__mro__[:2] for name in vars(cls)}
+    assert names - ours == set()
 
 
 @both_flavours

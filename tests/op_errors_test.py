@@ -14,7 +14,6 @@ from tests.raw_ops import Variables
 # What TensorFlow raises for an op's complaint, and for a shape seen while tracing.
 OP_ERRORS = (tf.errors.OpError, ValueError)
 
-
 # What each is, `bad_inputs` and `bad_rows` say.
 BAD_INPUTS = (
     "grad shape",

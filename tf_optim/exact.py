@@ -186,7 +186,7 @@ def _class_for(base):
 
         return caught_up
 
-    members = {name: method(name) for name in _WHOLE if hasattr(base, name)}
+    members = {name: method(name) for name in _WHOLE}
     return type(base.__name__, (_UpToDate, base), members)
 
 

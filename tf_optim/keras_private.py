@@ -37,6 +37,13 @@ TF_KERAS = {
 # of tf_keras' LossScaleOptimizer
 TF_KERAS_WRAPPER = {"_loss_scale": "the scale, and when it changes"}
 
+# Of TensorFlow's variables, which a prepared table overrides.
+VARIABLE = {
+    "read_value_no_copy": "how a checkpoint reads a variable",
+    "_restore_from_tensors": "how a checkpoint sets one",
+    "_export_to_saved_model_graph": "what a saved function has in a history's place",
+}
+
 
 def is_keras_3():
     """True for Keras 3, False for tf_keras (`TF_USE_LEGACY_KERAS=1`)."""
