@@ -38,6 +38,9 @@
 //   Update it is a value like the others, the same for the whole row:
 //     static constexpr uint32_t kRowSlots = 1;      // bit i: slot i
 //
+//   Slots that are never negative, which packed storage makes use of:
+//     static constexpr uint32_t kPositiveSlots = 2;
+//
 //   Means over each row or over the variable (with sparse gradients and mode
 //   "lazy", over the rows named). The driver takes them of what Measure
 //   returns per element, and gives them to Update. One of the two changes the
@@ -115,6 +118,7 @@ struct ElementwiseRule {
   static constexpr std::array<const char*, 0> kFlagNames = {};
   static constexpr uint32_t kFlags = 0;
   static constexpr uint32_t kRowSlots = 0;
+  static constexpr uint32_t kPositiveSlots = 0;
   static constexpr Over kMeansOver = Over::kNothing;
   static constexpr bool kMeasureChangesSlots = false;
   static constexpr size_t kHyperPerStep = 0;  // the last ones, new at each step
@@ -160,6 +164,11 @@ constexpr uint32_t VariantKey() {
 template <class Rule>
 constexpr bool IsRowSlot(size_t slot) {
   return Rule::kRowSlots >> slot & 1;
+}
+
+template <class Rule>
+constexpr bool IsPositiveSlot(size_t slot) {
+  return Rule::kPositiveSlots >> slot & 1;
 }
 
 // The step's coefficients in computation type C, made in float64.

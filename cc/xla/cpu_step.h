@@ -25,6 +25,9 @@ struct CpuStepInputs {
   // the tail, each with a number per variable.
   std::vector<xla::XlaOp> coefficients;
   std::vector<xla::XlaOp> tails;
+  xla::XlaOp iterations;                // int64 [1]
+  std::vector<int64_t> rounding_seeds;  // one per variable, or none
+  bool rounds_variables = false;
 };
 
 // The streams after the step that `target` names, in their own memory.
@@ -63,7 +66,7 @@ class CpuStep {
                     const ParallelFor& parallel_for) {
     constexpr size_t kStreams = CountStreams();
     const size_t count = streams.size() / kStreams;
-    // Behind the streams: gradients, ids, numbers.
+    // Behind the streams: gradients, ids, rounding, numbers.
     const auto input = [&](size_t i) {
       return *inputs.get<AnyBuffer>(streams.size() + i);
     };
@@ -71,8 +74,15 @@ class CpuStep {
         (*inputs.get<AnyBuffer>(inputs.size() - 1)).untyped_data());
     CoefficientsOf<Rule, T> coefficients;
     ForEachField(coefficients, [&](auto, C& value) { value = *number++; });
+    const AnyBuffer rounding = *inputs.get<AnyBuffer>(inputs.size() - 2);
+    const auto* const of_rounding =
+        static_cast<const int64_t*>(rounding.untyped_data());
     const auto variable_at = [&](size_t i) {
       Variable<Rule, T> variable = VariableAt(streams, i);
+      if (rounding.element_count() > 2) {  // iterations, a flag, seeds
+        variable.rounding = RoundingOf(of_rounding[2 + i], of_rounding[0]);
+        variable.rounds_var = of_rounding[1] != 0;
+      }
       SetTail(number[i], number[count + i], number[2 * count + i], &variable);
       return variable;
     };
@@ -112,6 +122,12 @@ class CpuStep {
     return count;
   }
 
+  static SlotFormat FormatOf(::xla::ffi::DataType type) {
+    return type == ::xla::ffi::DataType::BF16 ? SlotFormat::kBFloat16
+           : type == ::xla::ffi::DataType::U8 ? SlotFormat::k8Bits
+                                              : SlotFormat::kPlain;
+  }
+
   static int64_t Rows(const AnyBuffer& table) {
     return table.dimensions().size() > 0 ? table.dimensions().front() : 1;
   }
@@ -128,7 +144,13 @@ class CpuStep {
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
         const AnyBuffer buffer = **streams.get<AnyBuffer>(stream++);
-        variable.slots[s] = static_cast<C*>(buffer.untyped_data());
+        const auto format = FormatOf(buffer.element_type());
+        if (IsRowSlot<Rule>(s()) || format == SlotFormat::kPlain) {
+          variable.slots[s] = static_cast<C*>(buffer.untyped_data());
+        } else {
+          variable.format = format;
+          variable.packed[s] = static_cast<uint8_t*>(buffer.untyped_data());
+        }
       }
     });
     return variable;
