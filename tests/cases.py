@@ -117,6 +117,18 @@ OPTIMIZERS = (
         in_stock=(False, False),
     ),
     Optimizer(
+        name="RowWiseAdam",
+        defaults=BETAS,
+        slots=(Slot("momentum"), Slot("velocity", per_row=True)),
+        variants={
+            "plain": {},
+            "tuned": {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
+        },
+        errors=BETA_ERRORS,
+        scope="row",
+        in_stock=(False, False),
+    ),
+    Optimizer(
         name="Adadelta",
         defaults={"rho": 0.95, "epsilon": 1e-7},
         slots=(Slot("accumulated_grad"), Slot("accumulated_delta_var")),

@@ -56,6 +56,7 @@ def _shared(cls, own):
     defaults = {name: each.default for name, each in stock.items()}
     defaults.update(dict.fromkeys(_IN_ORDER, None))
     defaults.update(sparse_update="lazy", use_locking=True, name=_name(cls))
+    defaults.update(slot_dtype="float32", stochastic_rounding=None)
     hints = {}
     for each in (annotations.SharedArguments, annotations.ArgumentsButDecay):
         hints |= each.__annotations__

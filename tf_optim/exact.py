@@ -329,6 +329,11 @@ class Rows:
             weight_decay=tf.stack(decays),
             average=[average.handle for _, average in averages],
             average_kept=checks.as_tensor(self.average_kept, tf.float64),
+            **step.rounding_of(
+                tables,
+                [slot for each in slots for slot in each],
+                [keras_private.index_of(self.optimizer, table) for table in tables],
+            ),
             T=tables[0].dtype,
             optimizer=spec.rule or spec.name,
             slot_mask=sum(1 << i for i, there in enumerate(present) if there),

@@ -18,10 +18,11 @@ from tf_optim import (
     extension,
     keras_private,
     methods,
+    packed,
     spellings,
     statistics,
 )
-from tf_optim.annotations import SparseUpdate
+from tf_optim.annotations import SlotDtype, SparseUpdate
 
 
 def is_half(dtype):
@@ -47,6 +48,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
         *args: Any,
         sparse_update: SparseUpdate = "lazy",
         use_locking: bool = True,
+        slot_dtype: SlotDtype = "float32",
+        stochastic_rounding: bool | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(use_locking, bool):
@@ -54,10 +57,13 @@ class Fused(spellings.OldSpellings, methods.Methods):
                 "`use_locking` must be True or False. Received: "
                 f"use_locking={use_locking!r}"
             )
+        packed.check(slot_dtype, stochastic_rounding, self._spec)
         extension.check(self)
         super().__init__(*args, **kwargs)
         self.sparse_update = sparse_update
         self.use_locking = use_locking
+        self.slot_dtype = slot_dtype
+        self.stochastic_rounding = stochastic_rounding
         self._touched_rows = accumulation.Memory()
         self._seen_by_averages = averages.Memory()
         self._tables = exact.Memory()
@@ -70,11 +76,13 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_keras_arguments(self)
 
     def get_config(self) -> dict[str, Any]:
-        """The stock class's configuration, `sparse_update` and `use_locking`."""
+        """The stock class's configuration, and our own arguments."""
         config = {
             **super().get_config(),
             "sparse_update": self.sparse_update,
             "use_locking": self.use_locking,
+            "slot_dtype": self.slot_dtype,
+            "stochastic_rounding": self.stochastic_rounding,
         }
         return {name: checks.plain(value) for name, value in config.items()}
 

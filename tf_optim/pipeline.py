@@ -175,6 +175,7 @@ def _numbers(optimizer, learning_rate, per_step):
         hyper=(*hyper, *per_step),
         flags=tuple(bool(getattr(optimizer, f)) for f in spec.flags),
         use_locking=optimizer.use_locking,
+        stochastic_rounding=optimizer.stochastic_rounding,
     )
 
 
@@ -211,6 +212,7 @@ def _by_device(optimizer, local, pairs, riders, rows):
                     average[i],
                     seen[i],
                     rows.mode_of(variable),
+                    keras_private.index_of(optimizer, variable),
                 )
                 for i, (part, gradient) in enumerate(zip(parts, grads, strict=True))
             ]
@@ -301,7 +303,8 @@ def update_variable(optimizer, gradient, variable, learning_rate):
     gradient = gradients.checked(gradient, variable)
     rows = exact.Rows(optimizer, replicas.only, [(gradient, variable)], whole=True)
     mode = rows.mode_of(variable)
-    update = apply.Update(variable, slots, gradient, mode=mode)
+    number = keras_private.index_of(optimizer, variable)
+    update = apply.Update(variable, slots, gradient, mode=mode, number=number)
     with tf.control_dependencies(rows.before()):
         ops = apply.apply_step(optimizer._spec, numbers, [update])
     with tf.control_dependencies(ops):

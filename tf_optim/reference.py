@@ -79,6 +79,19 @@ def row_wise_adagrad(p, slots, g, hyper, learning_rate, t):
     return p - learning_rate * g / root, {"accumulator": total}
 
 
+def row_wise_adam(p, slots, g, hyper, learning_rate, t):
+    """Adam whose rows (first dimension) share a velocity, as FBGEMM has it."""
+    b1, b2 = hyper["beta_1"], hyper["beta_2"]
+    others = tuple(range(1, g.ndim))
+    mean = np.sum(g**2, axis=others) / max(1, np.prod(g.shape[1:]))
+    momentum = b1 * slots["momentum"] + (1 - b1) * g
+    velocity = b2 * slots["velocity"] + (1 - b2) * mean
+    root = np.sqrt(velocity).reshape(velocity.shape + (1,) * len(others))
+    alpha = learning_rate * np.sqrt(1 - b2**t) / (1 - b1**t)
+    new = {"momentum": momentum, "velocity": velocity}
+    return p - alpha * momentum / (root + hyper["epsilon"]), new
+
+
 def adadelta(p, slots, g, hyper, learning_rate, t):
     """Zeiler, 2012, algorithm 1, its step times the learning rate."""
     del t
@@ -169,6 +182,7 @@ RULES = {
     "RMSprop": rmsprop,
     "Adagrad": adagrad,
     "RowWiseAdagrad": row_wise_adagrad,
+    "RowWiseAdam": row_wise_adam,
     "Adadelta": adadelta,
     "Adam": adam,
     "AdamW": adam,  # its decay is everybody's

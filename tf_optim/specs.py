@@ -22,6 +22,7 @@ class Slot:
     attribute: str
     per_row: bool = False
     optional: bool = False
+    positive: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Spec:
         initial: of a slot that does not start at 0, the attribute that says at what.
         switches: of an optional slot the attribute that asks for it. These two are
             for classes whose slots we make (`base.Optimizer`).
+        slot_dtypes: in what its slots may be kept.
+        why_not_packed: why not in the others.
         name: the class's name; `flavour.register` gives it.
     """
 
@@ -96,6 +99,8 @@ class Spec:
     checked: tuple[Hyper, ...] = ()
     initial: Mapping[str, str] = dataclasses.field(default_factory=dict)
     switches: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    slot_dtypes: tuple[str, ...] = ("float32", "bfloat16", "int8")
+    why_not_packed: str = ""
     name: str = ""
 
     @functools.cached_property
@@ -126,6 +131,7 @@ class Spec:
                 self.attributes.get(slot["name"], _as_keras_lists(slot["name"])),
                 slot["per_row"],
                 slot["optional"],
+                slot["positive"],
             )
             for slot in self._said["slots"]
         )

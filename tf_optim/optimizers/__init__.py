@@ -11,6 +11,7 @@ from tf_optim.optimizers.lion import Lion
 from tf_optim.optimizers.nadam import Nadam
 from tf_optim.optimizers.rmsprop import RMSprop
 from tf_optim.optimizers.row_wise_adagrad import RowWiseAdagrad
+from tf_optim.optimizers.row_wise_adam import RowWiseAdam
 from tf_optim.optimizers.sgd import SGD
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "Nadam",
     "RMSprop",
     "RowWiseAdagrad",
+    "RowWiseAdam",
     "SGD",
 ]

@@ -41,7 +41,12 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
         https://jmlr.org/papers/v12/duchi11a.html).
     """
 
-    _spec = specs.Spec("Adagrad", checked=(specs.INITIAL,))
+    _spec = specs.Spec(
+        "Adagrad",
+        checked=(specs.INITIAL,),
+        slot_dtypes=("float32", "bfloat16"),
+        why_not_packed="their sum only grows, and 8 bits would not see what is added",
+    )
 
     def __init__(
         self,

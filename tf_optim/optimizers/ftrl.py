@@ -58,6 +58,8 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
             "l2": "l2_regularization_strength",
             "l2_shrinkage": "l2_shrinkage_regularization_strength",
         },
+        slot_dtypes=("float32",),
+        why_not_packed="its variable is worked out from its slots",
     )
 
     def __init__(

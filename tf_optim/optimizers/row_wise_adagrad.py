@@ -47,6 +47,8 @@ class RowWiseAdagrad(flavour.FusedOptimizer, base.Optimizer):
         "RowWiseAdagrad",
         checked=(specs.INITIAL,),
         initial={"accumulator": "initial_accumulator_value"},
+        slot_dtypes=("float32",),
+        why_not_packed="one number per row is small",
     )
 
     def __init__(
