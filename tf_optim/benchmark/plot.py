@@ -153,7 +153,7 @@ def _draw(axes, title, rows):
             mark, color = _MARKS.get(row["subject"], _ANY)
             size = {"|": 120, ".": 30}.get(mark, 34)
             above = 3 if row["subject"] == subjects.OURS else 2
-            axes.scatter(row["ms"], at, size, color, mark, zorder=above, lw=1.2)
+            axes.scatter(row["ms"], at, size, color, marker=mark, zorder=above, lw=1.2)
     axes.set_yticks(range(len(optimizers)), optimizers, size=8.5)
     axes.set_ylim(len(optimizers) - 0.4, -0.6)
     axes.set_title(title, size=10, loc="left", weight="bold")
