@@ -73,26 +73,47 @@ def if_cuda(then, otherwise = []):
         "//conditions:default": otherwise,
     })
 
+def _nvcc_objects(ctx):
+    objects = []
+    for source in ctx.files.srcs:
+        compiled = ctx.actions.declare_file(source.basename.replace(".cu", ".pic.o"))
+        objects.append(compiled)
+        ctx.actions.run(
+            executable = ctx.executable._nvcc,
+            inputs = [source] + ctx.files.headers,
+            outputs = [compiled],
+            arguments = NVCC_OPTS + ["-I.", "-c", source.path, "-o", compiled.path],
+            mnemonic = "Nvcc",
+            # nvcc calls the host's compiler.
+            use_default_shell_env = True,
+        )
+    return [DefaultInfo(files = depset(objects))]
+
+_tf_optim_nvcc_objects = rule(
+    implementation = _nvcc_objects,
+    attrs = {
+        "headers": attr.label_list(allow_files = True),
+        "srcs": attr.label_list(allow_files = [".cu"]),
+        "_nvcc": attr.label(
+            allow_single_file = True,
+            cfg = "exec",
+            default = "@cuda//:nvcc.sh",
+            executable = True,
+        ),
+    },
+)
+
 def tf_optim_cuda_library(name, srcs, headers, deps = []):
     """A library of .cu files, each compiled by nvcc for all chosen architectures."""
-    objects = []
-    for source in srcs:
-        compiled = source.replace(".cu", ".pic.o")
-        objects.append(compiled)
-        native.genrule(
-            name = "compile_" + source,
-            srcs = [source] + headers,
-            outs = [compiled],
-            cmd = "$(location @cuda//:nvcc.sh) %s -I. -c $(location %s) -o $@" % (
-                " ".join(NVCC_OPTS),
-                source,
-            ),
-            tags = ["manual"],
-            tools = ["@cuda//:nvcc.sh"],
-        )
+    _tf_optim_nvcc_objects(
+        name = name + "_objects",
+        srcs = srcs,
+        headers = headers,
+        tags = ["manual"],
+    )
     native.cc_library(
         name = name,
-        srcs = objects,
+        srcs = [":" + name + "_objects"],
         linkstatic = True,
         tags = ["manual"],
         visibility = ["//visibility:public"],

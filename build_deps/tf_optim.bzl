@@ -43,9 +43,9 @@ def tf_optim_test(name, **kwargs):
         **kwargs
     )
 
-def tf_optim_headers(name, deps, exclude = []):
+def tf_optim_headers(name, deps, exclude = [], generated = []):
     """A library of this folder's headers, and `name`_alone, which compiles each with nothing before it."""
-    headers = native.glob(["*.h"], exclude = exclude)
+    headers = native.glob(["*.h"], exclude = exclude) + generated
     tf_optim_library(
         name = name,
         hdrs = headers,
@@ -72,6 +72,42 @@ def tf_optim_headers(name, deps, exclude = []):
         srcs = sources,
         deps = [":" + name],
     )
+
+def _rule_sources(ctx):
+    _, extension, _ = ctx.file.template.basename.split(".")
+    made = []
+    for header in ctx.files.rules:
+        source = ctx.actions.declare_file(header.basename.replace(".h", "." + extension))
+        made.append(source)
+        ctx.actions.run_shell(
+            inputs = [ctx.file.template, header],
+            tools = [ctx.executable._script],
+            outputs = [source],
+            command = '"$1" "$2" "$3" > "$4"',
+            arguments = [f.path for f in [ctx.executable._script, ctx.file.template, header, source]],
+        )
+    return [DefaultInfo(files = depset(made))]
+
+# A source file for each rule, from the template rule.EXTENSION.tpl.
+tf_optim_rule_sources = rule(
+    implementation = _rule_sources,
+    attrs = {
+        "rules": attr.label_list(
+            allow_files = [".h"],
+            default = ["//cc/rules:each_rule"],
+        ),
+        "template": attr.label(
+            allow_single_file = [".tpl"],
+            mandatory = True,
+        ),
+        "_script": attr.label(
+            allow_single_file = True,
+            cfg = "exec",
+            default = "//build_deps:rule_sources.sh",
+            executable = True,
+        ),
+    },
+)
 
 def tf_optim_isa_libraries(name, srcs, deps):
     """Compiles `srcs` once per instruction set; the program picks one when it runs."""

@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 
 import pytest
+import tensorflow as tf
 
 import tf_optim
 from tests.marks import both_flavours
@@ -24,6 +25,6 @@ MODULES = [
 @both_flavours
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    result = doctest.testmod(importlib.import_module(name))
+    result = doctest.testmod(importlib.import_module(name), extraglobs={"tf": tf})
     assert result.attempted > 0
     assert result.failed == 0

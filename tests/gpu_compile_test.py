@@ -13,7 +13,8 @@ def test_nvcc_compiles(name, tmp_path):
     nvcc = gpu_build.find_nvcc()
     if nvcc is None:
         pytest.skip("there is no nvcc on this machine")
-    (source,) = (s for s in gpu_build.SOURCES if s.stem == name)
+    sources = [*gpu_build.SOURCES, *gpu_build.make_sources(tmp_path)]
+    (source,) = (s for s in sources if s.stem == name)
     quick = ["-gencode=arch=compute_80,code=sm_80", "-Xptxas=-O1"]
     gpu_build.compile_cuda(nvcc, source, tmp_path / "kernel.o", *quick)
     assert (tmp_path / "kernel.o").stat().st_size > 0

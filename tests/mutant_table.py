@@ -53,14 +53,22 @@ MUTANTS = (
     *_python(
         "specs.py",
         "dense",
-        specs_slot_of_another=(
-            '_MOMENTUM = Slot("momentum", "_momentums")',
-            '_MOMENTUM = Slot("momentum", "_velocities")',
+        specs_hyper_by_another_order=(
+            'tuple(self._said["hyper"])',
+            'tuple(self._said["hyper"][::-1])',
         ),
-        specs_slot_of_adamax=('Slot("norm", "_u")', 'Slot("norm", "_m")'),
+    ),
+    *_python(
+        "optimizers/adamax.py",
+        "dense",
+        specs_slot_of_adamax=('"norm": "_u"', '"norm": "_m"'),
+    ),
+    *_python(
+        "optimizers/ftrl.py",
+        "dense",
         specs_l1_of_l2=(
-            'Hyper("l1", "l1_regularization_strength")',
-            'Hyper("l1", "l2_regularization_strength")',
+            '"l1": "l1_regularization_strength"',
+            '"l1": "l2_regularization_strength"',
         ),
     ),
     *_python(
@@ -70,15 +78,12 @@ MUTANTS = (
             "self.low <= number < self.high",
             "self.low < number < self.high",
         ),
-        specs_beta_2_may_be_1=(
-            '_BETA_2 = Hyper("beta_2", "beta_2", high=1.0)',
-            '_BETA_2 = Hyper("beta_2", "beta_2", high=1.0, closed=True)',
-        ),
         specs_closed_is_open=("(self.closed and number == self.high)", "False"),
-        specs_initial_unchecked=(
-            'checked=(_INITIAL,),\n        ),\n        Spec(\n            name="Row',
-            '),\n        Spec(\n            name="Row',
-        ),
+    ),
+    *_python(
+        "optimizers/row_wise_adagrad.py",
+        "errors",
+        specs_initial_unchecked=("checked=(specs.INITIAL,),", ""),
     ),
     # --- the one caller of the ops
     *_python(

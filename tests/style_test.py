@@ -1,10 +1,12 @@
-"""Every tracked file has the style that ruff and clang-format give it."""
+"""Every file that git knows or would add has the style of ruff and clang-format."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import names
 
 ROOT = Path(__file__).resolve().parent.parent
 CPP = ("*.h", "*.cc", "*.cu", "*.cuh")
@@ -13,7 +15,10 @@ PYTHON = ("*.py",)
 
 def tracked(patterns):
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--", *patterns],
+        [
+            *("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+            *("--", *patterns),
+        ],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -42,3 +47,8 @@ def test_style(command, patterns):
         [tool, *command[1:], *files], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, f"\n{run.stdout}{run.stderr}"
+
+
+def test_all_optimizers_have_a_public_name():
+    is_known = names.LIST.read_text() == names.text()
+    assert is_known, f"{names.LIST} is not up to date: run `python -m tests.names`."

@@ -84,16 +84,33 @@ def test_help_shows_stocks_arguments_and_ours(name):
     made = make(**{p: shown[p].default for p in shown if p != "kwargs"})
     assert made.get_config().keys() == make().get_config().keys()
     # What a checker reads names what is shown, and nothing else but old spellings.
-    typed = set(typing.get_type_hints(annotations.KerasArguments))
-    beside = {n for n, p in shown.items() if p.kind is p.KEYWORD_ONLY}
+    typed = set(typing.get_type_hints(annotations.SharedArguments))
+    own = {"learning_rate", *make._own_arguments}
+    beside = set(shown) - own - {"kwargs"}
     assert beside <= typed
-    assert typed - beside <= {
+    assert typed - beside - own <= {
         "lr",
         "decay",
         "jit_compile",
         "loss_scale_factor",
         "gradient_accumulation_steps",
     }
+
+
+@both_flavours
+@pytest.mark.parametrize("name", [row.name for row in cases.OPTIMIZERS])
+def test_help_says_what_every_argument_is(name):
+    make = getattr(tf_optim, name)
+    said = make.__doc__.partition("\nArgs:\n")[2].partition("\n\n")[0]
+    described = re.findall(r"^    (\w+): ", said, re.MULTILINE)
+    shown = [each for each in inspect.signature(make).parameters if each != "kwargs"]
+    assert sorted(described) == sorted(shown)
+
+
+@both_flavours
+def test_shared_arguments_are_taken_by_position_as_in_stock():
+    optimizer = tf_optim.Adam(0.1, 0.8, 0.9, 1e-3, True, 0.25, 1.0)
+    assert (optimizer.weight_decay, optimizer.clipnorm) == (0.25, 1.0)
 
 
 def test_modes_are_those_that_are_checked():

@@ -37,16 +37,56 @@ SparseUpdate: TypeAlias = Literal["lazy", "dense", "exact", "eventual"]
 Mixin: Any = object
 
 
-class KerasArguments(TypedDict, total=False):
-    """Keyword arguments that all optimizers take beside those in their signatures.
+class ArgumentsButDecay(TypedDict, total=False):
+    """`SharedArguments` of an optimizer with a `weight_decay` of its own."""
+
+    clipnorm: Number | None
+    clipvalue: Number | None
+    global_clipnorm: Number | None
+    sparse_update: SparseUpdate
+    name: str | None
+    use_locking: bool
+    use_ema: bool
+    ema_momentum: Number
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: Number | None
+    gradient_accumulation_steps: int | None
+    jit_compile: bool
+    lr: LearningRate
+    decay: float
+
+
+class SharedArguments(ArgumentsButDecay, total=False):
+    """The arguments that all optimizers take beside their own.
+
+    Each class shows them in its signature and in its documentation, which
+    `arguments.complete` makes of this text.
 
     Attributes:
+        weight_decay: the rate of decoupled weight decay, >= 0: each step begins with
+            p -= learning_rate * weight_decay * p. `exclude_from_weight_decay` leaves
+            variables out. Default: None, for none.
+        clipnorm: each gradient is scaled down to this norm, > 0. Default: None.
+        clipvalue: each element of a gradient is clipped to this size, > 0.
+            Default: None.
+        global_clipnorm: all gradients together are scaled down to this norm, > 0.
+            Default: None.
+        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
+            `"lazy"`: only the rows it names, slots and weight decay included;
+            the cost follows those rows. `"dense"`: all rows, exactly as the
+            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
+            cost of the rows, for tables that are read by `tf_optim.Embedding` or
+            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
+            `"exact"`, but a row is brought up to date when it is next updated.
+            Default: `"lazy"`.
+        name: the optimizer's name. Default: as the stock class's, or the class's own
+            in small letters.
         use_locking: whether sparse steps of several workers on one variable wait for
             each other. Default: True.
         use_ema: whether moving averages of the variables are kept. Default: False.
         ema_momentum: of the averages, in [0, 1]. Default: 0.99.
         ema_overwrite_frequency: after so many steps variables are set to their
-            averages. Default: None, for never.
+            averages. Default: None, for never; 100 in tf_keras' RMSprop.
         loss_scale_factor: gradients are of a loss multiplied by it; Keras 3 only.
             Default: None.
         gradient_accumulation_steps: gradients of so many steps are one update; Keras 3
@@ -57,12 +97,4 @@ class KerasArguments(TypedDict, total=False):
             (1 + decay * iterations). Default: 0.
     """
 
-    use_locking: bool
-    use_ema: bool
-    ema_momentum: Number
-    ema_overwrite_frequency: int | None
-    loss_scale_factor: Number | None
-    gradient_accumulation_steps: int | None
-    jit_compile: bool
-    lr: LearningRate
-    decay: float
+    weight_decay: Number | None

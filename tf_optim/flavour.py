@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from tf_optim import spellings
+from tf_optim import specs, spellings
 from tf_optim.keras_private import is_keras_3
 
 if TYPE_CHECKING or is_keras_3():
@@ -16,7 +17,16 @@ else:
 
 
 def register(cls: type[spellings.Class]) -> type[spellings.Class]:
-    """Class decorator of our optimizers: Keras finds them, old spellings work."""
+    """Class decorator of our optimizers: Keras finds them, old spellings work.
+
+    The arguments that all share are in its signature and its documentation, and
+    `specs.SPECS` has its `_spec`.
+    """
+    known = vars(cls).get("_spec")
+    if known is not None:
+        cls._spec = specs.SPECS[cls.__name__] = dataclasses.replace(
+            known, name=cls.__name__
+        )
     name = tf.keras.utils.register_keras_serializable(package="tf_optim")
     return name(spellings.accept(cls))
 

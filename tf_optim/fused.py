@@ -21,6 +21,7 @@ from tf_optim import (
     spellings,
     statistics,
 )
+from tf_optim.annotations import SparseUpdate
 
 
 def is_half(dtype):
@@ -35,12 +36,19 @@ class Fused(spellings.OldSpellings, methods.Methods):
     """
 
     _spec: Any = None
+    _own_arguments: tuple[str, ...] = ()
     _touched_rows: Any = None
     _seen_by_averages: Any = None
     _tables: Any = None
     _step_statistics: Any = None
 
-    def __init__(self, *args: Any, use_locking: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        sparse_update: SparseUpdate = "lazy",
+        use_locking: bool = True,
+        **kwargs: Any,
+    ) -> None:
         if not isinstance(use_locking, bool):
             raise ValueError(
                 "`use_locking` must be True or False. Received: "
@@ -48,17 +56,14 @@ class Fused(spellings.OldSpellings, methods.Methods):
             )
         extension.check(self)
         super().__init__(*args, **kwargs)
+        self.sparse_update = sparse_update
         self.use_locking = use_locking
         self._touched_rows = accumulation.Memory()
         self._seen_by_averages = averages.Memory()
         self._tables = exact.Memory()
 
-    def _check_arguments(self, sparse_update):
-        """Raises ValueError for a hyperparameter that no step could use."""
-        self.sparse_update = sparse_update
-        self._check_hyperparameters()
-
     def _check_hyperparameters(self):
+        """Raises ValueError for a hyperparameter that no step could use."""
         for hyper in (*self._spec.hyper, *self._spec.checked):
             hyper.check(getattr(self, hyper.attribute))
         checks.check_sparse_update(self.sparse_update, self._spec)

@@ -171,12 +171,13 @@ class FusedOptimizer(fused.Fused):
         self._slots_of_shards.add(reference_variable, name, slot)
         return slot
 
-    def _add_row_slot(self, variable, name, value):
-        """A slot of one number per row of the variable."""
-        self._slot_shape = variable.shape[:1]
+    def _add_slot(self, variable, slot, value):
+        """A slot that starts at a value, for a class whose slots are ours to make."""
+        if slot.per_row:
+            self._slot_shape = variable.shape[:1]
         try:
             return self.add_variable_from_reference(
-                variable, name, initializer=tf.keras.initializers.Constant(value)
+                variable, slot.name, initializer=tf.keras.initializers.Constant(value)
             )
         finally:
             self._slot_shape = None

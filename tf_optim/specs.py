@@ -1,9 +1,17 @@
-"""What each optimizer is made of: one row each, shared by all of the package."""
+"""What each optimizer is made of. Its C++ says most of it; classes say the rest."""
+
+from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from tf_optim import checks
+from tf_optim import checks, library
+
+# The class's name -> its `Spec`; `flavour.register` fills it.
+SPECS: dict[str, Spec] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,6 +21,7 @@ class Slot:
     name: str
     attribute: str
     per_row: bool = False
+    optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,159 +54,103 @@ class Hyper:
         )
 
 
+# What a slot starts at: no input of the op, and checked all the same.
+INITIAL = Hyper("", "initial_accumulator_value")
+
+
+@functools.cache
+def _rules():
+    return library.native().rules()
+
+
 def _as_tensorflow_spells(name):
     """An op's name in Python: RMSprop is rm_sprop there."""
     return re.sub(r"(?<=[A-Za-z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def _as_keras_lists(name):
+    """The attribute of a slot's variables: momentum is in _momentums."""
+    return f"_{re.sub('y$', 'ie', name)}s"
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """An optimizer: its class's name, and its hyperparameters and slots in the
-    order of the op's inputs.
+    """An optimizer, as far as its rule in C++ does not say it.
 
     Attributes:
-        name: the class's name.
-        hyper: its `Hyper`s.
-        slots: its `Slot`s.
-        checked: further arguments that have bounds and are no input of the op.
+        rule: the rule's `kName`.
+        attributes: the class's name of a hyperparameter or slot, where it is another
+            than the rule's (of a slot: than its plural behind an underscore).
         options: keyword arguments that change what the op does, each set with the
             values worth testing and measuring.
-        rule: the op's optimizer, if it has another name.
-        flags: the op's bool attributes, which are attributes of the class too.
-        per_step: hyperparameters that the class works out anew for each step, in
-            the order of the op's inputs behind `hyper`.
-        needs_whole_table: whether a row's update depends on all rows.
+        checked: further arguments that have bounds and are no input of the op.
+        initial: of a slot that does not start at 0, the attribute that says at what.
+        switches: of an optional slot the attribute that asks for it. These two are
+            for classes whose slots we make (`base.Optimizer`).
+        name: the class's name; `flavour.register` gives it.
     """
 
-    name: str
-    hyper: tuple
-    slots: tuple
-    checked: tuple = ()
-    options: tuple = ({},)
-    rule: str = ""
-    flags: tuple = ()
-    per_step: tuple = ()
-    needs_whole_table: bool = False
+    rule: str
+    attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    options: tuple[dict[str, Any], ...] = ({},)
+    checked: tuple[Hyper, ...] = ()
+    initial: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    switches: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    name: str = ""
+
+    @functools.cached_property
+    def _said(self):
+        return _rules()[self.rule]
+
+    @functools.cached_property
+    def hyper(self) -> tuple[Hyper, ...]:
+        """The hyperparameters that are attributes, in the order of the op's inputs."""
+        count = len(self._said["hyper"]) - self._said["per_step"]
+        named = zip(self._said["hyper"][:count], self._said["ranges"], strict=False)
+        return tuple(
+            Hyper(name, self.attributes.get(name, name), *bounds)
+            for name, bounds in named
+        )
+
+    @functools.cached_property
+    def per_step(self) -> tuple[str, ...]:
+        """Those that the class works out anew for each step, behind the others."""
+        return tuple(self._said["hyper"][len(self.hyper) :])
+
+    @functools.cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots, in the order of the op's inputs."""
+        return tuple(
+            Slot(
+                slot["name"],
+                self.attributes.get(slot["name"], _as_keras_lists(slot["name"])),
+                slot["per_row"],
+                slot["optional"],
+            )
+            for slot in self._said["slots"]
+        )
 
     @property
-    def hyper_names(self):
+    def flags(self) -> tuple[str, ...]:
+        """The op's bool attributes, which are attributes of the class too."""
+        return tuple(self._said["flags"])
+
+    @property
+    def needs_whole_table(self) -> bool:
+        """Whether a row's update depends on all rows."""
+        return self._said["needs_whole_table"]
+
+    @property
+    def hyper_names(self) -> tuple[str, ...]:
         """The op's inputs that are hyperparameters, in its order."""
-        return (*(hyper.name for hyper in self.hyper), *self.per_step)
+        return tuple(self._said["hyper"])
 
     @property
-    def op_name(self):
+    def op_name(self) -> str:
         """The name of the dense op in Python, without its prefix."""
-        return f"resource_apply_{_as_tensorflow_spells(self.rule or self.name)}"
+        return f"resource_apply_{_as_tensorflow_spells(self.rule)}"
 
     @property
-    def sparse_op_name(self):
+    def sparse_op_name(self) -> str:
         """The name of the sparse op in Python, without its prefix."""
-        return f"resource_sparse_apply_{_as_tensorflow_spells(self.rule or self.name)}"
-
-
-_BETA_1 = Hyper("beta_1", "beta_1", high=1.0)
-_BETA_2 = Hyper("beta_2", "beta_2", high=1.0)
-_RHO = Hyper("rho", "rho", high=1.0)
-_EPSILON = Hyper("epsilon", "epsilon")
-_INITIAL = Hyper("", "initial_accumulator_value")
-_MOMENTUM = Slot("momentum", "_momentums")
-_VELOCITY = Slot("velocity", "_velocities")
-
-_ADAM = Spec(
-    name="Adam",
-    hyper=(_BETA_1, _BETA_2, _EPSILON),
-    slots=(_MOMENTUM, _VELOCITY, Slot("velocity_hat", "_velocity_hats")),
-    options=({}, {"amsgrad": True}),
-)
-
-SPECS = {
-    spec.name: spec
-    for spec in (
-        Spec(
-            name="SGD",
-            hyper=(Hyper("momentum_rate", "momentum", high=1.0, closed=True),),
-            slots=(Slot("momentum", "momentums"),),
-            options=({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}),
-            flags=("nesterov",),
-        ),
-        Spec(
-            name="RMSprop",
-            hyper=(_RHO, Hyper("momentum_rate", "momentum", high=1.0), _EPSILON),
-            slots=(
-                _VELOCITY,
-                _MOMENTUM,
-                Slot("average_gradient", "_average_gradients"),
-            ),
-            options=(
-                {},
-                {"momentum": 0.9},
-                {"centered": True},
-                {"momentum": 0.9, "centered": True},
-            ),
-        ),
-        Spec(
-            name="Adagrad",
-            hyper=(_EPSILON,),
-            slots=(Slot("accumulator", "_accumulators"),),
-            checked=(_INITIAL,),
-        ),
-        Spec(
-            name="RowWiseAdagrad",
-            hyper=(_EPSILON,),
-            slots=(Slot("accumulator", "_accumulators", per_row=True),),
-            checked=(_INITIAL,),
-        ),
-        Spec(
-            name="Adadelta",
-            hyper=(_RHO, _EPSILON),
-            slots=(
-                Slot("accumulated_grad", "_accumulated_grads"),
-                Slot("accumulated_delta_var", "_accumulated_delta_vars"),
-            ),
-        ),
-        _ADAM,
-        dataclasses.replace(_ADAM, name="AdamW", rule="Adam", options=({},)),
-        Spec(
-            name="Adamax",
-            hyper=(_BETA_1, _BETA_2, _EPSILON),
-            slots=(Slot("momentum", "_m"), Slot("norm", "_u")),
-        ),
-        Spec(
-            name="Nadam",
-            hyper=(_BETA_1, _BETA_2, _EPSILON),
-            slots=(_MOMENTUM, _VELOCITY),
-            per_step=("mu", "mu_next", "mu_product"),
-        ),
-        Spec(
-            name="Ftrl",
-            hyper=(
-                Hyper(
-                    "learning_rate_power",
-                    "learning_rate_power",
-                    low=-float("inf"),
-                    high=0.0,
-                    closed=True,
-                ),
-                Hyper("l1", "l1_regularization_strength"),
-                Hyper("l2", "l2_regularization_strength"),
-                Hyper("l2_shrinkage", "l2_shrinkage_regularization_strength"),
-                Hyper("beta", "beta"),
-            ),
-            slots=(Slot("accumulator", "_accumulators"), Slot("linear", "_linears")),
-        ),
-        Spec(
-            name="Lion",
-            hyper=(
-                Hyper("beta_1", "beta_1", high=1.0, closed=True),
-                Hyper("beta_2", "beta_2", high=1.0, closed=True),
-            ),
-            slots=(Slot("momentum", "_momentums"),),
-        ),
-        Spec(
-            name="Lamb",
-            hyper=(_BETA_1, _BETA_2, _EPSILON),
-            slots=(_MOMENTUM, _VELOCITY),
-            needs_whole_table=True,
-        ),
-    )
-}
+        return f"resource_sparse_apply_{_as_tensorflow_spells(self.rule)}"

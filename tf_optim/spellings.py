@@ -6,14 +6,14 @@ Each warns with a DeprecationWarning that says what to write instead.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import warnings
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tf_optim.annotations import KerasArguments, LearningRate, Mixin
+from tf_optim import arguments
+from tf_optim.annotations import LearningRate, Mixin
 
 Class = TypeVar("Class")
 
@@ -40,84 +40,52 @@ def _schedule(learning_rate):
 _EPSILON_NONE = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop")
 
 
-def _translate(name, arguments, stacklevel):
+def _translate(name, given, stacklevel):
     """Rewrites the keyword arguments in place; returns the value of `decay`."""
-    if "lr" in arguments:
-        if "learning_rate" in arguments:
+    if "lr" in given:
+        if "learning_rate" in given:
             raise ValueError(
                 "`lr` is the old spelling of `learning_rate`: only one of them can be "
-                f"set. Received: learning_rate={arguments['learning_rate']!r}, "
-                f"lr={arguments['lr']!r}"
+                f"set. Received: learning_rate={given['learning_rate']!r}, "
+                f"lr={given['lr']!r}"
             )
         _warn("lr", "use `learning_rate`", stacklevel + 1)
-        arguments["learning_rate"] = arguments.pop("lr")
-    if name in _EPSILON_NONE and arguments.get("epsilon", 0) is None:
+        given["learning_rate"] = given.pop("lr")
+    if name in _EPSILON_NONE and given.get("epsilon", 0) is None:
         default = tf.keras.backend.epsilon()
         _warn("epsilon=None", f"it means epsilon={default:g}", stacklevel + 1)
-        arguments["epsilon"] = default
-    decay = arguments.pop("decay", None)
+        given["epsilon"] = default
+    decay = given.pop("decay", None)
     if decay is not None:
         instead = "use `tf.keras.optimizers.schedules.InverseTimeDecay`"
         _warn("decay", instead, stacklevel + 1)
     return decay
 
 
-def _with_stock_name(cls, signature):
-    """The signature, with the default `name` that the stock class has."""
-    stock = getattr(tf.keras.optimizers, cls.__name__, None)
-    if stock is None:
-        return signature
-    name = inspect.signature(stock.__init__).parameters["name"].default
-    parameters = [
-        each.replace(default=name) if each.name == "name" else each
-        for each in signature.parameters.values()
-    ]
-    return signature.replace(parameters=parameters)
-
-
-def _shown(cls, signature):
-    """The signature with the keyword arguments that are handed on to stock."""
-    *parameters, rest = signature.parameters.values()
-    stock = next(c for c in cls.__mro__ if "tf_optim" not in c.__module__)
-    parameters_of_stock = inspect.signature(stock.__init__).parameters
-    defaults = {name: each.default for name, each in parameters_of_stock.items()}
-    defaults["use_locking"] = True
-    for name, kind in KerasArguments.__annotations__.items():
-        if name in defaults and name != "jit_compile":
-            parameters.append(
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=defaults[name],
-                    annotation=kind.__forward_arg__,
-                )
-            )
-    rest = rest.replace(annotation=inspect.Parameter.empty)
-    return signature.replace(parameters=[*parameters, rest])
-
-
 def accept(cls: type[Class]) -> type[Class]:
     """Class decorator: its constructor takes the old spellings too.
 
-    Its default `name` is the stock class's, which differs between flavours.
+    And all arguments that optimizers share, by position as well; and it checks them
+    once the class's own constructor has run.
     """
     init = cls.__init__
-    signature = _with_stock_name(cls, inspect.signature(init))
+    signature = arguments.complete(cls)
     default_name = signature.parameters["name"].default
-    (rest,) = (p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD)
 
     def __init__(self, *args, **kwargs):
-        arguments = dict(signature.bind_partial(self, *args, **kwargs).arguments)
-        del arguments["self"]
-        arguments |= arguments.pop(rest, {})
-        arguments.setdefault("name", default_name)
-        decay = _translate(cls.__name__, arguments, stacklevel=2)
-        init(self, **arguments)
+        given = dict(signature.bind_partial(self, *args, **kwargs).arguments)
+        del given["self"]
+        given |= given.pop("kwargs", {})
+        given.setdefault("name", default_name)
+        decay = _translate(cls.__name__, given, stacklevel=2)
+        init(self, **given)
+        if self._spec is cls._spec:  # else a class below has arguments to set yet
+            self._check_hyperparameters()
         if decay is not None:
             self._set_decay(decay)
 
     wrapper: Any = functools.update_wrapper(__init__, init)
-    wrapper.__signature__ = _shown(cls, signature)
+    wrapper.__signature__ = signature
     cls.__init__ = wrapper  # type: ignore[method-assign]
     return cls
 

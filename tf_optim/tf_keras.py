@@ -214,8 +214,11 @@ class FusedOptimizer(fused.Fused):
             model_variable, variable_name, **kwargs
         )
 
-    def _add_row_slot(self, variable, name, value):
-        """A slot of one number per row of the variable."""
+    def _add_slot(self, variable, slot, value):
+        """A slot that starts at a value, for a class whose slots are ours to make."""
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
-        initial = tf.fill(variable.shape[:1], checks.as_tensor(value, dtype))
-        return self.add_variable_from_reference(variable, name, initial_value=initial)
+        shape = variable.shape[:1] if slot.per_row else variable.shape
+        initial = tf.fill(shape, checks.as_tensor(value, dtype))
+        return self.add_variable_from_reference(
+            variable, slot.name, initial_value=initial
+        )

@@ -3,10 +3,12 @@
 #ifndef TF_OPTIM_CC_DRIVERS_CPU_H_
 #define TF_OPTIM_CC_DRIVERS_CPU_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
 #include "cc/rules/rule.h"
+#include "cc/values/packed.h"
 #include "cc/values/storage.h"
 
 namespace tf_optim {
@@ -24,6 +26,13 @@ struct Variable {
   T* var = nullptr;
   int64_t width = 1;  // elements of a row
   ComputeType<T>* slots[kSlotFields<Rule>] = {};
+  // Slots that are packed (values/packed.h) are here instead. Row slots are
+  // not.
+  SlotFormat format = SlotFormat::kPlain;
+  uint8_t* packed[kSlotFields<Rule>] = {};
+  // What packed slots draw from when they are rounded; 0 rounds to nearest.
+  uint64_t rounding = 0;
+  bool rounds_var = false;  // a 16-bit variable draws too
   bool has_tail = false;
   Tail<ComputeType<T>> tail = {};
   MeansOf<Rule, T> means = {};  // over the variable, if the rule has such
@@ -54,6 +63,15 @@ struct Measured {
     return means;
   }
 };
+
+// Where a variable may be cut into pieces: multiples of so many elements.
+template <class Rule, class T>
+constexpr int64_t PieceOf(const Variable<Rule, T>& variable) {
+  const int64_t width = std::max<int64_t>(1, variable.width);
+  if (Rule::kMeansOver == Over::kRow) return width;
+  if (variable.format != SlotFormat::k8Bits) return 1;
+  return width % kPackedBlock == 0 ? kPackedBlock : width;
+}
 
 // Fills the tail; one that would change nothing is left off. clip_value is the
 // op's, 0 for none.

@@ -32,6 +32,13 @@ constexpr double BytesPerElement() {
   return 3 * sizeof(T) + 2 * slots * sizeof(ComputeType<T>);
 }
 
+// At least so many elements, in whole pieces.
+template <class Rule, class T>
+constexpr int64_t InPieces(const Variable<Rule, T>& variable, int64_t least) {
+  const int64_t piece = PieceOf(variable);
+  return (least + piece - 1) / piece * piece;
+}
+
 // Sets the variables' means, if the rule has such.
 template <class Rule, class T>
 void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
@@ -39,14 +46,11 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
                 const CpuKernels<Rule, T>& kernels,
                 const ParallelFor& parallel_for,
                 const Averages<T>& averages = {}) {
-  constexpr bool by_row = Rule::kMeansOver == Over::kRow;
   constexpr int64_t chunk =
       Rule::kMeansOver == Over::kVariable ? kMeasuredChunk : kDenseChunk;
   Chunks chunks;
   for (const auto& item : *items) {
-    const int64_t width =
-        by_row ? std::max<int64_t>(1, item.variable.width) : 1;
-    chunks.Add(item.size, (chunk + width - 1) / width * width,
+    chunks.Add(item.size, InPieces(item.variable, chunk),
                MemoryCost(BytesPerElement<Rule, T>()));
   }
   RunPasses<Rule, T>(
@@ -61,9 +65,7 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
           pass(begin, end);
           return;
         }
-        const int64_t width =
-            by_row ? std::max<int64_t>(1, item.variable.width) : 1;
-        InBlocks(begin, end, (kAveragedBlock + width - 1) / width * width, pass,
+        InBlocks(begin, end, InPieces(item.variable, kAveragedBlock), pass,
                  [&](int64_t b, int64_t e) {
                    averages.kernels->span(*average, item.variable.var, b, e,
                                           *averages.averaging);

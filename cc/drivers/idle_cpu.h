@@ -16,15 +16,10 @@ HWY_INLINE void PrefetchRows(const Variable<Rule, T>& variable,
                              const T* average, const IdleRows* rows,
                              int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t element = rows[i].row * variable.width;
     if (average != nullptr) {
-      PrefetchRow<Isa>(average + element, variable.width);
+      PrefetchRow<Isa>(average + rows[i].row * variable.width, variable.width);
     }
-    PrefetchRow<Isa>(variable.var + element, variable.width);
-    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-      if (variable.slots[s] == nullptr || IsRowSlot<Rule>(s)) continue;
-      PrefetchRow<Isa>(variable.slots[s] + element, variable.width);
-    }
+    PrefetchRowOf<Isa>(variable, rows[i].row);
   }
 }
 
@@ -34,11 +29,13 @@ void RepeatSteps(Variable<Rule, T> variable, T* average, const IdleRows& row,
                  const IdleHistory<Rule>& history) {
   const int64_t element = row.row * variable.width;
   const int64_t size = row.count * variable.width;
+  const uint64_t rounding = variable.rounding;
   for (int64_t i = history.FirstTaken(row.first); i < history.length(); ++i) {
     CoefficientsOf<Rule, T> coefficients;
     MapFields(history.step(i), coefficients,
               [](double x) { return static_cast<ComputeType<T>>(x); });
     SetTail(1, 0, history.tail(i).decay, &variable);
+    if (rounding != 0) variable.rounding = MixKey(rounding, i);
     RunRows<Isa>(variable, element, element + size, coefficients,
                  static_cast<Measured<Rule>*>(nullptr),
                  [](int64_t) { return ZeroGradient<Isa, T>{}; });
@@ -122,20 +119,23 @@ struct IdleSpan {
     typename Rule::template Coefficients<V> first;
     if constexpr (moves) MapFields(history.step(row.first), first, number);
 
-    T* const var = variable.var + begin;
+    PlainSlots<Isa, Rule, T, true> slots_of(variable, begin, size);
+    T* var = nullptr;
+    C* slot_of[kSlotFields<Rule> + 1];
+    int64_t offset = 0;
     const auto run = [&](int64_t i,
                          auto... part) __attribute__((always_inline)) {
       const V p = VarLanes::Load(var + i, part...);
       Slots slots = {};
       ForEachField(slots, [&](auto s, auto& slot) {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
-          slot = SlotLanes::Load(variable.slots[s] + begin + i, part...);
+          slot = SlotLanes::Load(slot_of[s] + i, part...);
         }
       });
       V after = left * p, average_after(0);
       if constexpr (averaged) {
         average_after =
-            average_kept * VarLanes::Load(average + begin + i, part...) +
+            average_kept * VarLanes::Load(average + offset + i, part...) +
             average_left * p;
       }
       if constexpr (moves) {
@@ -151,34 +151,48 @@ struct IdleSpan {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
           ForEachField(kept, [&](auto k, const auto& factor) {
             if constexpr (s() == k()) {
-              SlotLanes::Store(factor * slot, variable.slots[s] + begin + i,
-                               part...);
+              SlotLanes::Store(factor * slot, slot_of[s] + i, part...);
             }
           });
         }
       });
+      if constexpr (!std::is_same_v<T, C>) {
+        if (slots_of.drawn().at_random) {
+          after = RandomRounding<Isa, T>(slots_of.drawn())(after, i);
+        }
+      }
       VarLanes::Store(after, var + i, part...);
       if constexpr (averaged) {
-        VarLanes::Store(average_after, average + begin + i, part...);
+        VarLanes::Store(average_after, average + offset + i, part...);
       }
     };
-    int64_t i = 0;
-    for (; i + kLanes <= size; i += kLanes) run(i);
-    if (i < size) run(i, size - i);
+    while (slots_of.Next()) {
+      offset = begin + slots_of.offset();
+      var = variable.var + offset;
+      std::copy_n(slots_of.slots(), kSlotFields<Rule>, slot_of);
+      const int64_t end = slots_of.count();
+      int64_t i = 0;
+      for (; i + kLanes <= end; i += kLanes) run(i);
+      if (i < end) run(i, end - i);
+    }
   }
 
   // Whether a slot becomes 0 on the way, where a rule's closed form ends.
   bool EndsAtZero(const IdleRows& row) const {
     bool ends = false;
-    ForEachField(history.KeptSince(row.first), [&](auto s, const auto& kept) {
-      if constexpr (kIsPresent<decltype(kept)>) {
-        const C* slot = variable.slots[s] + row.row * variable.width;
-        const double least = std::numeric_limits<C>::min();
-        ends |= std::any_of(slot, slot + row.count * variable.width, [&](C x) {
-          return x != 0 && std::abs(static_cast<double>(x)) * kept < least;
-        });
-      }
-    });
+    PlainSlots<Isa, Rule, T, false> part(variable, row.row * variable.width,
+                                         row.count * variable.width);
+    while (part.Next()) {
+      ForEachField(history.KeptSince(row.first), [&](auto s, const auto& kept) {
+        if constexpr (kIsPresent<decltype(kept)>) {
+          const C* slot = part.slots()[s()];
+          const double least = std::numeric_limits<C>::min();
+          ends |= std::any_of(slot, slot + part.count(), [&](C x) {
+            return x != 0 && std::abs(static_cast<double>(x)) * kept < least;
+          });
+        }
+      });
+    }
     return ends;
   }
 };

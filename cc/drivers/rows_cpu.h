@@ -30,6 +30,24 @@ HWY_INLINE void PrefetchRow(const T* row, int64_t width) {
   __builtin_prefetch(p + bytes - 1, 1);  // an unaligned row ends one line later
 }
 
+// Of the variable and its slots.
+template <class Isa, class Rule, class T>
+HWY_INLINE void PrefetchRowOf(const Variable<Rule, T>& variable, int64_t row) {
+  const int64_t width = variable.width, element = row * width;
+  PrefetchRow<Isa>(variable.var + element, width);
+  for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+    if (variable.packed[s] != nullptr) {
+      const bool codes = variable.format == SlotFormat::k8Bits;
+      const int64_t bytes = codes ? PackedRow{width}.bytes() : 2 * width;
+      PrefetchRow<Isa>(variable.packed[s] + row * bytes, bytes);
+    } else if (variable.slots[s] != nullptr) {
+      const bool of_row = IsRowSlot<Rule>(s);
+      PrefetchRow<Isa>(variable.slots[s] + (of_row ? row : element),
+                       of_row ? 1 : width);
+    }
+  }
+}
+
 // Whether this is the pass that the gradient has no part in.
 template <class Rule>
 constexpr bool IsWithoutGradient(const Measured<Rule>* measured) {
@@ -41,18 +59,9 @@ template <class Isa, class Rule, class T>
 HWY_INLINE void PrefetchId(const Variable<Rule, T>& variable, const T* grad,
                            const SortedIds& ids, int64_t i) {
   const int64_t width = variable.width;
-  const int64_t element = ids.id(i) * width;
   if (grad != nullptr) PrefetchRow<Isa>(grad + ids.position(i) * width, width);
   if (i > 0 && ids.id(i - 1) == ids.id(i)) return;
-  PrefetchRow<Isa>(variable.var + element, width);
-  for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-    if (variable.slots[s] == nullptr) continue;
-    if (IsRowSlot<Rule>(s)) {
-      PrefetchRow<Isa>(variable.slots[s] + ids.id(i), 1);
-    } else {
-      PrefetchRow<Isa>(variable.slots[s] + element, width);
-    }
-  }
+  PrefetchRowOf<Isa>(variable, ids.id(i));
 }
 
 // sum[0, size) = the gradient columns [column, column + size) of sorted

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cc/drivers/cpu.h"
+#include "cc/drivers/packed_cpu.h"
 #include "cc/values/simd.h"
 
 namespace tf_optim {
@@ -65,14 +65,24 @@ struct Span {
 
   template <Pass pass, class Gradient>
   HWY_INLINE void Run(const Gradient& gradient) const {
-    if (variable.has_tail) {
-      RunWithTail<pass, true>(gradient);
-    } else {
-      RunWithTail<pass, false>(gradient);
+    PlainSlots<Isa, Rule, T, kSlotsChange<pass>> part(variable, begin, size);
+    while (part.Next()) {
+      if (variable.has_tail) {
+        RunWithTail<pass, true>(gradient, part);
+      } else {
+        RunWithTail<pass, false>(gradient, part);
+      }
     }
   }
 
  private:
+  template <Pass pass>
+  static constexpr bool kSlotsChange =
+      CountMeans<Rule>() == 0 ||
+      Rule::kMeasureChangesSlots == (pass == Pass::kMeasure);
+  // Such variables may be rounded at random.
+  static constexpr bool kIsHalf = !std::is_same_v<T, C>;
+
   using VarLanes = Lanes<Isa, T>;
   using SlotLanes = Lanes<Isa, C>;
   using Slots = typename Rule::template Slots<V>;
@@ -103,11 +113,13 @@ struct Span {
 
   // The last, incomplete vector runs through the same rule with masked loads
   // and stores.
-  template <Pass pass, bool has_tail, class Gradient>
-  HWY_INLINE void RunWithTail(const Gradient& gradient) const {
-    // A copy that no store can alias keeps the pointers in registers.
-    const Variable<Rule, T> variable = this->variable;
-    const int64_t begin = this->begin, size = this->size;
+  template <Pass pass, bool has_tail, class Gradient, class Part>
+  HWY_INLINE void RunWithTail(const Gradient& gradient,
+                              const Part& part) const {
+    // Copies that no store can alias keep the pointers in registers.
+    const int64_t offset = part.offset(), size = part.count();
+    C* slot_of[kSlotFields<Rule> + 1];
+    std::copy_n(part.slots(), kSlotFields<Rule>, slot_of);
     const auto broadcast = [](auto x) { return V(x); };
     typename Rule::template Coefficients<V> c;
     MapFields(coefficients, c, broadcast);
@@ -123,17 +135,18 @@ struct Span {
     }
     Slots row_after = of_row;
 
-    T* const var = variable.var + begin;
+    [[maybe_unused]] const bool at_random = kIsHalf && part.drawn().at_random;
+    T* const var = variable.var + begin + offset;
     // `count...` is empty for a whole vector, and its length for a part.
     // Returns what was measured.
     const auto run = [&](int64_t i,
                          auto... count) __attribute__((always_inline)) {
-      V g = gradient(i, count...);
+      V g = gradient(offset + i, count...);
       V p = VarLanes::Load(var + i, count...);
       Slots slots = of_row;
       ForEachSlot(slots, [&](auto s, auto& slot) {
         if constexpr (!IsRowSlotIn<pass>(s())) {
-          slot = SlotLanes::Load(variable.slots[s] + begin + i, count...);
+          slot = SlotLanes::Load(slot_of[s] + i, count...);
         }
       });
       if constexpr (has_tail) {
@@ -151,18 +164,18 @@ struct Span {
         }
         p = UpdateWithMeans<Rule>(p, g, slots, c, mean);
       }
-      constexpr bool kSlotsChange =
-          CountMeans<Rule>() == 0 ||
-          Rule::kMeasureChangesSlots == (pass == Pass::kMeasure);
-      if constexpr (kSlotsChange) {
+      if constexpr (kSlotsChange<pass>) {
         ForEachSlot(slots, [&](auto s, auto& slot) {
           if constexpr (!IsRowSlotIn<pass>(s())) {
-            SlotLanes::Store(slot, variable.slots[s] + begin + i, count...);
+            SlotLanes::Store(slot, slot_of[s] + i, count...);
           }
         });
         row_after = slots;
       }
       if constexpr (pass != Pass::kMeasure) {
+        if constexpr (kIsHalf) {
+          if (at_random) p = RandomRounding<Isa, T>(part.drawn())(p, i);
+        }
         VarLanes::Store(p, var + i, count...);
       }
       return result;

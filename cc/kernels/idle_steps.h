@@ -13,6 +13,7 @@
 #include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
 #include "cc/drivers/idle.h"
+#include "cc/kernels/variables.h"
 #include "tensorflow/core/framework/tensor.h"
 
 namespace tf_optim {
@@ -23,6 +24,8 @@ struct IdleStep {
   int64_t iterations;
   IdleTail tail;
   std::vector<double> hyper;
+  uint64_t rounding = 0;  // as Variable's
+  bool rounds_var = false;
 };
 
 // What a history is of.
@@ -98,6 +101,8 @@ class IdleStepsOf : public IdleSteps {
         HyperOf(step.hyper),
         {step.learning_rate, static_cast<double>(step.iterations) + 1});
     history_.Extend(coefficients, step.tail);
+    rounding_ = step.rounding;
+    rounds_var_ = step.rounds_var;
   }
 
   bool ChangesNothing(int64_t first) const override {
@@ -112,8 +117,18 @@ class IdleStepsOf : public IdleSteps {
     variable.width = WidthOf(*tensors[0]);
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       if (tensors[s + 1] == nullptr) continue;
-      variable.slots[s] = static_cast<ComputeType<T>*>(tensors[s + 1]->data());
+      void* const data = tensors[s + 1]->data();
+      const SlotFormat format = FormatOf(tensors[s + 1]->dtype());
+      if (kIsDouble || format == SlotFormat::kPlain) {
+        variable.slots[s] = static_cast<ComputeType<T>*>(data);
+      } else {
+        variable.format = format;
+        variable.packed[s] = static_cast<uint8_t*>(data);
+      }
     }
+    // Not what the steps themselves draw.
+    if (rounding_ != 0) variable.rounding = ~rounding_;
+    variable.rounds_var = rounds_var_;
     kernels_.catch_up(variable, AverageOf(tensors), rows, count, ahead,
                       history_);
   }
@@ -146,6 +161,8 @@ class IdleStepsOf : public IdleSteps {
   const CpuKernels<Rule, T>& kernels_;
   const AverageKernels<T>& average_kernels_;
   IdleHistory<Rule> history_;
+  uint64_t rounding_ = 0;
+  bool rounds_var_ = false;
 };
 
 template <class AllVariants, class Rule>

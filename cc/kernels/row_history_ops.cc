@@ -117,6 +117,13 @@ class AdvanceRowsOp : public OpKernel {
     OP_REQUIRES(context, averages == 0 || averages == tables_,
                 absl::InvalidArgumentError(
                     "average must have one variable per table, or none."));
+    OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &seeds_));
+    OP_REQUIRES_OK(context,
+                   context->GetAttr("rounds_variables", &rounds_variables_));
+    OP_REQUIRES(context,
+                seeds_.empty() || static_cast<int>(seeds_.size()) == tables_,
+                absl::InvalidArgumentError(
+                    "rounding_seeds must have one number per table, or none."));
     slot_mask_ = static_cast<uint32_t>(slot_mask);
     kind_.variant = VariantKey(slot_mask_, static_cast<uint32_t>(flags));
     const int present = __builtin_popcount(slot_mask_);
@@ -141,6 +148,10 @@ class AdvanceRowsOp : public OpKernel {
     step.tail.average_kept =
         context->input(context->num_inputs() - 1).scalar<double>()();
     for (int i = 0; i < tables_; ++i) {
+      if (!seeds_.empty()) {
+        step.rounding = RoundingOf(seeds_[i], step.iterations);
+        step.rounds_var = rounds_variables_;
+      }
       step.tail.decay = decay.size() == 0 ? 0 : step.learning_rate * decay(i);
       RefCountPtr<RowHistory> history;
       OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
@@ -181,6 +192,8 @@ class AdvanceRowsOp : public OpKernel {
   int tables_;
   bool has_indices_;
   IdleKind kind_;
+  std::vector<int64_t> seeds_;
+  bool rounds_variables_;
   uint32_t slot_mask_;
   int slots_;
 };

@@ -22,6 +22,10 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES_OK(context, context->GetAttr("use_locking", &use_locking_));
   OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
+  OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &rounding_seeds_));
+  OP_REQUIRES_OK(context,
+                 context->GetAttr("rounds_variables", &rounds_variables_));
+  OP_REQUIRES_OK(context, CheckRoundingSeeds(layout_, rounding_seeds_));
   try {
     isa_ = ChosenIsa();
   } catch (const std::runtime_error& error) {
@@ -47,6 +51,7 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
                                               : tensorflow::DT_FLOAT;
   TF_RETURN_IF_ERROR(variables->Acquire(
       context, traits_, layout_, dtype_, slot_dtype,
+      /*may_be_packed=*/memory() == Memory::kHost,
       check_only_ ? Locking::kReadOnly : locking,
       [this, context](void* to, const void* from, size_t bytes) {
         return Copy(context, to, from, bytes);

@@ -3,6 +3,7 @@
 #define TF_OPTIM_CC_KERNELS_STEP_OP_H_
 
 #include <string>
+#include <vector>
 
 #include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
@@ -81,9 +82,17 @@ class StepOp : public tensorflow::OpKernel {
     }
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       tensorflow::Tensor* slot = variables->slot(s, i);
-      if (slot != nullptr) {
+      if (slot == nullptr) continue;
+      if (slot->dtype() == tensorflow::DataTypeToEnum<ComputeType<T>>::value) {
         variable.slots[s] = static_cast<ComputeType<T>*>(slot->data());
+      } else {
+        variable.packed[s] = static_cast<uint8_t*>(slot->data());
       }
+    }
+    variable.format = variables->format(i);
+    if (!rounding_seeds_.empty()) {
+      variable.rounding = RoundingOf(rounding_seeds_[i], numbers.iterations);
+      variable.rounds_var = rounds_variables_;
     }
     SetTail(numbers.scale(i), numbers.clip_value, numbers.decay(i), &variable);
     return variable;
@@ -115,6 +124,8 @@ class StepOp : public tensorflow::OpKernel {
   tensorflow::DataType dtype_;
   bool use_locking_, check_only_;
   int64_t average_begins_;
+  std::vector<int64_t> rounding_seeds_;
+  bool rounds_variables_;
   Isa isa_;
 };
 

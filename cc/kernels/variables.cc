@@ -192,12 +192,12 @@ DataType LockedVariables::TypeOf(size_t position, DataType dtype,
 Status LockedVariables::Acquire(OpKernelContext* context,
                                 const OptimizerTraits& traits,
                                 const OpLayout& layout, DataType dtype,
-                                DataType slot_dtype, Locking locking,
-                                CopyBytes copy) {
+                                DataType slot_dtype, bool may_be_packed,
+                                Locking locking, CopyBytes copy) {
   copy_ = std::move(copy);
   TF_RETURN_IF_ERROR(LookUp(context, traits, layout));
   TF_RETURN_IF_ERROR(Lock(context, locking));
-  return Check(context, dtype, slot_dtype);
+  return Check(context, dtype, slot_dtype, may_be_packed);
 }
 
 Status LockedVariables::LookUp(OpKernelContext* context,
@@ -283,8 +283,32 @@ bool LockedVariables::ReadsCopy() const {
   });
 }
 
+Status LockedVariables::CheckPacked(size_t position) {
+  const size_t i = position % count_;
+  const Tensor& tensor = *vars_[position]->tensor();
+  const SlotFormat format = FormatOf(tensor.dtype());
+  size_t first = count_ + i;
+  while (IsRowSlot(first)) first += count_;
+  if (position == first) formats_[i] = format;
+  if (format != formats_[i]) {
+    return InvalidArgumentError(
+        StrCat("All slots of ", NameOf(i), " must have the same dtype. ",
+               "Received: ", NameOf(position), " of dtype ",
+               DataTypeString(tensor.dtype()), " beside another."));
+  }
+  const TensorShape& shape = vars_[i]->tensor()->shape();
+  if (format != SlotFormat::k8Bits || tensor.shape() == PackedShape(shape)) {
+    return OkStatus();
+  }
+  return WrongShape(NameOf(position),
+                    StrCat(PackedShape(shape).DebugString(), ", the bytes of ",
+                           NameOf(i), "'s rows in 8 bits"),
+                    tensor);
+}
+
 Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
-                              DataType slot_dtype) {
+                              DataType slot_dtype, bool may_be_packed) {
+  formats_.assign(count_, SlotFormat::kPlain);
   for (size_t i = 0; i < vars_.size(); ++i) {
     const Tensor& tensor = *vars_[i]->tensor();
     if (!vars_[i]->is_initialized || !tensor.IsInitialized()) {
@@ -293,10 +317,20 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
                  "without a value."));
     }
     const DataType expected = TypeOf(i, dtype, slot_dtype);
-    if (tensor.dtype() != expected) {
+    const bool is_slot = i >= count_ && !IsRowSlot(i) &&
+                         slot_of_list_[i / count_ - 1] < AverageSlot();
+    const bool may_pack = is_slot && may_be_packed && expected == slot_dtype &&
+                          slot_dtype == tensorflow::DT_FLOAT;
+    if (tensor.dtype() != expected &&
+        !(may_pack && FormatOf(tensor.dtype()) != SlotFormat::kPlain)) {
       return InvalidArgumentError(
           StrCat(NameOf(i), " must have dtype ", DataTypeString(expected),
+                 may_pack ? ", or bfloat16 or uint8 where it is packed" : "",
                  ". Received: ", DataTypeString(tensor.dtype()), "."));
+    }
+    if (may_pack) {
+      TF_RETURN_IF_ERROR(CheckPacked(i));
+      if (tensor.dtype() == tensorflow::DT_UINT8) continue;
     }
     const Tensor& var = *vars_[i % count_]->tensor();
     if (IsRowSlot(i)) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cc/ops/layout.h"
+#include "cc/ops/packed_layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_var.h"
 
@@ -65,18 +66,21 @@ class LockedVariables {
   LockedVariables& operator=(const LockedVariables&) = delete;
   ~LockedVariables();
 
-  // Finds, locks and checks them. Afterwards every tensor may be written in
-  // place: it is initialized, of the right dtype and shape, and nobody else
-  // holds its memory.
+  // Finds, locks and checks them. Slots of float32 may be packed (packed.h) if
+  // `may_be_packed`, all of a variable in the same way. Afterwards every tensor
+  // may be written in place: it is initialized, of the right dtype and shape,
+  // and nobody else holds its memory.
   absl::Status Acquire(tensorflow::OpKernelContext* context,
                        const OptimizerTraits& traits, const OpLayout& layout,
                        tensorflow::DataType dtype,
-                       tensorflow::DataType slot_dtype, Locking locking,
-                       CopyBytes copy);
+                       tensorflow::DataType slot_dtype, bool may_be_packed,
+                       Locking locking, CopyBytes copy);
 
   tensorflow::Tensor* var(int i) { return vars_[i]->tensor(); }
   // Null when the slot is absent.
   tensorflow::Tensor* slot(size_t slot, int i);
+  // Of the i-th variable's slots but those of a number per row.
+  SlotFormat format(int i) const { return formats_[i]; }
   // The same of the moving average, and of the updates its rows have seen.
   tensorflow::Tensor* average(int i) { return slot(AverageSlot(), i); }
   tensorflow::Tensor* average_rows(int i) { return slot(AverageSlot() + 1, i); }
@@ -92,7 +96,9 @@ class LockedVariables {
   bool ReadsCopy() const;
   absl::Status Check(tensorflow::OpKernelContext* context,
                      tensorflow::DataType dtype,
-                     tensorflow::DataType slot_dtype);
+                     tensorflow::DataType slot_dtype, bool may_be_packed);
+  // A slot that lies in fewer bits; `dtype` says in which.
+  absl::Status CheckPacked(size_t position);
   // Behind the rule's own slots.
   size_t AverageSlot() const { return traits_->slots.size(); }
   std::string NameOf(size_t position) const;
@@ -106,6 +112,7 @@ class LockedVariables {
   std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>> vars_;
   std::vector<size_t> slot_of_list_;  // slot number of list 1, 2, ...
   std::vector<size_t> list_of_slot_;  // 0: absent
+  std::vector<SlotFormat> formats_;
   // TensorFlow deprecates the name of this type, not the type.
   using Mutex = decltype(std::declval<tensorflow::Var>().mu());
   std::vector<Mutex> locks_;  // held

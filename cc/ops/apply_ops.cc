@@ -75,6 +75,11 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
     for (size_t s = 0; s < layout.slots.size(); ++s) {
       const int slot = layout.slots[s];
       if (slot == OpLayout::kAbsent) continue;
+      const auto* slot_data = c->input_handle_shapes_and_types(slot + i);
+      if (slot_data != nullptr && !slot_data->empty() &&
+          (*slot_data)[0].dtype == tensorflow::DT_UINT8) {
+        continue;  // packed: the kernel checks
+      }
       ShapeHandle expected = var;
       if (traits.IsRowSlot(s)) {
         TF_RETURN_IF_ERROR(RowsOf(c, var, &expected));
@@ -117,7 +122,10 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
   }
   StrAppend(&doc,
             "float16 and bfloat16 variables are computed in float32 and have "
-            "float32 slots. Nothing is written unless every input is right; "
+            "float32 slots. On a CPU, slots with a number per element that are "
+            "computed in float32 may be bfloat16, or uint8 [rows, bytes]: "
+            "what TfOptim>PackSlot gives. Nothing is written unless every "
+            "input is right; "
             "on a GPU, and under XLA where the graph does not show a number's "
             "value, the ranges of numbers are not checked. "
             "The result has the same bits for any number of threads and any "
@@ -162,6 +170,10 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
       "average_updates: how many updates of averages were done before.\n"
       "average_begins: so many updates, the first, set the average to the "
       "variable.\n"
+      "rounding_seeds: one per variable: packed slots are rounded at random, up "
+      "or down, right in the mean; what is drawn depends on seed, iterations "
+      "and element alone. Empty: to nearest.\n"
+      "rounds_variables: whether 16-bit variables are rounded so too.\n"
       "N: how many variables.\n");
   for (const std::string& flag : traits.flags) {
     StrAppend(&doc, flag, ": see the formula.\n");
@@ -201,6 +213,8 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
       .Attr("N_average: int >= 0");
   if (sparse) op->Attr("N_average_rows: int >= 0");
   op->Attr("average_begins: int >= 0 = 0");
+  op->Attr("rounding_seeds: list(int) = []");
+  op->Attr("rounds_variables: bool = false");
   for (size_t i = 0; i < traits.slots.size(); ++i) {
     if (traits.IsOptional(i)) {
       op->Attr(StrCat(SlotCountAttr(traits.slots[i]), ": int >= 0"));

@@ -152,6 +152,16 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   return status;
 }
 
+inline absl::Status CheckRoundingSeeds(const OpLayout& layout,
+                                       const std::vector<int64_t>& seeds) {
+  if (seeds.empty() || static_cast<int>(seeds.size()) == layout.count) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "rounding_seeds must have as many numbers as there are variables (",
+      layout.count, ") or none. Received: ", seeds.size(), "."));
+}
+
 // A lazy step's averages need to know what each row's has seen.
 inline absl::Status CheckAverageRows(const OpLayout& layout, bool lazy) {
   const bool has_rows = layout.average_rows != OpLayout::kAbsent;

@@ -90,6 +90,8 @@ REGISTER_OP("TfOptim>AdvanceRows")
     .Attr("optimizer: string")
     .Attr("slot_mask: int >= 0")
     .Attr("flags: int >= 0 = 0")
+    .Attr("rounding_seeds: list(int) = []")
+    .Attr("rounds_variables: bool = false")
     .SetIsStateful()
     .SetShapeFn(NoOutputs)
     .Doc(R"doc(
@@ -112,6 +114,8 @@ T: the tables' dtype.
 optimizer: its name in its ops.
 slot_mask: bit i is set if slot i is there.
 flags: bit i is set if flag i of the op is.
+rounding_seeds: as the step's op has them.
+rounds_variables: as well.
 )doc");
 
 REGISTER_OP("TfOptim>TouchedRows")

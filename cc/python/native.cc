@@ -57,6 +57,8 @@ py::dict Describe(Variants<First, Rest...>) {
   py::list flags;
   for (const char* name : First::kFlagNames) flags.append(name);
   out["flags"] = flags;
+  out["per_step"] = First::kHyperPerStep;
+  out["needs_whole_table"] = First::kMeansOver == Over::kVariable;
   return out;
 }
 
@@ -106,7 +108,7 @@ void Apply(const std::string& rule, const py::list& var, const py::dict& slots,
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Build facts and the CPU kernels on NumPy arrays.";
   m.def("build_info", &BuildInfo, "What this build was made of and for.");
-  m.def("rules", &Rules, "Hyperparameters and slots of each optimizer.");
+  m.def("rules", &Rules, "What the ops of each optimizer take.");
   m.def(
       "isas",
       [] {

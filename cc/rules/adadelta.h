@@ -28,6 +28,7 @@ struct Adadelta : ElementwiseRule {
   };
   static constexpr const char* kSlotNames[] = {"accumulated_grad",
                                                "accumulated_delta_var"};
+  static constexpr uint32_t kPositiveSlots = 0b11;
 
   template <class V>
   struct Coefficients {

@@ -24,6 +24,7 @@ struct Adagrad : ElementwiseRule {
     V accumulator;
   };
   static constexpr const char* kSlotNames[] = {"accumulator"};
+  static constexpr uint32_t kPositiveSlots = 0b1;
 
   template <class V>
   struct Coefficients {

@@ -32,6 +32,7 @@ struct Adam : ElementwiseRule {
   };
   static constexpr const char* kSlotNames[] = {"momentum", "velocity",
                                                "velocity_hat"};
+  static constexpr uint32_t kPositiveSlots = 0b110;
 
   template <class V>
   struct Coefficients {

@@ -26,6 +26,7 @@ struct Adamax : ElementwiseRule {
     V momentum, norm;
   };
   static constexpr const char* kSlotNames[] = {"momentum", "norm"};
+  static constexpr uint32_t kPositiveSlots = 0b10;
 
   template <class V>
   struct Coefficients {

@@ -35,7 +35,7 @@ struct IsBraceConstructible<
     std::void_t<decltype(S{(static_cast<void>(i), Any{})...})>>
     : std::true_type {};
 
-template <class S, size_t count = 6>
+template <class S, size_t count>
 constexpr size_t Count() {
   if constexpr (count == 0) {
     return 0;
@@ -55,15 +55,22 @@ constexpr void CallIndexed(F& f, std::index_sequence<i...>,
 
 }  // namespace fields_internal
 
-// How many members the struct has, absent ones included (at most six).
+// A struct of a rule has at most so many members: ForEachField names each.
+inline constexpr size_t kMaxFields = 10;
+
+// How many members the struct has, absent ones included; kMaxFields + 1 where
+// there are more than that.
 template <class S>
 inline constexpr size_t kFieldCount =
-    fields_internal::Count<std::remove_cv_t<S>>();
+    fields_internal::Count<std::remove_cv_t<S>, kMaxFields + 1>();
 
 // Calls f(index, member) for each member; the index is an integral_constant.
 template <class S, class F>
 constexpr void ForEachField(S& s, F&& f) {
   constexpr size_t n = kFieldCount<S>;
+  static_assert(n <= kMaxFields,
+                "a struct of a rule has too many members: kMaxFields in "
+                "cc/rules/fields.h says how many are allowed");
   [[maybe_unused]] auto call = [&f](auto&... members) {
     fields_internal::CallIndexed(
         f, std::make_index_sequence<sizeof...(members)>{}, members...);
@@ -86,6 +93,18 @@ constexpr void ForEachField(S& s, F&& f) {
   } else if constexpr (n == 6) {
     auto& [a, b, c, d, e, g] = s;
     call(a, b, c, d, e, g);
+  } else if constexpr (n == 7) {
+    auto& [a, b, c, d, e, g, h] = s;
+    call(a, b, c, d, e, g, h);
+  } else if constexpr (n == 8) {
+    auto& [a, b, c, d, e, g, h, i] = s;
+    call(a, b, c, d, e, g, h, i);
+  } else if constexpr (n == 9) {
+    auto& [a, b, c, d, e, g, h, i, j] = s;
+    call(a, b, c, d, e, g, h, i, j);
+  } else if constexpr (n == 10) {
+    auto& [a, b, c, d, e, g, h, i, j, k] = s;
+    call(a, b, c, d, e, g, h, i, j, k);
   }
 }
 

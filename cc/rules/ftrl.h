@@ -32,6 +32,7 @@ struct Ftrl : ElementwiseRule {
     V accumulator, linear;
   };
   static constexpr const char* kSlotNames[] = {"accumulator", "linear"};
+  static constexpr uint32_t kPositiveSlots = 0b1;
 
   template <class V>
   struct Coefficients {

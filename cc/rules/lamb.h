@@ -29,6 +29,7 @@ struct Lamb : ElementwiseRule {
     V momentum, velocity;
   };
   static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
+  static constexpr uint32_t kPositiveSlots = 0b10;
 
   template <class V>
   struct Coefficients {

@@ -35,6 +35,7 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
     V momentum, velocity;
   };
   static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
+  static constexpr uint32_t kPositiveSlots = 0b10;
 
   template <class V>
   struct Coefficients {

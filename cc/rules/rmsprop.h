@@ -33,6 +33,7 @@ struct RMSprop : ElementwiseRule {
   };
   static constexpr const char* kSlotNames[] = {"velocity", "momentum",
                                                "average_gradient"};
+  static constexpr uint32_t kPositiveSlots = 0b1;
 
   template <class V>
   struct Coefficients {

@@ -1,4 +1,7 @@
-// The contract of an update rule: read me first.
+// The contract of an update rule: read me first. A rule is a header of this
+// folder, named as its kName is in Python (row_wise_adagrad.h, rmsprop.h), and
+// nothing else in cc/: what compiles and registers it follows from its line
+// `using NameVariants`.
 //
 // A rule is the formula of one optimizer, written once over a value type V.
 // The same text runs on V = double (coefficients), float or double (CUDA), a
@@ -38,6 +41,9 @@
 //   Update it is a value like the others, the same for the whole row:
 //     static constexpr uint32_t kRowSlots = 1;      // bit i: slot i
 //
+//   Slots that are never negative, which packed storage makes use of:
+//     static constexpr uint32_t kPositiveSlots = 2;
+//
 //   Means over each row or over the variable (with sparse gradients and mode
 //   "lazy", over the rows named). The driver takes them of what Measure
 //   returns per element, and gives them to Update. One of the two changes the
@@ -69,6 +75,8 @@
 //     IdleRoot(const Slots<V>& kept, const Coefficients<V>& first,
 //              const Coefficients<V>& step);
 //
+// A struct has at most kMaxFields members, Slots at most kMaxSlots.
+//
 // A value has + - * / and, found by its type, Sqrt, Pow, Abs, Max, Min and
 // IfPositive(x, a, b), which is a where x > 0 and b elsewhere. Two laws keep
 // the results the same bits on every instruction set: use nothing else, and
@@ -78,6 +86,7 @@
 
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <tuple>
 
 #include "cc/rules/fields.h"
@@ -115,6 +124,7 @@ struct ElementwiseRule {
   static constexpr std::array<const char*, 0> kFlagNames = {};
   static constexpr uint32_t kFlags = 0;
   static constexpr uint32_t kRowSlots = 0;
+  static constexpr uint32_t kPositiveSlots = 0;
   static constexpr Over kMeansOver = Over::kNothing;
   static constexpr bool kMeasureChangesSlots = false;
   static constexpr size_t kHyperPerStep = 0;  // the last ones, new at each step
@@ -126,12 +136,71 @@ struct ElementwiseRule {
   struct Means {};
 };
 
+inline constexpr int kMaxSlots = 6;
+
+template <class Rule>
+inline constexpr size_t kSlotFields =
+    kFieldCount<typename Rule::template Slots<double>>;
+
+// What is easily got wrong, said where it is wrong.
+template <class Rule>
+constexpr bool IsComplete() {
+  constexpr size_t hyper = kFieldCount<typename Rule::template Hyper<double>>;
+  static_assert(std::size(Rule::kHyperNames) == hyper,
+                "kHyperNames must name each member of Hyper, in its order");
+  static_assert(std::size(Rule::kHyperRanges) == hyper,
+                "kHyperRanges must have a range for each member of Hyper");
+  static_assert(Rule::kHyperPerStep <= hyper,
+                "kHyperPerStep must be a number of members of Hyper");
+  static_assert(std::size(Rule::kSlotNames) == kSlotFields<Rule>,
+                "kSlotNames must name each member of Slots, in its order");
+  static_assert(kSlotFields<Rule> <= kMaxSlots,
+                "Slots has too many members: kMaxSlots in cc/rules/rule.h says "
+                "how many are allowed");
+  static_assert(Rule::kRowSlots >> kSlotFields<Rule> == 0,
+                "kRowSlots must have bits of members of Slots alone");
+  static_assert(Rule::kFlags >> std::size(Rule::kFlagNames) == 0,
+                "kFlags must have bits of kFlagNames alone");
+  static_assert(
+      Rule::kMeansOver != Over::kNothing || !Rule::kMeasureChangesSlots,
+      "kMeasureChangesSlots is for rules whose kMeansOver is kRow or "
+      "kVariable");
+  return true;
+}
+
+constexpr bool IsSameText(const char* a, const char* b) {
+  while (*a != '\0' && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+// Whether two variants have the same inputs in their op.
+template <class A, class B>
+constexpr bool AreAlike() {
+  if (std::size(A::kHyperNames) != std::size(B::kHyperNames) ||
+      std::size(A::kSlotNames) != std::size(B::kSlotNames) ||
+      !IsSameText(A::kName, B::kName)) {
+    return false;
+  }
+  bool alike = true;
+  for (size_t i = 0; i < std::size(A::kHyperNames); ++i) {
+    alike &= IsSameText(A::kHyperNames[i], B::kHyperNames[i]);
+  }
+  for (size_t i = 0; i < std::size(A::kSlotNames); ++i) {
+    alike &= IsSameText(A::kSlotNames[i], B::kSlotNames[i]);
+  }
+  return alike;
+}
+
 // The rules that one optimizer's options choose between. All share kName,
 // kHyperNames, kHyperRanges, kSlotNames and kFlagNames.
 template <class... Rules>
 struct Variants {
   using First = std::tuple_element_t<0, std::tuple<Rules...>>;
   static constexpr const char* kName = First::kName;
+  static_assert((IsComplete<Rules>() && ...));
+  static_assert((AreAlike<First, Rules>() && ...),
+                "all variants must have the same kName, kHyperNames and "
+                "kSlotNames");
 };
 
 // Bit i is set when slot i exists in this variant.
@@ -144,8 +213,6 @@ constexpr uint32_t SlotMask() {
   });
   return mask;
 }
-
-inline constexpr int kMaxSlots = 6;
 
 // What tells a rule from the other variants of its optimizer.
 constexpr uint32_t VariantKey(uint32_t slot_mask, uint32_t flags) {
@@ -162,6 +229,11 @@ constexpr bool IsRowSlot(size_t slot) {
   return Rule::kRowSlots >> slot & 1;
 }
 
+template <class Rule>
+constexpr bool IsPositiveSlot(size_t slot) {
+  return Rule::kPositiveSlots >> slot & 1;
+}
+
 // The step's coefficients in computation type C, made in float64.
 template <class Rule, class C>
 constexpr typename Rule::template Coefficients<C> PrepareAs(
@@ -172,10 +244,6 @@ constexpr typename Rule::template Coefficients<C> PrepareAs(
             [](double x) { return static_cast<C>(x); });
   return coefficients;
 }
-
-template <class Rule>
-inline constexpr size_t kSlotFields =
-    kFieldCount<typename Rule::template Slots<double>>;
 
 // How many means the rule asks for.
 template <class Rule>

@@ -20,6 +20,7 @@ class CallBuffer {
   explicit CallBuffer(const XLA_FFI_Buffer& buffer) : buffer_(&buffer) {}
 
   void* data() const { return buffer_->data; }
+  XLA_FFI_DataType type() const { return buffer_->dtype; }
   int64_t rank() const { return buffer_->rank; }
   int64_t size(int64_t dimension) const { return buffer_->dims[dimension]; }
   int64_t element_count() const {

@@ -35,6 +35,13 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
     if (list->empty()) continue;
     operands.insert(operands.end(), list->begin() + begin, list->begin() + end);
   }
+  std::vector<xla::XlaOp> rounding = {inputs.iterations};
+  if (!inputs.rounding_seeds.empty()) {
+    rounding.push_back(xla::ConstantR1<int64_t>(
+        numbers.builder(), absl::MakeConstSpan(inputs.rounding_seeds)
+                               .subspan(begin, end - begin)));
+  }
+  operands.push_back(xla::ConcatInDim(numbers.builder(), rounding, 0));
   operands.push_back(numbers);
 
   std::vector<xla::Shape> shapes;

@@ -25,6 +25,9 @@ struct CpuStepInputs {
   // the tail, each with a number per variable.
   std::vector<xla::XlaOp> coefficients;
   std::vector<xla::XlaOp> tails;
+  xla::XlaOp iterations;                // int64 [1]
+  std::vector<int64_t> rounding_seeds;  // one per variable, or none
+  bool rounds_variables = false;
 };
 
 // The streams after the step that `target` names, in their own memory.
@@ -60,13 +63,20 @@ class CpuStep {
                     const ParallelFor& parallel_for) {
     constexpr size_t kStreams = CountStreams();
     const size_t count = streams.size() / kStreams;
-    // Behind the streams: gradients, ids, numbers.
+    // Behind the streams: gradients, ids, rounding, numbers.
     const auto input = [&](size_t i) { return inputs[streams.size() + i]; };
     const C* number = static_cast<const C*>(inputs[inputs.size() - 1].data());
     CoefficientsOf<Rule, T> coefficients;
     ForEachField(coefficients, [&](auto, C& value) { value = *number++; });
+    const CallBuffer rounding = inputs[inputs.size() - 2];
+    const auto* const of_rounding =
+        static_cast<const int64_t*>(rounding.data());
     const auto variable_at = [&](size_t i) {
       Variable<Rule, T> variable = VariableAt(streams, i);
+      if (rounding.element_count() > 2) {  // iterations, a flag, seeds
+        variable.rounding = RoundingOf(of_rounding[2 + i], of_rounding[0]);
+        variable.rounds_var = of_rounding[1] != 0;
+      }
       SetTail(number[i], number[count + i], number[2 * count + i], &variable);
       return variable;
     };
@@ -103,6 +113,12 @@ class CpuStep {
     return count;
   }
 
+  static SlotFormat FormatOf(const CallBuffer& slot) {
+    return slot.type() == XLA_FFI_DataType_BF16 ? SlotFormat::kBFloat16
+           : slot.type() == XLA_FFI_DataType_U8 ? SlotFormat::k8Bits
+                                                : SlotFormat::kPlain;
+  }
+
   static int64_t Rows(const CallBuffer& table) {
     return table.rank() > 0 ? table.size(0) : 1;
   }
@@ -117,7 +133,14 @@ class CpuStep {
     typename Rule::template Slots<C> slots;
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
-        variable.slots[s] = static_cast<C*>(streams[stream++].data());
+        const CallBuffer buffer = streams[stream++];
+        const SlotFormat format = FormatOf(buffer);
+        if (IsRowSlot<Rule>(s()) || format == SlotFormat::kPlain) {
+          variable.slots[s] = static_cast<C*>(buffer.data());
+        } else {
+          variable.format = format;
+          variable.packed[s] = static_cast<uint8_t*>(buffer.data());
+        }
       }
     });
     return variable;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "cc/ops/packed_layout.h"
 #include "cc/rules/all_rules.h"
 #include "cc/xla/register.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
@@ -53,6 +54,8 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
   OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
+  OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &rounding_seeds_));
+  OP_REQUIRES_OK(context, CheckRoundingSeeds(layout_, rounding_seeds_));
   slot_dtype_ = dtype_ == tensorflow::DT_DOUBLE ? tensorflow::DT_DOUBLE
                                                 : tensorflow::DT_FLOAT;
 }
@@ -152,9 +155,47 @@ absl::Status XlaStepOp::CheckDistinct(XlaOpKernelContext* context) const {
   return absl::OkStatus();
 }
 
-absl::Status XlaStepOp::CheckSlot(int slot, int i, const TensorShape& shape,
+DataType XlaStepOp::SlotType(XlaOpKernelContext* context, int input) const {
+  tensorflow::XlaResource* resource;
+  if (slot_dtype_ != tensorflow::DT_FLOAT ||
+      !context->GetResourceInput(input, &resource).ok() ||
+      FormatOf(resource->type()) == SlotFormat::kPlain) {
+    return slot_dtype_;
+  }
+  return resource->type();
+}
+
+absl::Status XlaStepOp::CheckNothingIsPacked(
+    XlaOpKernelContext* context) const {
+  bool packed = !rounding_seeds_.empty();
+  for (size_t s = 0; s < layout_.slots.size(); ++s) {
+    if (layout_.slots[s] == OpLayout::kAbsent) continue;
+    for (int i = 0; i < layout_.count; ++i) {
+      packed |= SlotType(context, layout_.slots[s] + i) != slot_dtype_;
+    }
+  }
+  if (!packed) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "Slots must be float32, and rounding to nearest, where XLA compiles for "
+      "another device than a CPU. Received: packed slots or rounding_seeds.");
+}
+
+absl::Status XlaStepOp::CheckSlot(XlaOpKernelContext* context, int slot, int i,
+                                  const TensorShape& shape,
                                   const TensorShape& variable) const {
   TensorShape expected = variable;
+  const DataType dtype = SlotType(context, layout_.slots[slot] + i);
+  for (size_t s = 0; s < layout_.slots.size(); ++s) {
+    if (layout_.slots[s] == OpLayout::kAbsent || traits_.IsRowSlot(s) ||
+        traits_.IsRowSlot(slot) ||
+        SlotType(context, layout_.slots[s] + i) == dtype) {
+      continue;
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "All slots of var[", i, "] must have the same dtype. Received: ",
+        DataTypeString(dtype), " beside another."));
+  }
+  if (dtype == tensorflow::DT_UINT8) expected = PackedShape(variable);
   if (traits_.IsRowSlot(slot)) {
     while (expected.dims() > 1) expected.RemoveLastDims(1);
   }

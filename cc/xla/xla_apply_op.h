@@ -29,6 +29,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   tensorflow::DataType dtype() const { return dtype_; }
   tensorflow::DataType slot_dtype() const { return slot_dtype_; }
   bool check_only() const { return check_only_; }
+  const std::vector<int64_t>& rounding_seeds() const { return rounding_seeds_; }
 
   // A scalar input in float64, in which coefficients are made.
   XlaValue Number(tensorflow::XlaOpKernelContext* context, int input) const;
@@ -38,8 +39,16 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   // stretch a dimension of 1 to any size.
   absl::Status CheckShapes(tensorflow::XlaOpKernelContext* context, int i,
                            const tensorflow::TensorShape& variable) const;
-  absl::Status CheckSlot(int slot, int i, const tensorflow::TensorShape& shape,
+  absl::Status CheckSlot(tensorflow::XlaOpKernelContext* context, int slot,
+                         int i, const tensorflow::TensorShape& shape,
                          const tensorflow::TensorShape& variable) const;
+  // Of a variable's slot: that of all slots here, or what it is packed in.
+  tensorflow::DataType SlotType(tensorflow::XlaOpKernelContext* context,
+                                int input) const;
+  // InvalidArgument for packed slots and random rounding: only the CPU drivers
+  // know them.
+  absl::Status CheckNothingIsPacked(
+      tensorflow::XlaOpKernelContext* context) const;
   // A value per row as one per element of `like`, and back.
   static xla::XlaOp ToElements(xla::XlaOp per_row, XlaValue like);
   static xla::XlaOp ToRows(XlaValue elements);
@@ -97,6 +106,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   tensorflow::DataType dtype_, slot_dtype_;
   int64_t average_begins_;
   bool check_only_;
+  std::vector<int64_t> rounding_seeds_;
 };
 
 // A dense step, and a sparse one in either mode.
@@ -148,6 +158,7 @@ class XlaApplyOp : public XlaStepOp {
         on_cpu &= KeyFits(shapes[i].dim_size(0), CountIds(context, i));
       }
     }
+    if (!on_cpu) TF_RETURN_IF_ERROR(CheckNothingIsPacked(context));
     const std::vector<Streams> before = streams;
     const Numbers<Rule> numbers = {Prepare<Rule>(context), HasTail(context),
                                    Tails(context)};
@@ -205,9 +216,10 @@ class XlaApplyOp : public XlaStepOp {
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
         tensorflow::TensorShape slot_shape;
-        status.Update(ReadVariable(context, layout().slots[s] + i, slot_dtype(),
+        const int input = layout().slots[s] + i;
+        status.Update(ReadVariable(context, input, SlotType(context, input),
                                    &slot_shape, &streams->emplace_back()));
-        if (status.ok()) status = CheckSlot(s, i, slot_shape, *shape);
+        if (status.ok()) status = CheckSlot(context, s, i, slot_shape, *shape);
       }
     });
     return status;
@@ -221,8 +233,9 @@ class XlaApplyOp : public XlaStepOp {
     typename Rule::template Slots<XlaValue> slots;
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
-        status.Update(context->AssignVariable(layout().slots[s] + i,
-                                              slot_dtype(), *stream++));
+        const int input = layout().slots[s] + i;
+        status.Update(context->AssignVariable(input, SlotType(context, input),
+                                              *stream++));
       }
     });
     return status;
@@ -282,6 +295,8 @@ class XlaApplyOp : public XlaStepOp {
     ForEachField(numbers.tails, [&](auto, const XlaValue& values) {
       inputs.tails.push_back(values.op());
     });
+    inputs.iterations = xla::Reshape(context->Input(layout().iterations), {1});
+    inputs.rounding_seeds = rounding_seeds();
     using Kind = CpuStepKind;
     const auto& target = !sparse ? Target<Rule, Kind::kDense>()
                          : lazy_ ? Target<Rule, Kind::kLazyRows>()

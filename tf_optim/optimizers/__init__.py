@@ -1,4 +1,4 @@
-"""The optimizers, one file each."""
+"""The optimizers, one file each. Made by `python -m tests.names`."""
 
 from tf_optim.optimizers.adadelta import Adadelta
 from tf_optim.optimizers.adagrad import Adagrad

@@ -6,7 +6,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
 @flavour.register
@@ -18,36 +18,9 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
         a += g^2
         p -= learning_rate * g / sqrt(a + epsilon)
 
-    All variables of one device and dtype are updated by one op, in one pass over
-    memory.
-
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: 0.001.
         initial_accumulator_value: what a starts at, >= 0. Default: 0.1.
         epsilon: added under the root, >= 0. Default: 1e-7.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `weight_decay`, `clipnorm`, `clipvalue`,
-            `global_clipnorm`, `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; the slot `accumulator` has
-    the variable's shape, and its dtype or float32 for 16-bit variables.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -68,30 +41,18 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
         https://jmlr.org/papers/v12/duchi11a.html).
     """
 
-    _spec = specs.SPECS["Adagrad"]
+    _spec = specs.Spec("Adagrad", checked=(specs.INITIAL,))
 
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         initial_accumulator_value: Number = 0.1,
         epsilon: Number | None = 1e-7,
-        weight_decay: Number | None = None,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[SharedArguments],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             initial_accumulator_value=initial_accumulator_value,
             epsilon=epsilon,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
-        self._check_arguments(sparse_update)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
 @flavour.register
@@ -20,40 +20,14 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
         alpha = learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t)
         p -= alpha * m / (sqrt(v) + epsilon)
 
-    and with `amsgrad` the largest v so far in the place of v. All variables of
-    one device and dtype are updated by one op, in one pass over memory.
+    and with `amsgrad` the largest v so far in the place of v.
 
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: 0.001.
         beta_1: the decay of m, in [0, 1). Default: 0.9.
         beta_2: the decay of v, in [0, 1). Default: 0.999.
         epsilon: added to the root, >= 0 (the "epsilon hat" of the paper).
             Default: 1e-7.
         amsgrad: whether to use the largest v so far. Default: False.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `weight_decay`, `clipnorm`, `clipvalue`,
-            `global_clipnorm`, `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; slots (`momentum`,
-    `velocity`, and with `amsgrad` `velocity_hat`) have the variable's shape, and
-    its dtype or float32 for 16-bit variables.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -78,7 +52,7 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
         `amsgrad`.
     """
 
-    _spec = specs.SPECS["Adam"]
+    _spec = specs.Spec("Adam", options=({}, {"amsgrad": True}))
 
     def __init__(
         self,
@@ -87,13 +61,7 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
         beta_2: Number = 0.999,
         epsilon: Number | None = 1e-7,
         amsgrad: bool = False,
-        weight_decay: Number | None = None,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[SharedArguments],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
@@ -101,14 +69,8 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
             beta_2=beta_2,
             epsilon=epsilon,
             amsgrad=amsgrad,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
-        self._check_arguments(sparse_update)
         if getattr(self, "adaptive_epsilon", False):  # only tf_keras has it
             raise ValueError(
                 "`adaptive_epsilon` must be False: the fused step has one epsilon "

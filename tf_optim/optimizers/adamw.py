@@ -6,7 +6,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import ArgumentsButDecay, LearningRate, Number
 
 
 @flavour.register
@@ -25,37 +25,12 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
     largest v so far is in the place of v.
 
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: 0.001.
         weight_decay: the rate at which variables shrink, >= 0;
             `exclude_from_weight_decay` leaves some out. Default: 0.004.
         beta_1: the decay of m, in [0, 1). Default: 0.9.
         beta_2: the decay of v, in [0, 1). Default: 0.999.
         epsilon: added to the root, >= 0. Default: 1e-7.
         amsgrad: whether to use the largest v so far. Default: False.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `clipnorm`, `clipvalue`, `global_clipnorm`,
-            `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; slots (`momentum`,
-    `velocity`, and with `amsgrad` `velocity_hat`) have the variable's shape, and its
-    dtype or float32 for 16-bit variables.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -79,7 +54,7 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
         [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980).
     """
 
-    _spec = specs.SPECS["AdamW"]
+    _spec = specs.Spec("Adam")
 
     def __init__(
         self,
@@ -89,12 +64,7 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
         beta_2: Number = 0.999,
         epsilon: Number | None = 1e-7,
         amsgrad: bool = False,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[ArgumentsButDecay],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
@@ -103,10 +73,5 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
             beta_2=beta_2,
             epsilon=epsilon,
             amsgrad=amsgrad,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
-        self._check_arguments(sparse_update)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
 @flavour.register
@@ -21,13 +21,9 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         p = (clip(z, -l1, l1) - z) / d
         n = n'
 
-    All variables of one device and dtype are updated by one op, in one pass over
-    memory. `learning_rate_power=-0.5` needs a root; any other power is much slower.
+    `learning_rate_power=-0.5` needs a root; any other power is much slower.
 
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: 0.001.
         learning_rate_power: how the learning rate falls, <= 0. Default: -0.5.
         initial_accumulator_value: what n starts at, >= 0. Default: 0.1.
         l1_regularization_strength: l1, >= 0. Default: 0.0.
@@ -35,28 +31,6 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         l2_shrinkage_regularization_strength: l2_shrinkage, >= 0: a pull towards 0 that
             z remembers. Default: 0.0.
         beta: the paper's beta, >= 0. Default: 0.0.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `weight_decay`, `clipnorm`, `clipvalue`,
-            `global_clipnorm`, `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; slots (`accumulator` n,
-    `linear` z) have the variable's shape, and its dtype or float32 for 16-bit
-    variables.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -77,7 +51,14 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         [McMahan et al., 2013](https://research.google/pubs/pub41159/).
     """
 
-    _spec = specs.SPECS["Ftrl"]
+    _spec = specs.Spec(
+        "Ftrl",
+        attributes={
+            "l1": "l1_regularization_strength",
+            "l2": "l2_regularization_strength",
+            "l2_shrinkage": "l2_shrinkage_regularization_strength",
+        },
+    )
 
     def __init__(
         self,
@@ -88,13 +69,7 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         l2_regularization_strength: Number = 0.0,
         l2_shrinkage_regularization_strength: Number = 0.0,
         beta: Number = 0.0,
-        weight_decay: Number | None = None,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[SharedArguments],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
@@ -104,11 +79,5 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
             l2_regularization_strength=l2_regularization_strength,
             l2_shrinkage_regularization_strength=l2_shrinkage_regularization_strength,
             beta=beta,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
-        self._check_arguments(sparse_update)

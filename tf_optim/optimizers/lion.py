@@ -6,7 +6,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 _LEARNING_RATE = 0.001 if flavour.is_keras_3() else 0.0001
 
@@ -20,37 +20,9 @@ class Lion(flavour.FusedOptimizer, tf.keras.optimizers.Lion):
         p -= learning_rate * sign(beta_1 * m + (1 - beta_1) * g)
         m = beta_2 * m + (1 - beta_2) * g
 
-    All variables of one device and dtype are updated by one op, in one pass over
-    memory.
-
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: that of the stock
-            class, 0.001 in Keras 3 and 0.0001 in tf_keras.
         beta_1: the share of m in the step, in (0, 1]. Default: 0.9.
         beta_2: the decay of m, in [0, 1]. Default: 0.99.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `weight_decay`, `clipnorm`, `clipvalue`,
-            `global_clipnorm`, `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; the slot `momentum` has the
-    variable's shape, and its dtype or float32 for 16-bit variables.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -71,33 +43,21 @@ class Lion(flavour.FusedOptimizer, tf.keras.optimizers.Lion):
         [Chen et al., 2023](https://arxiv.org/abs/2302.06675).
     """
 
-    _spec = specs.SPECS["Lion"]
+    _spec = specs.Spec("Lion")
 
     def __init__(
         self,
         learning_rate: LearningRate = _LEARNING_RATE,
         beta_1: Number = 0.9,
         beta_2: Number = 0.99,
-        weight_decay: Number | None = None,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[SharedArguments],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,
             beta_2=beta_2,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
-        self._check_arguments(sparse_update)
 
     if not flavour.is_keras_3():
 

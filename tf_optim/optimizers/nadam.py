@@ -11,7 +11,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, keras_private, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
 @functools.lru_cache(8)
@@ -40,40 +40,12 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
              + (1 - mu_t) * g / (1 - mu_1 ... mu_t))
         p -= learning_rate * a / (sqrt(v / (1 - beta_2^t)) + epsilon)
 
-    All variables of one device and dtype are updated by one op, in one pass over
-    memory.
-
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: 0.001.
         beta_1: the decay of m, in [0, 1). Default: 0.9.
         beta_2: the decay of v, in [0, 1). Default: 0.999.
         epsilon: added to the root, >= 0. Default: 1e-7.
         schedule_decay: an old spelling: with it mu_t has 0.96^(schedule_decay * t), >
             0. Default: None, which is 1.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `weight_decay`, `clipnorm`, `clipvalue`,
-            `global_clipnorm`, `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; slots (`momentum` m,
-    `velocity` v) have the variable's shape, and its dtype or float32 for 16-bit
-    variables. The product mu_1 ... mu_t is a scalar variable.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -98,7 +70,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         [Dozat, 2016](https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ).
     """
 
-    _spec = specs.SPECS["Nadam"]
+    _spec = specs.Spec("Nadam")
 
     def __init__(
         self,
@@ -106,29 +78,18 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         beta_1: Number = 0.9,
         beta_2: Number = 0.999,
         epsilon: Number | None = 1e-7,
-        weight_decay: Number | None = None,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
+        *,
         schedule_decay: float | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[SharedArguments],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
         self.schedule_decay = schedule_decay
-        self._check_arguments(sparse_update)
         if schedule_decay is not None:
             warnings.warn(
                 "`schedule_decay` is an old argument of Nadam that Keras lacks.",

@@ -6,7 +6,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import flavour, specs
-from tf_optim.annotations import KerasArguments, LearningRate, Number, SparseUpdate
+from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
 @flavour.register
@@ -22,40 +22,12 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
         p -= u                     or, with momentum:
         b = momentum * b + u;  p -= b
 
-    All variables of one device and dtype are updated by one op, in one pass over
-    memory.
-
     Args:
-        learning_rate: a float, a
-            `tf.keras.optimizers.schedules.LearningRateSchedule`, or a callable
-            without arguments that returns a float. Default: 0.001.
         rho: the decay of v and a, in [0, 1). Default: 0.9.
         momentum: the decay of b, in [0, 1); 0 leaves b out. Default: 0.0.
         epsilon: added under the root, >= 0. Default: 1e-7.
         centered: whether to divide by the estimated standard deviation instead
             of the root mean square. Default: False.
-        sparse_update: what a sparse gradient (`tf.IndexedSlices`) changes.
-            `"lazy"`: only the rows it names, slots and weight decay included;
-            the cost follows those rows. `"dense"`: all rows, exactly as the
-            equivalent dense gradient. `"exact"`: the result of `"dense"` at the
-            cost of the rows, for tables that are read by `tf_optim.Embedding` or
-            `tf_optim.lookup` (others take `"dense"` steps). `"eventual"`: as
-            `"exact"`, but a row is brought up to date when it is next updated.
-            Default: `"lazy"`.
-        name: the optimizer's name. Default: as the stock class's.
-        **kwargs: `use_locking`, whether sparse steps of several workers on one
-            variable wait for each other (default: True), and the stock class's
-            others: `weight_decay`, `clipnorm`, `clipvalue`,
-            `global_clipnorm`, `use_ema`, `ema_momentum`,
-            `ema_overwrite_frequency`, and in Keras 3 `loss_scale_factor` and
-            `gradient_accumulation_steps`.
-
-    Variables may be float16, bfloat16, float32 or float64; slots (`velocity`,
-    with `momentum` > 0 `momentum`, with `centered` `average_gradient`) have the
-    variable's shape, and its dtype or float32 for 16-bit variables.
-
-    Raises:
-        ValueError: for an argument out of its range.
 
     Example:
 
@@ -81,7 +53,16 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
         [Graves, 2013](https://arxiv.org/abs/1308.0850) for `centered`.
     """
 
-    _spec = specs.SPECS["RMSprop"]
+    _spec = specs.Spec(
+        "RMSprop",
+        attributes={"momentum_rate": "momentum"},
+        options=(
+            {},
+            {"momentum": 0.9},
+            {"centered": True},
+            {"momentum": 0.9, "centered": True},
+        ),
+    )
 
     def __init__(
         self,
@@ -90,13 +71,7 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
         momentum: Number = 0.0,
         epsilon: Number | None = 1e-7,
         centered: bool = False,
-        weight_decay: Number | None = None,
-        clipnorm: Number | None = None,
-        clipvalue: Number | None = None,
-        global_clipnorm: Number | None = None,
-        sparse_update: SparseUpdate = "lazy",
-        name: str | None = None,
-        **kwargs: Unpack[KerasArguments],
+        **kwargs: Unpack[SharedArguments],
     ) -> None:
         super().__init__(
             learning_rate=learning_rate,
@@ -104,11 +79,5 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
             momentum=momentum,
             epsilon=epsilon,
             centered=centered,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            name=name,
             **kwargs,
         )
-        self._check_arguments(sparse_update)

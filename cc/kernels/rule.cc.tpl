@@ -1,11 +1,11 @@
-#include "cc/rules/lamb.h"
+#include "@HEADER@"
 
 #include "cc/kernels/register.h"
 
 namespace tf_optim {
 namespace {
 
-[[maybe_unused]] const bool registered = RegisterCpuKernels(LambVariants());
+[[maybe_unused]] const bool registered = RegisterCpuKernels(@VARIANTS@());
 
 }  // namespace
 }  // namespace tf_optim

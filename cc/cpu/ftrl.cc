@@ -1,6 +1,0 @@
-#include "cc/rules/ftrl.h"
-
-#include "cc/cpu/instantiate.h"
-
-template struct tf_optim::KernelTable<tf_optim::TFO_ISA,
-                                      tf_optim::FtrlVariants>;

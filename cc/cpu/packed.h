@@ -1,0 +1,40 @@
+// Packing and unpacking of whole slots, for one instruction set. No TensorFlow.
+#ifndef TF_OPTIM_CC_CPU_PACKED_H_
+#define TF_OPTIM_CC_CPU_PACKED_H_
+
+#include "cc/cpu/kernels.h"
+#include "cc/values/packed.h"
+
+namespace tf_optim {
+
+// Rows [begin, end) of `width` elements.
+struct PackKernels {
+  void (*pack)(const float* plain, int64_t width, bool is_signed, int64_t begin,
+               int64_t end, uint8_t* packed);
+  void (*unpack)(const uint8_t* packed, int64_t width, bool is_signed,
+                 int64_t begin, int64_t end, float* plain);
+};
+
+template <class IsaTag>
+struct PackTable {
+  static const PackKernels& Get();
+};
+
+inline const PackKernels& FindPackKernels(Isa isa) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case Isa::kAvx512:
+      return PackTable<Avx512>::Get();
+    case Isa::kAvx2:
+      return PackTable<Avx2>::Get();
+#endif
+    case Isa::kScalar:
+      return PackTable<Scalar>::Get();
+    default:
+      return PackTable<Baseline>::Get();
+  }
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_CPU_PACKED_H_

@@ -1,0 +1,5 @@
+#include "@HEADER@"
+
+#include "cc/cuda/instantiate.cu.h"
+
+template struct tf_optim::GpuKernelTable<tf_optim::@VARIANTS@>;

@@ -1,0 +1,64 @@
+"""What stands in for the stock class of an optimizer that Keras lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_optim import keras_private
+
+
+class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
+    """A Keras optimizer of the arguments and slots that its class speaks of.
+
+    Beside `flavour.FusedOptimizer`, which brings the step:
+
+        class Yogi(flavour.FusedOptimizer, base.Optimizer):
+
+    Its own arguments become attributes and are in its configuration. Its slots are
+    those of its `_spec`.
+    """
+
+    _spec: Any
+    _own_arguments: tuple[str, ...]
+
+    def __init__(self, learning_rate: Any, **kwargs: Any) -> None:
+        own = {name: kwargs.pop(name) for name in self._own_arguments if name in kwargs}
+        if keras_private.is_keras_3():
+            super().__init__(learning_rate=learning_rate, **kwargs)
+        else:
+            super().__init__(**kwargs)
+            self._learning_rate = self._build_learning_rate(learning_rate)
+        for name, value in own.items():
+            setattr(self, name, value)
+
+    def build(self, variables: Iterable[Any]) -> None:
+        """Makes the slots; those whose option is off are left out."""
+        variables = list(variables)
+        super().build(variables)
+        for slot in self._spec.slots:
+            switch = self._spec.switches.get(slot.name)
+            if switch is None or getattr(self, switch):
+                made = [self._make_slot(variable, slot) for variable in variables]
+                setattr(self, slot.attribute, made)
+        self._mark_built()
+
+    def _make_slot(self, variable, slot):
+        initial = self._spec.initial.get(slot.name)
+        value = 0.0 if initial is None else getattr(self, initial)
+        return self._add_slot(variable, slot, value)
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras' configuration, and the class's own arguments."""
+        config = super().get_config()
+        if not keras_private.is_keras_3():
+            rate = self._serialize_hyperparameter(self._learning_rate)
+            config["learning_rate"] = rate
+        return {**config, **{name: getattr(self, name) for name in self._own_arguments}}
+
+
+def stock(name):
+    """The stock class of this name; `Optimizer` in a Keras that lacks it."""
+    return getattr(tf.keras.optimizers, name, Optimizer)
