@@ -22,7 +22,7 @@ import versions  # noqa: E402
 
 BAZELRC = ROOT / "build" / "wheel.bazelrc"
 STAGING = ROOT / "build" / "setuptools"
-LIBRARIES = ["_native", "_tf_optim_ops", "_tf_optim_xla"]
+LIBRARIES = ["libtf_optim_cpu", "_native", "_tf_optim_ops", "_tf_optim_xla"]
 
 
 def run(*command, variables=None, **options):
@@ -64,6 +64,13 @@ def of_this_minor_version(package):
     return f"{package}>={major}.{minor},<{major}.{minor + 1}"
 
 
+def version():
+    """That of tf_optim/version.py, which cannot be imported without TensorFlow."""
+    found = {}
+    exec((ROOT / "tf_optim" / "version.py").read_text(), found)
+    return found["__version__"]
+
+
 def pybind11_include():
     import pybind11  # a build requirement: in the isolated environment, or in ours
 
@@ -102,6 +109,8 @@ class BazelBuild(build_ext):
 # What an earlier build staged would be packed again, deleted modules too.
 shutil.rmtree(STAGING, ignore_errors=True)
 setup(
+    # Which TensorFlow it is for is part of the version: pip takes the one that fits.
+    version=f"{version()}+tf{MINOR}",
     options={"build": {"build_base": str(STAGING)}},
     cmdclass={"build_ext": BazelBuild},
     ext_modules=[Extension(f"tf_optim.{name}", sources=[]) for name in LIBRARIES],
