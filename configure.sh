@@ -3,6 +3,8 @@
 # Asks nothing and can be run as often as you like; docs/building.md has the details.
 #
 #   PYTHON=python3.12      interpreter for .venv (default: the first supported one on PATH)
+#   TF_VERSION=2.18        the TensorFlow to build for (default: the environment's, or else 2.21)
+#   HIGHWAY_INCLUDE=DIR    a folder with hwy/ of Highway 1.3 (default: TensorFlow's, /usr/include, or from pip)
 #   VIRTUAL_ENV=DIR        set by an active virtual environment, which is then used instead
 #   TF_NEED_CUDA=1         look for nvcc, so that bazel build --config=cuda makes the GPU kernels
 #   CUDA_HOME=DIR          the CUDA toolkit (default: nvcc on PATH, PyPI's nvidia-cuda-nvcc, /usr/local/cuda)
@@ -16,6 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 unset PYTHONHOME
 
 readonly REQUIREMENTS=build_deps/requirements.txt
+readonly VERSIONS=build_deps/versions.py
 readonly BAZELRC=${TF_OPTIM_BAZELRC:-.tf_optim.bazelrc}
 readonly SUPPORTED='import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))'
 
@@ -96,10 +99,11 @@ esac
 
 find_bazel
 find_python
+pins=$("$python" $VERSIONS pins) || exit
 home=$(cd ~ 2>/dev/null && [ -w . ] && pwd || true)
 stamp=$({
-  cat configure.sh build_deps/configure*.py "$REQUIREMENTS"
-  printf '%s\n' "$PWD" "$python" "$("$python" --version)" "$bazel" "$bazel_version" \
+  cat configure.sh build_deps/configure*.py build_deps/highway.py "$REQUIREMENTS"
+  printf '%s\n' "$pins" "${HIGHWAY_INCLUDE:-}" "$PWD" "$python" "$("$python" --version)" "$bazel" "$bazel_version" \
     "${home:+writable home}" "${TF_OPTIM_PYBIND11_INCLUDE:-}" \
     "${TF_NEED_CUDA:-0}" "${CUDA_HOME:-}" "${TF_CUDA_COMPUTE_CAPABILITIES:-}" "$(command -v nvcc || true)"
 } | sha256sum | cut -d' ' -f1)
@@ -110,8 +114,8 @@ if grep -qsx "# stamp: $stamp" "$BAZELRC" && [ -d "$tensorflow" ]; then
 fi
 
 if [ -z "${TF_OPTIM_PYTHON:-}" ]; then
-  say "installing $REQUIREMENTS into $("$python" -c 'import sys; print(sys.prefix)')"
-  "$python" -m pip install --quiet --disable-pip-version-check --no-input -r "$REQUIREMENTS"
+  say "installing TensorFlow $("$python" $VERSIONS chosen) and $REQUIREMENTS into $("$python" -c 'import sys; print(sys.prefix)')"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-input -r "$REQUIREMENTS" -r <(printf '%s\n' "$pins")
 fi
 say "asking TensorFlow for its flags"
 # TensorFlow talks on stderr even when all is well: shown only when something is wrong.

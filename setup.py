@@ -1,8 +1,9 @@
 """Builds the wheel: Bazel makes the shared libraries, setuptools packs them.
 
 They are built for the TensorFlow of the environment that runs `pip install .` or
-`pip wheel .`, with build isolation or without. If that environment has no TensorFlow
-of the pinned minor version, the pinned one is installed into build/venv for the build.
+`pip wheel .`, with build isolation or without, or for the one that TF_VERSION names. If
+that environment has none that is supported, the default of build_deps/versions.py is
+installed into build/venv for the build.
 """
 
 import os
@@ -15,62 +16,59 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "build_deps"))
+
+import versions  # noqa: E402
+
 BAZELRC = ROOT / "build" / "wheel.bazelrc"
 STAGING = ROOT / "build" / "setuptools"
-LIBRARIES = ["_native", "_tf_optim_ops", "_tf_optim_xla"]
+LIBRARIES = ["libtf_optim_cpu", "_native", "_tf_optim_ops", "_tf_optim_xla"]
 
 
-def read_pins():
-    """Returns build_deps/requirements.txt as {package: its lines}."""
-    pins = {}
-    for line in (ROOT / "build_deps" / "requirements.txt").read_text().splitlines():
-        if "==" in line and not line.startswith("#"):
-            pins.setdefault(line.split("==")[0], []).append(line)
-    return pins
-
-
-PINS = read_pins()
-MAJOR, MINOR = map(int, PINS["tensorflow"][0].split("==")[1].split(".")[:2])
-
-
-def of_this_minor_version(package):
-    return f"{package}>={MAJOR}.{MINOR},<{MAJOR}.{MINOR + 1}"
-
-
-def run(*command, **variables):
+def run(*command, variables=None, **options):
     """Runs a command outside pip's isolated environment, which hides TensorFlow."""
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, **(variables or {})}
     for isolating in ("PYTHONPATH", "PYTHONHOME", "PIP_BUILD_TRACKER"):
         environment.pop(isolating, None)
-    subprocess.run(command, env=environment, cwd=ROOT, check=True)
+    return subprocess.run(command, env=environment, cwd=ROOT, check=True, **options)
 
 
-def has_tensorflow(python):
-    expected = [str(MAJOR), str(MINOR)]
-    try:
-        run(
-            python,
-            "-c",
-            "import importlib.metadata as m, sys; "
-            "found = [d.version for d in m.distributions(name='tensorflow')]; "
-            f"sys.exit([v.split('.')[:2] for v in found[:1]] != [{expected}])",
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
+def tensorflow_of(python):
+    """The minor version of a Python's TensorFlow, if it is the one to build for."""
+    program = (
+        "import sys; sys.path.insert(0, 'build_deps'); import versions; "
+        "chosen = versions.chosen(); "
+        "print(chosen if versions.installed() == chosen else '')"
+    )
+    return run(python, "-c", program, capture_output=True, text=True).stdout.strip()
+
+
+HERE = tensorflow_of(sys.executable)
+MINOR = HERE or versions.chosen()
 
 
 def python_with_tensorflow():
     """The interpreter whose TensorFlow, pybind11 and headers the build uses."""
-    if has_tensorflow(sys.executable):
+    if HERE:
         return sys.executable
     folder = ROOT / "build" / "venv"
     python = str(folder / "bin" / "python")
-    if not has_tensorflow(python):
+    if not folder.exists() or tensorflow_of(python) != MINOR:
         run(sys.executable, "-m", "venv", "--clear", str(folder))
-        pins = [pin for name in ("tensorflow", "keras", "numpy") for pin in PINS[name]]
-        run(python, "-m", "pip", "install", "--quiet", *pins)
+        run(python, "-m", "pip", "install", "--quiet", *versions.RELEASES[MINOR].pins())
     return python
+
+
+def of_this_minor_version(package):
+    major, minor = map(int, MINOR.split("."))
+    return f"{package}>={major}.{minor},<{major}.{minor + 1}"
+
+
+def version():
+    """That of tf_optim/version.py, which cannot be imported without TensorFlow."""
+    found = {}
+    exec((ROOT / "tf_optim" / "version.py").read_text(), found)
+    return found["__version__"]
 
 
 def pybind11_include():
@@ -85,9 +83,11 @@ class BazelBuild(build_ext):
     def run(self):
         run(
             "./configure.sh",
-            TF_OPTIM_PYTHON=python_with_tensorflow(),
-            TF_OPTIM_BAZELRC=str(BAZELRC),
-            TF_OPTIM_PYBIND11_INCLUDE=pybind11_include(),
+            variables={
+                "TF_OPTIM_PYTHON": python_with_tensorflow(),
+                "TF_OPTIM_BAZELRC": str(BAZELRC),
+                "TF_OPTIM_PYBIND11_INCLUDE": pybind11_include(),
+            },
         )
         bazel = shutil.which("bazel") or shutil.which("bazelisk")
         targets = [f"//:{name}.so" for name in LIBRARIES]
@@ -109,6 +109,8 @@ class BazelBuild(build_ext):
 # What an earlier build staged would be packed again, deleted modules too.
 shutil.rmtree(STAGING, ignore_errors=True)
 setup(
+    # Which TensorFlow it is for is part of the version: pip takes the one that fits.
+    version=f"{version()}+tf{MINOR}",
     options={"build": {"build_base": str(STAGING)}},
     cmdclass={"build_ext": BazelBuild},
     ext_modules=[Extension(f"tf_optim.{name}", sources=[]) for name in LIBRARIES],

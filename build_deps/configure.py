@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 import configure_cuda
+import highway
+import versions
 
 HERE = Path(__file__).resolve().parent
 
@@ -17,13 +19,6 @@ OFFLINE_REPOSITORIES = {
     "rules_java": Path("/usr/share/bazel/rules/java"),
     "remote_coverage_tools": HERE / "remote_coverage_tools",
 }
-
-
-def pinned_minor_version():
-    for line in (HERE / "requirements.txt").read_text().splitlines():
-        if line.startswith("tensorflow=="):
-            return line.removeprefix("tensorflow==").rsplit(".", 1)[0]
-    sys.exit("configure: error: expected a line tensorflow==X.Y.Z in requirements.txt.")
 
 
 def first_with(header, folders, hint):
@@ -47,17 +42,19 @@ def pybind11_include():
 
 def machine_facts():
     """What the repository rules in tf_configure.bzl read, by environment variable."""
-    expected = pinned_minor_version()
+    try:
+        expected = f"TensorFlow {versions.chosen()}"
+    except ValueError as error:
+        sys.exit(f"configure: error: {error}")
     try:
         import tensorflow as tf
     except ImportError as error:
         sys.exit(
-            f"configure: error: expected tensorflow {expected} in {sys.prefix}. "
-            f"Received: {error}."
+            f"configure: error: expected {expected} in {sys.prefix}. Received: {error}."
         )
-    if tf.__version__.rsplit(".", 1)[0] != expected:
+    if versions.minor_of(tf.__version__) != versions.chosen():
         sys.exit(
-            f"configure: error: expected tensorflow {expected} in {sys.prefix}. "
+            f"configure: error: expected {expected} in {sys.prefix}. "
             f"Received: {tf.__version__}."
         )
     headers = Path(tf.sysconfig.get_include())
@@ -68,11 +65,7 @@ def machine_facts():
         "TF_OPTIM_TF_INCLUDE": str(headers),
         "TF_OPTIM_TF_COPTS": " ".join(flags),
         "TF_OPTIM_TF_LINKOPTS": " ".join(tf.sysconfig.get_link_flags()),
-        "TF_OPTIM_HIGHWAY_INCLUDE": first_with(
-            "hwy/highway.h",
-            [headers / "external/com_google_highway", "/usr/include"],
-            "On Debian or Ubuntu: apt-get install libhwy-dev",
-        ),
+        "TF_OPTIM_HIGHWAY_INCLUDE": highway.include(headers),
         "TF_OPTIM_PYBIND11_INCLUDE": pybind11_include(),
         # TensorFlow's wheel has them for a Python without its development package.
         "TF_OPTIM_PYTHON_INCLUDE": first_with(

@@ -148,8 +148,12 @@ def tf_optim_shared_library(name, deps):
     """A .so that lies in site-packages/tf_optim, beside TensorFlow's own folder."""
     native.cc_binary(
         name = name,
-        linkopts = ["-Wl,-rpath,'$$ORIGIN/../tensorflow'"],
+        linkopts = [
+            "-Wl,-soname," + name,
+            "-Wl,-rpath,'$$ORIGIN'",
+            "-Wl,-rpath,'$$ORIGIN/../tensorflow'",
+        ],
         linkshared = True,
         visibility = ["//visibility:public"],
-        deps = deps,
+        deps = deps + ["//cc/compat"],
     )

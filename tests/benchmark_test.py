@@ -348,6 +348,23 @@ def test_plot(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_charts_of_records(tmp_path, capsys):
+    """One for each case, and a summary of what is there."""
+    pytest.importorskip("matplotlib")
+    about = {"bytes": 10**6, "extra_mb": 0.0, "note": ""}
+    figures = {"ours": [0.001, 0.0011], "keras3 graph": [0.01, 0.01]}
+    rows = rows_of(rmsprop(DENSE), figures, about)
+    for case in ("dense", "sparse-uniform"):
+        rows += [{**row, "case": case, "optimizer": "Adam"} for row in rows[:2]]
+    records = tmp_path / "records.json"
+    report.write_json(records, rows, [], report.machine({}, 2))
+    assert cli.main(["--charts", str(records)]) == 0
+    names = ["", *(f"-{case}" for case in ("tiny-dense", "dense", "sparse-uniform"))]
+    paths = [tmp_path / f"records{name}.png" for name in names]
+    assert capsys.readouterr().out.split() == [str(path) for path in paths]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
 def test_tiny_run(monkeypatch, capsys, tmp_path):
     """The real command with real workers, on a case of no size."""
     monkeypatch.setattr(cases, "CASES", (DENSE, TABLES))

@@ -21,7 +21,7 @@ from tests.marks import (
     modes,
     stock_kinds,
 )
-from tf_optim import library
+from tf_optim import library, version
 
 # What TensorFlow raises for an op's complaint, and for a shape seen while tracing.
 OP_ERRORS = (tf.errors.OpError, ValueError)
@@ -278,7 +278,8 @@ def import_of_a_copy(folder, tensorflow=None, native=None):
         ignore=shutil.ignore_patterns("*.so", "__pycache__"),
     )
     if native is None:
-        shutil.copy(library.find("_native.so"), folder / "tf_optim")
+        for name in ("_native.so", "libtf_optim_cpu.so"):
+            shutil.copy(library.find(name), folder / "tf_optim")
     else:
         (folder / "tf_optim" / "_native.so").write_bytes(native)
     if tensorflow is not None:
@@ -305,6 +306,7 @@ def test_import_under_another_tensorflow(tmp_path):
     assert "Received: TensorFlow 2.16.2" in said
     minor = ".".join(built_for.split(".")[:2])
     assert f"pip install 'tensorflow=={minor}.*'" in said
+    assert f"pip install 'tf_optim=={version.__version__}+tf2.16'" in said
 
 
 def test_import_without_tensorflow(tmp_path):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tf_optim.benchmark import markdown
+from tf_optim.benchmark import markdown, plot
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "docs" / "benchmark.json"
@@ -43,6 +43,18 @@ def test_short_table_says_what_the_records_say(record):
     assert float(cells[2]) == pytest.approx(ms, rel=0.01)
     keras = rows[(*key, "keras3 graph")]["ms"]
     assert float(cells[3].rstrip("x")) == pytest.approx(keras / ms, rel=0.1)
+
+
+def test_charts_are_drawn_from_the_committed_records(record):
+    image = pytest.importorskip("PIL.Image")
+    cases = {row["case"] for row in record["rows"]}
+    names = ["benchmark.png", *(f"benchmark-{case}.png" for case in cases)]
+    page = (ROOT / "docs" / "charts.md").read_text() + (ROOT / "README.md").read_text()
+    for name in names:
+        with image.open(ROOT / "docs" / name) as picture:
+            assert picture.text["Records"] == plot.digest(record), name
+            assert picture.width <= 1000 and picture.height <= 1000, name
+        assert f"{name})" in page
 
 
 def test_ours_was_checked_and_timed_in_every_record(record):

@@ -82,9 +82,15 @@ def test_what_is_installed(installed):
     metadata = (about / "METADATA").read_text()
     built_for = library.build_info()["tensorflow"].split(".")
     assert f"tensorflow<{built_for[0]}.{int(built_for[1]) + 1}" in metadata
+    assert f"{version.__version__}+tf{'.'.join(built_for[:2])}" in about.name
     assert list(about.rglob("LICENSE"))
     found = {path.name for path in (installed / "tf_optim").glob("*.so")}
-    assert found == {"_native.so", "_tf_optim_ops.so", "_tf_optim_xla.so"}
+    assert found == {
+        "_native.so",
+        "_tf_optim_ops.so",
+        "_tf_optim_xla.so",
+        "libtf_optim_cpu.so",
+    }
     assert (installed / "tf_optim" / "py.typed").is_file()
     # The package, and nothing of the checkout beside it.
     assert {path.name for path in installed.iterdir()} == {"tf_optim", about.name}

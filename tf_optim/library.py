@@ -8,6 +8,8 @@ import pathlib
 import sys
 from typing import Any
 
+from tf_optim.version import __version__
+
 try:
     import tensorflow as tf
 except ModuleNotFoundError as error:
@@ -67,12 +69,13 @@ def native():
 def check_tensorflow_version(built_for, running):
     """Raises ImportError unless both are of one minor version."""
     if built_for.split(".")[:2] != running.split(".")[:2]:
-        minor = ".".join(built_for.split(".")[:2])
+        minor, wanted = (".".join(v.split(".")[:2]) for v in (built_for, running))
         raise ImportError(
             f"tf_optim was built for TensorFlow {built_for}, whose C++ interface "
             f"differs from that of other minor versions. Received: TensorFlow "
-            f"{running}. {REBUILD} Or install the other TensorFlow: "
-            f"`pip install 'tensorflow=={minor}.*'`."
+            f"{running}. Install the wheel for it, "
+            f"`pip install 'tf_optim=={__version__}+tf{wanted}'`, or the other "
+            f"TensorFlow, `pip install 'tensorflow=={minor}.*'`. {REBUILD}"
         )
 
 
@@ -122,6 +125,4 @@ def build_info() -> dict[str, Any]:
     this machine; the environment variable `TF_OPTIM_ISA` can name another), and
     `isas` (those it can run).
     """
-    from tf_optim.version import __version__
-
     return {"tf_optim": __version__, **native().build_info()}

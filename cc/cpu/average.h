@@ -13,23 +13,12 @@ struct AverageTable {
   static const void* Find(Storage storage);
 };
 
+TFO_CPU_API const void* FindKernelsOfAverages(Isa isa, Storage storage);
+
 template <class T>
 const AverageKernels<T>& FindAverageKernels(Isa isa) {
-  const auto find = [isa] {
-    switch (isa) {
-#if defined(__x86_64__)
-      case Isa::kAvx512:
-        return &AverageTable<Avx512>::Find;
-      case Isa::kAvx2:
-        return &AverageTable<Avx2>::Find;
-#endif
-      case Isa::kScalar:
-        return &AverageTable<Scalar>::Find;
-      default:
-        return &AverageTable<Baseline>::Find;
-    }
-  }();
-  return *static_cast<const AverageKernels<T>*>(find(kStorageOf<T>));
+  return *static_cast<const AverageKernels<T>*>(
+      FindKernelsOfAverages(isa, kStorageOf<T>));
 }
 
 }  // namespace tf_optim

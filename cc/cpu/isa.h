@@ -7,19 +7,23 @@
 
 namespace tf_optim {
 
+// The kernels are in a library of their own, which is loaded once for all of
+// ours. What this marks is what they call in it.
+#define TFO_CPU_API __attribute__((visibility("default")))
+
 enum class Isa { kScalar, kBaseline, kAvx2, kAvx512 };
 
-const char* IsaName(Isa isa);
+TFO_CPU_API const char* IsaName(Isa isa);
 
 // Those this machine can run, the plainest first.
-const std::vector<Isa>& UsableIsas();
+TFO_CPU_API const std::vector<Isa>& UsableIsas();
 
 // The best of them; the environment variable TF_OPTIM_ISA names another one.
 // Raises std::runtime_error if that is not among the usable.
-Isa ChosenIsa();
+TFO_CPU_API Isa ChosenIsa();
 
 // The usable one of that name ("" is ChosenIsa()), or std::runtime_error.
-Isa IsaNamed(const std::string& name);
+TFO_CPU_API Isa IsaNamed(const std::string& name);
 
 }  // namespace tf_optim
 

@@ -23,24 +23,14 @@ struct KernelTable<IsaTag, Variants<Rules...>> {
   static const void* Find(uint32_t variant, Storage storage);
 };
 
+// `rule` is its AllVariants' name.
+TFO_CPU_API const void* FindRuleKernels(const char* rule, uint32_t variant,
+                                        Isa isa, Storage storage);
+
 template <class AllVariants, class Rule, class T>
 const CpuKernels<Rule, T>& FindKernels(Isa isa) {
-  const auto find = [isa] {
-    switch (isa) {
-#if defined(__x86_64__)
-      case Isa::kAvx512:
-        return &KernelTable<Avx512, AllVariants>::Find;
-      case Isa::kAvx2:
-        return &KernelTable<Avx2, AllVariants>::Find;
-#endif
-      case Isa::kScalar:
-        return &KernelTable<Scalar, AllVariants>::Find;
-      default:
-        return &KernelTable<Baseline, AllVariants>::Find;
-    }
-  }();
-  return *static_cast<const CpuKernels<Rule, T>*>(
-      find(VariantKey<Rule>(), kStorageOf<T>));
+  return *static_cast<const CpuKernels<Rule, T>*>(FindRuleKernels(
+      AllVariants::kName, VariantKey<Rule>(), isa, kStorageOf<T>));
 }
 
 }  // namespace tf_optim

@@ -13,23 +13,12 @@ struct NormTable {
   static const void* Find(Storage storage);
 };
 
+TFO_CPU_API const void* FindKernelsOfNorms(Isa isa, Storage storage);
+
 template <class T>
 const NormKernels<T>& FindNormKernels(Isa isa) {
-  const auto find = [isa] {
-    switch (isa) {
-#if defined(__x86_64__)
-      case Isa::kAvx512:
-        return &NormTable<Avx512>::Find;
-      case Isa::kAvx2:
-        return &NormTable<Avx2>::Find;
-#endif
-      case Isa::kScalar:
-        return &NormTable<Scalar>::Find;
-      default:
-        return &NormTable<Baseline>::Find;
-    }
-  }();
-  return *static_cast<const NormKernels<T>*>(find(kStorageOf<T>));
+  return *static_cast<const NormKernels<T>*>(
+      FindKernelsOfNorms(isa, kStorageOf<T>));
 }
 
 }  // namespace tf_optim

@@ -20,20 +20,7 @@ struct PackTable {
   static const PackKernels& Get();
 };
 
-inline const PackKernels& FindPackKernels(Isa isa) {
-  switch (isa) {
-#if defined(__x86_64__)
-    case Isa::kAvx512:
-      return PackTable<Avx512>::Get();
-    case Isa::kAvx2:
-      return PackTable<Avx2>::Get();
-#endif
-    case Isa::kScalar:
-      return PackTable<Scalar>::Get();
-    default:
-      return PackTable<Baseline>::Get();
-  }
-}
+TFO_CPU_API const PackKernels& FindPackKernels(Isa isa);
 
 }  // namespace tf_optim
 

@@ -3,9 +3,7 @@
 #ifndef TF_OPTIM_CC_VALUES_XLA_H_
 #define TF_OPTIM_CC_VALUES_XLA_H_
 
-#include "xla/hlo/builder/lib/constants.h"
-#include "xla/hlo/builder/lib/math.h"
-#include "xla/hlo/builder/xla_builder.h"
+#include "cc/values/xla_version.h"
 
 namespace tf_optim {
 

@@ -1,56 +1,75 @@
 // A function of ours that XLA calls on a CPU with its buffers and its threads.
+//
+// It reads XLA's C interface, which has been the same since TensorFlow 2.18;
+// XLA's own C++ over it came with 2.20.
 #ifndef TF_OPTIM_CC_XLA_CPU_CALL_H_
 #define TF_OPTIM_CC_XLA_CPU_CALL_H_
 
-#include <exception>
-#include <new>
+#include <cstddef>
+#include <cstdint>
 #include <string>
-#include <utility>
 
 #include "cc/kernels/share.h"
 #include "xla/ffi/api/c_api.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace tf_optim {
 
-using CallInputs = ::xla::ffi::RemainingArgs;
-using CallResults = ::xla::ffi::RemainingRets;
+// An array of XLA's, row-major.
+class CallBuffer {
+ public:
+  explicit CallBuffer(const XLA_FFI_Buffer& buffer) : buffer_(&buffer) {}
 
-// Function::Call(inputs, results, parallel_for), which may throw.
-template <class Function>
-::xla::ffi::Error RunCpuCall(CallInputs inputs, CallResults results,
-                             ::xla::ffi::ThreadPool pool) {
-  using Error = ::xla::ffi::Error;
-  const auto parallel_for = ShareAmong(pool.num_threads(), [&pool](Task task) {
-    pool.Schedule(std::move(task));
-  });
-  try {
-    Function::Call(inputs, results, parallel_for);
-  } catch (const std::bad_alloc&) {
-    return Error(::xla::ffi::ErrorCode::kResourceExhausted,
-                 "There is no memory left for an optimizer's step.");
-  } catch (const std::exception& error) {  // no such instruction set
-    return Error::InvalidArgument(error.what());
+  void* data() const { return buffer_->data; }
+  XLA_FFI_DataType type() const { return buffer_->dtype; }
+  int64_t rank() const { return buffer_->rank; }
+  int64_t size(int64_t dimension) const { return buffer_->dims[dimension]; }
+  int64_t element_count() const {
+    int64_t count = 1;
+    for (int64_t i = 0; i < rank(); ++i) count *= size(i);
+    return count;
   }
-  return Error::Success();
-}
 
-// Makes the function known to XLA by a name, once, and returns that.
+ private:
+  const XLA_FFI_Buffer* buffer_;
+};
+
+class CallBuffers {
+ public:
+  CallBuffers(size_t size, void* const* buffers)
+      : size_(size), buffers_(buffers) {}
+
+  size_t size() const { return size_; }
+  CallBuffer operator[](size_t i) const {
+    return CallBuffer(*static_cast<const XLA_FFI_Buffer*>(buffers_[i]));
+  }
+
+ private:
+  size_t size_;
+  void* const* buffers_;
+};
+
+using CallFunction = void (*)(const CallBuffers& inputs,
+                              const CallBuffers& results,
+                              const ParallelFor& parallel_for);
+using CallHandler = XLA_FFI_Error* (*)(XLA_FFI_CallFrame*);
+
+// False before TensorFlow 2.18.
+bool XlaCanCall();
+
+// Calls `function`, which may throw, with what XLA has passed.
+XLA_FFI_Error* RunCpuCall(XLA_FFI_CallFrame* frame, CallFunction function);
+
+void RegisterCpuCall(const std::string& name, CallHandler handler);
+
+// Makes Function::Call known to XLA by Function::Name(), once, and returns
+// that.
 template <class Function>
 const std::string& CpuCallTarget() {
   static const std::string* const target = [] {
-    namespace ffi = ::xla::ffi;
     const auto* name = new std::string(Function::Name());
-    ffi::Ffi::RegisterStaticHandler(
-        XLA_FFI_GetApi(), *name, "Host", +[](XLA_FFI_CallFrame* frame) {
-          static auto* const handler = ffi::Ffi::Bind()
-                                           .RemainingArgs()
-                                           .RemainingRets()
-                                           .Ctx<ffi::ThreadPool>()
-                                           .To(RunCpuCall<Function>)
-                                           .release();
-          return handler->Call(frame);
-        });
+    RegisterCpuCall(*name, [](XLA_FFI_CallFrame* frame) {
+      return RunCpuCall(frame, &Function::Call);
+    });
     return name;
   }();
   return *target;

@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <iterator>
 
-#include "xla/hlo/builder/lib/slicing.h"
-
 namespace tf_optim {
 
 namespace {

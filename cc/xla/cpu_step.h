@@ -10,8 +10,8 @@
 #include "cc/cpu/kernels.h"
 #include "cc/drivers/dense_cpu.h"
 #include "cc/drivers/sparse_cpu.h"
+#include "cc/values/xla_version.h"
 #include "cc/xla/cpu_call.h"
-#include "xla/hlo/builder/xla_builder.h"
 
 namespace tf_optim {
 
@@ -49,7 +49,7 @@ class CpuStep {
         static_cast<int>(kStorageOf<T>), "_", static_cast<int>(kind));
   }
 
-  static void Call(const CallInputs& inputs, const CallResults& streams,
+  static void Call(const CallBuffers& inputs, const CallBuffers& streams,
                    const ParallelFor& parallel_for) {
     Apply(inputs, streams, FindKernels<AllVariants, Rule, T>(ChosenIsa()),
           parallel_for);
@@ -57,26 +57,20 @@ class CpuStep {
 
  private:
   using C = ComputeType<T>;
-  using AnyBuffer = ::xla::ffi::AnyBuffer;
-  using Inputs = CallInputs;
-  using Streams = CallResults;
 
-  static void Apply(const Inputs& inputs, const Streams& streams,
+  static void Apply(const CallBuffers& inputs, const CallBuffers& streams,
                     const CpuKernels<Rule, T>& kernels,
                     const ParallelFor& parallel_for) {
     constexpr size_t kStreams = CountStreams();
     const size_t count = streams.size() / kStreams;
     // Behind the streams: gradients, ids, rounding, numbers.
-    const auto input = [&](size_t i) {
-      return *inputs.get<AnyBuffer>(streams.size() + i);
-    };
-    const C* number = static_cast<const C*>(
-        (*inputs.get<AnyBuffer>(inputs.size() - 1)).untyped_data());
+    const auto input = [&](size_t i) { return inputs[streams.size() + i]; };
+    const C* number = static_cast<const C*>(inputs[inputs.size() - 1].data());
     CoefficientsOf<Rule, T> coefficients;
     ForEachField(coefficients, [&](auto, C& value) { value = *number++; });
-    const AnyBuffer rounding = *inputs.get<AnyBuffer>(inputs.size() - 2);
+    const CallBuffer rounding = inputs[inputs.size() - 2];
     const auto* const of_rounding =
-        static_cast<const int64_t*>(rounding.untyped_data());
+        static_cast<const int64_t*>(rounding.data());
     const auto variable_at = [&](size_t i) {
       Variable<Rule, T> variable = VariableAt(streams, i);
       if (rounding.element_count() > 2) {  // iterations, a flag, seeds
@@ -89,21 +83,18 @@ class CpuStep {
     if constexpr (kind == CpuStepKind::kDense) {
       std::vector<DenseItem<Rule, T>> items;
       for (size_t i = 0; i < count; ++i) {
-        const AnyBuffer gradient = input(i);
-        items.push_back({variable_at(i),
-                         static_cast<const T*>(gradient.untyped_data()),
-                         static_cast<int64_t>(gradient.element_count())});
+        const CallBuffer gradient = input(i);
+        items.push_back({variable_at(i), static_cast<const T*>(gradient.data()),
+                         gradient.element_count()});
       }
       ApplyDense(&items, coefficients, kernels, parallel_for);
     } else {
       std::vector<SparseItem<Rule, T, int64_t>> items;
       for (size_t i = 0; i < count; ++i) {
-        const AnyBuffer ids = input(count + i);
-        items.push_back({variable_at(i),
-                         static_cast<const T*>(input(i).untyped_data()),
-                         static_cast<const int64_t*>(ids.untyped_data()),
-                         static_cast<int64_t>(ids.element_count()),
-                         Rows(**streams.get<AnyBuffer>(i * kStreams))});
+        const CallBuffer ids = input(count + i);
+        items.push_back({variable_at(i), static_cast<const T*>(input(i).data()),
+                         static_cast<const int64_t*>(ids.data()),
+                         ids.element_count(), Rows(streams[i * kStreams])});
       }
       std::vector<IdSorter> sorters;
       SortItems<Outside::kLeaveOut>(items, parallel_for, &sorters);
@@ -122,34 +113,33 @@ class CpuStep {
     return count;
   }
 
-  static SlotFormat FormatOf(::xla::ffi::DataType type) {
-    return type == ::xla::ffi::DataType::BF16 ? SlotFormat::kBFloat16
-           : type == ::xla::ffi::DataType::U8 ? SlotFormat::k8Bits
-                                              : SlotFormat::kPlain;
+  static SlotFormat FormatOf(const CallBuffer& slot) {
+    return slot.type() == XLA_FFI_DataType_BF16 ? SlotFormat::kBFloat16
+           : slot.type() == XLA_FFI_DataType_U8 ? SlotFormat::k8Bits
+                                                : SlotFormat::kPlain;
   }
 
-  static int64_t Rows(const AnyBuffer& table) {
-    return table.dimensions().size() > 0 ? table.dimensions().front() : 1;
+  static int64_t Rows(const CallBuffer& table) {
+    return table.rank() > 0 ? table.size(0) : 1;
   }
 
-  static Variable<Rule, T> VariableAt(const Streams& streams, size_t i) {
+  static Variable<Rule, T> VariableAt(const CallBuffers& streams, size_t i) {
     size_t stream = i * CountStreams();
-    const AnyBuffer table = **streams.get<AnyBuffer>(stream++);
+    const CallBuffer table = streams[stream++];
     const int64_t rows = Rows(table);
     Variable<Rule, T> variable;
-    variable.var = static_cast<T*>(table.untyped_data());
-    variable.width =
-        rows > 0 ? static_cast<int64_t>(table.element_count()) / rows : 0;
+    variable.var = static_cast<T*>(table.data());
+    variable.width = rows > 0 ? table.element_count() / rows : 0;
     typename Rule::template Slots<C> slots;
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)>) {
-        const AnyBuffer buffer = **streams.get<AnyBuffer>(stream++);
-        const auto format = FormatOf(buffer.element_type());
+        const CallBuffer buffer = streams[stream++];
+        const SlotFormat format = FormatOf(buffer);
         if (IsRowSlot<Rule>(s()) || format == SlotFormat::kPlain) {
-          variable.slots[s] = static_cast<C*>(buffer.untyped_data());
+          variable.slots[s] = static_cast<C*>(buffer.data());
         } else {
           variable.format = format;
-          variable.packed[s] = static_cast<uint8_t*>(buffer.untyped_data());
+          variable.packed[s] = static_cast<uint8_t*>(buffer.data());
         }
       }
     });

@@ -7,13 +7,11 @@
 #include "cc/cpu/norms.h"
 #include "cc/drivers/sparse_cpu.h"
 #include "cc/ops/norms_layout.h"
+#include "cc/values/xla_version.h"
 #include "cc/xla/cpu_call.h"
 #include "cc/xla/register.h"
 #include "cc/xla/sparse_rows.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
-#include "xla/hlo/builder/lib/arithmetic.h"
-#include "xla/hlo/builder/lib/constants.h"
-#include "xla/hlo/builder/xla_builder.h"
 
 namespace tf_optim {
 namespace {
@@ -62,47 +60,40 @@ class CpuNorms {
     return absl::StrCat("tf_optim_norms_", static_cast<int>(kStorageOf<T>));
   }
 
-  static void Call(const CallInputs& inputs, const CallResults& results,
+  static void Call(const CallBuffers& inputs, const CallBuffers& results,
                    const ParallelFor& parallel_for) {
-    const auto input = [&](size_t i) { return *inputs.get<AnyBuffer>(i); };
-    const AnyBuffer rows = input(inputs.size() - 1);
+    const CallBuffer rows = inputs[inputs.size() - 1];
     const size_t sparse = rows.element_count();
     const size_t dense = inputs.size() - 1 - 2 * sparse;
     std::vector<NormItem<T>> items(dense + sparse);
     std::vector<Ids> ids;
     for (size_t i = 0; i < items.size(); ++i) {
-      const AnyBuffer grad = input(i);
-      items[i].grad = static_cast<const T*>(grad.untyped_data());
-      items[i].size = static_cast<int64_t>(grad.element_count());
+      const CallBuffer grad = inputs[i];
+      items[i].grad = static_cast<const T*>(grad.data());
+      items[i].size = grad.element_count();
       if (i < dense) continue;
-      const AnyBuffer indices = input(i + sparse);
-      const int64_t count = static_cast<int64_t>(indices.element_count());
+      const CallBuffer indices = inputs[i + sparse];
+      const int64_t count = indices.element_count();
       items[i].is_sparse = true;
       items[i].width = count > 0 ? items[i].size / count : 0;
-      ids.push_back(
-          {static_cast<const int64_t*>(indices.untyped_data()), count,
-           static_cast<const int64_t*>(rows.untyped_data())[i - dense]});
+      ids.push_back({static_cast<const int64_t*>(indices.data()), count,
+                     static_cast<const int64_t*>(rows.data())[i - dense]});
     }
     std::vector<IdSorter> sorters;
     if (sparse > 0) SortItems<Outside::kLeaveOut>(ids, parallel_for, &sorters);
     for (size_t i = 0; i < sparse; ++i) items[dense + i].ids = sorters[i].ids();
     const std::vector<GradientNorm> norms =
         MeasureGradients(items, FindNormKernels<T>(ChosenIsa()), parallel_for);
-    const auto result = [&](size_t i) {
-      return (**results.get<AnyBuffer>(i)).untyped_data();
-    };
     for (size_t i = 0; i < norms.size(); ++i) {
-      static_cast<double*>(result(0))[i] = norms[i].squares;
-      static_cast<int64_t*>(result(1))[i] = norms[i].non_finite;
+      static_cast<double*>(results[0].data())[i] = norms[i].squares;
+      static_cast<int64_t*>(results[1].data())[i] = norms[i].non_finite;
       if (i >= dense) {
-        static_cast<int64_t*>(result(2))[i - dense] = norms[i].rows;
+        static_cast<int64_t*>(results[2].data())[i - dense] = norms[i].rows;
       }
     }
   }
 
  private:
-  using AnyBuffer = ::xla::ffi::AnyBuffer;
-
   struct Ids {
     const int64_t* indices;
     int64_t count, rows;

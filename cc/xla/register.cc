@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "cc/xla/cpu_call.h"
 #include "tensorflow/compiler/tf2xla/xla_compiler.h"
 
 namespace tf_optim {
@@ -22,8 +23,9 @@ bool KernelsAreMade() {
 bool IsOnCpu(tensorflow::XlaOpKernelContext* context) {
   const char* step = std::getenv("TF_OPTIM_XLA_STEP");
   if (step != nullptr && std::string(step) == "portable") return false;
-  return context->compiler()->options().device_type.type_string() ==
-         kCpuJitDevice;
+  return XlaCanCall() &&
+         context->compiler()->options().device_type.type_string() ==
+             kCpuJitDevice;
 }
 
 void RegisterXlaOp(const std::string& name, MakeXlaKernel make,

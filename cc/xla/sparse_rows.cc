@@ -2,10 +2,6 @@
 
 #include <vector>
 
-#include "xla/hlo/builder/lib/arithmetic.h"
-#include "xla/hlo/builder/lib/comparators.h"
-#include "xla/hlo/builder/lib/constants.h"
-
 namespace tf_optim {
 
 namespace {

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "cc/values/xla_version.h"
 #include "tensorflow/core/framework/tensor_shape.h"
-#include "xla/hlo/builder/xla_builder.h"
 
 namespace tf_optim {
 

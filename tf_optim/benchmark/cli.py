@@ -58,6 +58,12 @@ def _parser():
         "in FILE, and stop",
     )
     parser.add_argument(
+        "--charts",
+        metavar="FILE",
+        help="draw a summary and a chart per case from the records in FILE, beside it, "
+        "and stop",
+    )
+    parser.add_argument(
         "--list", action="store_true", help="list cases and subjects, and stop"
     )
     return parser
@@ -119,10 +125,15 @@ def main(arguments=None):
             record = json.load(file)
         print(markdown.summary(record), markdown.table(record), sep="\n\n")
         return 0
+    if (options.plot or options.charts) and not importlib.util.find_spec("matplotlib"):
+        parser.error("--plot and --charts need matplotlib: pip install tf_optim[bench]")
+    if options.charts:
+        from tf_optim.benchmark.plot import write_charts
+
+        print(*write_charts(options.charts), sep="\n")
+        return 0
     if options.threads < 1:
         parser.error(f"--threads must be at least 1. Received: {options.threads}.")
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install tf_optim[bench]")
     try:
         chosen = cases.select(options.case, options.quick)
         subjects.select(options.subject, "dense")

@@ -1,79 +1,224 @@
-"""A picture of the rows: one panel per case and optimizer, one bar per subject."""
+"""Pictures of the records: a summary, and a chart of each case.
 
-from tf_optim.benchmark import report, subjects
+A summary has a group of bars per kind of step; a chart has a line per optimizer and a
+mark per subject. Times are on a logarithmic scale.
+"""
 
-_OURS_COLOR, _PEER_COLOR, _LIMIT_COLOR = "#1a73e8", "#b8bec7", "#202124"
-_COLUMNS = 2
+import hashlib
+import json
+import pathlib
 
+from tf_optim.benchmark import cases, report, subjects
 
-def _panels(rows):
-    """Rows of each panel, in the order of the table."""
-    panels = {}
-    for row in rows:
-        panels.setdefault((row["case"], row["optimizer"]), []).append(row)
-    return panels
+_OURS, _KERAS, _TORCH, _OTHER = "#1a73e8", "#e8710a", "#7b1fa2", "#80868b"
+_INK, _LINES = "#202124", "#dadce0"
+# Of a chart: the subject, its mark and color.
+_MARKS = {
+    subjects.OURS: ("o", _OURS),
+    "ours, called": (">", "#8ab4f8"),
+    "ours jit": ("s", "#8ab4f8"),
+    "ours, dense update": ("D", "#174ea6"),
+    "keras3 graph": ("o", _KERAS),
+    "keras3 jit": ("s", "#fbbc8a"),
+    "tf_keras": ("o", "#a0522d"),
+    "tf_keras legacy": ("^", "#c8a27f"),
+    "tf raw op": ("P", _OTHER),
+    "torch": ("o", _TORCH),
+    "torch sparse": ("o", _TORCH),
+    "fbgemm": ("X", "#188038"),
+    subjects.LIMIT: ("|", _INK),
+}
+_ANY = (".", _OTHER)
 
-
-def _draw(axes, title, rows):
-    """Bars of the milliseconds, and a line where the memory's limit is."""
-    bars = [row for row in rows if row["subject"] != subjects.LIMIT]
-    limits = [row["ms"] for row in rows if row["subject"] == subjects.LIMIT]
-    names = [row["subject"] for row in bars]
-    times = [row["ms"] for row in bars]
-    colors = [
-        _OURS_COLOR if name.startswith(subjects.OURS) else _PEER_COLOR for name in names
-    ]
-    errors = [
-        [max(0.0, row["ms"] - row["spread"][0]) for row in bars],
-        [max(0.0, row["spread"][1] - row["ms"]) for row in bars],
-    ]
-    axes.barh(names, times, color=colors, height=0.7)
-    axes.errorbar(times, names, xerr=errors, fmt="none", ecolor="#5f6368", lw=1)
-    for row in bars:
-        ratio = row["ratio_to_ours"]
-        text = f" {report.number(row['ms'])} ms"
-        if ratio is not None and row["subject"] != subjects.OURS:
-            text += f"  ({report.number(ratio)} x ours)"
-        axes.text(
-            max(row["ms"], row["spread"][1]), row["subject"], text, va="center", size=8
-        )
-    for limit in limits:
-        axes.axvline(limit, color=_LIMIT_COLOR, ls="--", lw=1)
-        axes.text(limit, -0.75, "limit", size=7, ha="center", color=_LIMIT_COLOR)
-    every = times + limits
-    axes.set_xscale("log")
-    # Room at the right for the longest label.
-    axes.set_xlim(min(every) / 2, max(every) * 6)
-    axes.set_ylim(len(bars) - 0.4, -0.6)
-    axes.set_title(title, size=9, loc="left", weight="bold", pad=14)
-    axes.tick_params(labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+# Of the summary: what a group is of, its title, and our subject; Adam in all of them.
+_GROUPS = (
+    ("dense", "16.8M parameters\nin one variable", subjects.OURS),
+    ("many-small", "300 variables\nof 256 parameters", subjects.OURS),
+    ("resnet50", "ResNet-50,\n25.6M parameters", subjects.OURS),
+    ("sparse-uniform", 'embedding, sparse_update=\n"dense": Keras\' result', None),
+    ("sparse-uniform", 'embedding, sparse_update=\n"lazy": the default', subjects.OURS),
+    ("fit", "model.fit of a model\nwith an embedding", subjects.OURS),
+)
+_WITH_LIMIT = ("dense", "resnet50")
+_DENSE = "ours, dense update"
+_BARS = (
+    ("tf_optim", _OURS, (subjects.OURS,)),
+    ("Keras 3", _KERAS, ("keras3 graph",)),
+    ("PyTorch", _TORCH, ("torch", "torch sparse")),
+)
 
 
-def write_plot(path, rows, about):
-    """Draws `rows` into the file `path`; what they were taken on goes on top."""
+def _pyplot():
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = _panels(rows)
-    lines = -(-len(panels) // _COLUMNS)
-    most = max(len(panel) for panel in panels.values())
-    height = lines * (0.9 + 0.24 * most) + 0.8
-    figure, grid = pyplot.subplots(
-        lines, _COLUMNS, figsize=(12, height), squeeze=False, layout="constrained"
-    )
-    flat = grid.ravel()
-    for axes, ((case, optimizer), panel) in zip(flat, panels.items(), strict=False):
-        _draw(axes, f"{case}: {optimizer}", panel)
-    for axes in flat[len(panels) :]:
-        axes.set_visible(False)
-    figure.suptitle(
-        "Milliseconds of one optimizer step (log scale; less is better), "
-        f"{about['processor']}, {about['threads']} threads",
-        size=10,
-    )
-    figure.savefig(path, dpi=80)
+    return pyplot
+
+
+def _plain(axes):
+    from matplotlib import ticker
+
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="x", color=_LINES, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.xaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
+
+
+def _save(pyplot, figure, path, records=""):
+    # What a picture was made of: a test looks whether it is what is committed.
+    figure.savefig(path, dpi=120, metadata={"Records": records, "Software": None})
     pyplot.close(figure)
+
+
+def digest(record):
+    """What a picture says that it was made of."""
+    text = json.dumps(record["rows"], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _bars(record, case, ours):
+    """{bar: its record} of a group of the summary, and that of its limit."""
+    rows = {
+        row["subject"]: row
+        for row in record["rows"]
+        if (row["case"], row["optimizer"]) == (case, "Adam")
+    }
+    found = {}
+    for name, _, wanted in _BARS:
+        if ours is None:  # there torch takes another step
+            wanted = {"tf_optim": (_DENSE,), "PyTorch": ()}.get(name, wanted)
+        measured = [rows[subject] for subject in wanted if subject in rows]
+        if measured:
+            found[name] = measured[0]
+    # Of dense steps of a size that counts; others need an explanation.
+    return found, rows.get(subjects.LIMIT) if case in _WITH_LIMIT else None
+
+
+def write_summary(path, record):
+    """Draws what README.md shows: one step of Adam, ours and others'.
+
+    Args:
+        path: the PNG file to write.
+        record: what `report.write_json` wrote, loaded.
+    """
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 5.2), layout="constrained")
+    height, labels = 0.25, {}
+    groups = [(title, *_bars(record, case, ours)) for case, title, ours in _GROUPS]
+    groups = [group for group in groups if "tf_optim" in group[1]]
+    for at, (_, found, limit) in enumerate(groups):
+        for bar, (name, color, _) in enumerate(_BARS):
+            if name not in found:
+                continue
+            y = at + (bar - 1) * height
+            ms = found[name]["ms"]
+            labels[name] = axes.barh(y, ms, height * 0.9, color=color, left=0)
+            text = f" {report.number(ms)} ms"
+            if name != "tf_optim":
+                ratio = (
+                    found[name]["ratio_to_ours"] / found["tf_optim"]["ratio_to_ours"]
+                )
+                text += f"  ({report.number(ratio, 2)}x)"
+            axes.text(ms, y, text, va="center", size=9, color=_INK)
+        if limit is not None:
+            ends = [at - 1.5 * height, at + 1.5 * height]
+            (line,) = axes.plot([limit["ms"]] * 2, ends, "k:", lw=1.4)
+            labels["the memory's limit"] = line
+    axes.set_yticks(range(len(groups)), [title for title, *_ in groups], size=9.5)
+    axes.set_ylim(len(groups) - 0.45, -0.55)
+    _plain(axes)
+    axes.set_xlim(0.3, 3000)
+    axes.set_xlabel("milliseconds of one step of Adam (logarithmic; less is better)")
+    figure.legend(
+        labels.values(), labels.keys(), loc="outside upper left", ncols=4, frameon=False
+    )
+    _save(pyplot, figure, path, digest(record))
+
+
+def _draw(axes, title, rows):
+    """A line per optimizer, a mark per subject."""
+    optimizers = list(dict.fromkeys(row["optimizer"] for row in rows))
+    for at, optimizer in enumerate(optimizers):
+        mine = [row for row in rows if row["optimizer"] == optimizer]
+        times = [row["ms"] for row in mine]
+        axes.plot([min(times), max(times)], [at, at], color=_LINES, lw=1, zorder=1)
+        for row in mine:
+            mark, color = _MARKS.get(row["subject"], _ANY)
+            size = {"|": 120, ".": 30}.get(mark, 34)
+            above = 3 if row["subject"] == subjects.OURS else 2
+            axes.scatter(row["ms"], at, size, color, marker=mark, zorder=above, lw=1.2)
+    axes.set_yticks(range(len(optimizers)), optimizers, size=8.5)
+    axes.set_ylim(len(optimizers) - 0.4, -0.6)
+    axes.set_title(title, size=10, loc="left", weight="bold")
+    _plain(axes)
+
+
+def write_plot(path, rows, about, records=""):
+    """Draws `rows` into the file `path`, a chart per case.
+
+    Args:
+        path: the PNG file to write.
+        rows: those of the records.
+        about: what they were taken on.
+        records: what the picture is to say that it was made of.
+    """
+    pyplot = _pyplot()
+    charts = {}
+    for row in rows:
+        charts.setdefault(row["case"], []).append(row)
+    lines = [len({row["optimizer"] for row in each}) for each in charts.values()]
+    figure, grid = pyplot.subplots(
+        len(charts),
+        figsize=(8, 1.3 + sum(0.5 + 0.26 * count for count in lines)),
+        height_ratios=[count + 1 for count in lines],
+        squeeze=False,
+        layout="constrained",
+    )
+    titles = {case.name: case.title for case in cases.CASES}
+    for axes, (case, each) in zip(grid[:, 0], charts.items(), strict=True):
+        _draw(axes, titles.get(case, case), each)
+    figure.supxlabel(
+        "milliseconds of one step (logarithmic; less is better)\n"
+        f"{about['processor']}, {about['threads']} threads",
+        size=8.5,
+    )
+    present = dict.fromkeys(row["subject"] for row in rows)
+    shown = [
+        pyplot.Line2D([], [], ls="", marker=mark, color=color, label=name)
+        for name in present
+        for mark, color in [_MARKS.get(name, _ANY)]
+    ]
+    figure.legend(
+        handles=shown, loc="outside upper left", ncols=5, frameon=False, fontsize=8.5
+    )
+    _save(pyplot, figure, path, records)
+
+
+def write_charts(path):
+    """Draws the pictures that are committed, beside the records.
+
+    `benchmark.json` has its summary in `benchmark.png` and the chart of each case in
+    `benchmark-CASE.png`.
+
+    Args:
+        path: the file that `report.write_json` wrote.
+
+    Returns:
+        The files written.
+    """
+    path = pathlib.Path(path)
+    record = json.loads(path.read_text())
+    written = [path.with_suffix(".png")]
+    write_summary(written[0], record)
+    for case in dict.fromkeys(row["case"] for row in record["rows"]):
+        rows = [row for row in record["rows"] if row["case"] == case]
+        written.append(path.with_name(f"{path.stem}-{case}.png"))
+        write_plot(written[-1], rows, record["machine"], digest(record))
+    return written

@@ -1,0 +1,138 @@
+// Lists of variables of awkward sizes, in memory of exactly their size, and a
+// step of the CPU drivers over them.
+#ifndef TF_OPTIM_CC_TESTS_LISTS_H_
+#define TF_OPTIM_CC_TESTS_LISTS_H_
+
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "cc/cpu/kernels.h"
+#include "cc/drivers/dense_cpu.h"
+#include "cc/drivers/sparse_cpu.h"
+#include "cc/kernels/share.h"
+#include "cc/tests/testing.h"
+
+namespace tf_optim {
+
+// Numbers that look random, between 0 and 1.
+class Numbers {
+ public:
+  double Next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<double>(state_ >> 40) / (1 << 24);
+  }
+  int64_t Below(int64_t n) {
+    return static_cast<int64_t>(Next() * static_cast<double>(n));
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+template <class T>
+using Array = std::unique_ptr<T[]>;  // exactly its size: no capacity behind
+
+template <class T>
+Array<T> Draw(int64_t size, Numbers* numbers) {
+  Array<T> array(new T[size]);
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = static_cast<float>(numbers->Next());
+    if constexpr (sizeof(T) == 2) {
+      std::memcpy(&array[i], reinterpret_cast<const char*>(&value) + 2, 2);
+    } else {
+      array[i] = static_cast<T>(value);
+    }
+  }
+  return array;
+}
+
+// Variables [rows, width] with all that a step needs.
+template <class Rule, class T>
+struct List {
+  using C = ComputeType<T>;
+
+  List(const std::vector<std::pair<int64_t, int64_t>>& shapes, bool sparse) {
+    Numbers numbers;
+    for (const auto& [rows, width] : shapes) {
+      const int64_t count = sparse && rows > 0 ? rows + 5 : 0;
+      const int64_t size = rows * width;
+      vars.push_back(Draw<T>(size, &numbers));
+      sizes.push_back(size);
+      grads.push_back(Draw<T>(sparse ? count * width : size, &numbers));
+      ids.emplace_back(new int64_t[count]);
+      for (int64_t i = 0; i < count; ++i) ids.back()[i] = numbers.Below(rows);
+      Variable<Rule, T> variable;
+      variable.var = vars.back().get();
+      variable.width = rows > 0 ? width : 0;
+      for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+        if (!(SlotMask<Rule>() >> s & 1)) continue;
+        const int64_t slot_size = IsRowSlot<Rule>(s) ? rows : size;
+        slots.push_back(Draw<C>(slot_size, &numbers));
+        slot_sizes.push_back(slot_size);
+        variable.slots[s] = slots.back().get();
+      }
+      SetTail(0.5, 0.25, 0.01, &variable);
+      dense.push_back({variable, grads.back().get(), size});
+      rows_of.push_back(
+          {variable, grads.back().get(), ids.back().get(), count, rows});
+    }
+  }
+
+  bool operator==(const List& other) const {
+    bool same = true;
+    for (size_t i = 0; i < vars.size(); ++i) {
+      same &= sizes[i] == 0 || std::memcmp(vars[i].get(), other.vars[i].get(),
+                                           sizes[i] * sizeof(T)) == 0;
+    }
+    for (size_t i = 0; i < slots.size(); ++i) {
+      same &= slot_sizes[i] == 0 ||
+              std::memcmp(slots[i].get(), other.slots[i].get(),
+                          slot_sizes[i] * sizeof(C)) == 0;
+    }
+    return same;
+  }
+
+  std::vector<Array<T>> vars, grads;
+  std::vector<Array<C>> slots;
+  std::vector<Array<int64_t>> ids;
+  std::vector<int64_t> sizes, slot_sizes;
+  std::vector<DenseItem<Rule, T>> dense;
+  std::vector<SparseItem<Rule, T, int64_t>> rows_of;
+};
+
+enum class Kind { kDense, kLazy, kAllRows };
+
+template <class Rule, class T>
+std::unique_ptr<List<Rule, T>> Stepped(Kind kind,
+                                       const CpuKernels<Rule, T>& kernels,
+                                       int64_t threads) {
+  const std::vector<std::pair<int64_t, int64_t>> shapes = {
+      {1, 1}, {7, 3}, {0, 4}, {5, 0}, {40, 33}, {3, 700}, {900, 1}, {301, 17}};
+  auto list = std::make_unique<List<Rule, T>>(shapes, kind != Kind::kDense);
+  typename Rule::template Hyper<double> hyper;
+  ForEachField(hyper, [](auto i, double& x) { x = i() < 2 ? 0.9 : 1e-3; });
+  const auto coefficients = PrepareAs<Rule, ComputeType<T>>(hyper, {0.01, 3.0});
+  Threads pool;
+  const ParallelFor shared =
+      ShareAmong(threads, [&](Task task) { pool.Start(std::move(task)); });
+  // Dear, so that so little work is shared at all.
+  const ParallelFor parallel_for = [&](int64_t total, double, const auto& f) {
+    shared(total, 1e6, f);
+  };
+  if (kind == Kind::kDense) {
+    ApplyDense(&list->dense, coefficients, kernels, parallel_for);
+  } else {
+    std::vector<IdSorter> sorters;
+    EXPECT(SortItems(list->rows_of, parallel_for, &sorters).item < 0);
+    ApplySparse(&list->rows_of, sorters,
+                kind == Kind::kLazy ? SparseMode::kLazy : SparseMode::kDense,
+                coefficients, kernels, parallel_for);
+  }
+  return list;
+}
+
+}  // namespace tf_optim
+
+#endif  // TF_OPTIM_CC_TESTS_LISTS_H_
