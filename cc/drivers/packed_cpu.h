@@ -14,9 +14,9 @@ namespace tf_optim {
 
 // A block, or the part of it that belongs to a span.
 struct PackedPart {
-  int64_t at = 0, count = 0;    // elements of the span
-  int64_t first = 0;            // of the block's elements
-  int64_t row = 0, column = 0;  // of 8-bit slots
+  int64_t at, count;    // elements of the span
+  int64_t first;        // of the block's elements
+  int64_t row, column;  // of 8-bit slots
 };
 
 // Unpacks a span's slots into buffers in L1, some blocks at a time, and packs
@@ -43,14 +43,8 @@ class PackedSpan {
     most_ = blocks;
     slots_ = 0;
     offset_ = count_ = 0;
-    next_ = PackedPart();
-    next_.column = begin_;
-    if (IsInRows()) {
-      next_.row = begin_ / width_;
-      next_.column = begin_ % width_;
-    }
-    next_.first = next_.column % kPackedBlock;
-    SetCount(&next_);
+    row_ = IsInRows() ? begin_ / width_ : 0;
+    column_ = IsInRows() ? begin_ % width_ : begin_;
   }
   void Add(size_t number, uint8_t* memory, bool is_signed, float* buffer) {
     slot_[slots_++] = {number, memory, is_signed, buffer};
@@ -58,13 +52,28 @@ class PackedSpan {
 
   HWY_NOINLINE bool Next() {
     offset_ += count_;
-    used_ = 0;
-    count_ = 0;
-    while (used_ < most_ && next_.count > 0) {
-      count_ += next_.count;
-      parts_[used_++] = next_;
-      next_ = After(next_);
+    // Numbers of their own: a struct that is copied waits for its stores.
+    int64_t at = offset_, row = row_, column = column_;
+    for (used_ = 0; used_ < most_ && at < size_; ++used_) {
+      const int64_t first = column % kPackedBlock;
+      int64_t count = std::min(kPackedBlock - first, size_ - at);
+      if (IsInRows()) count = std::min(count, width_ - column);
+      PackedPart& part = parts_[used_];
+      part.at = at;
+      part.count = count;
+      part.first = first;
+      part.row = row;
+      part.column = column;
+      at += count;
+      column += count;
+      if (IsInRows() && column == width_) {
+        column = 0;
+        ++row;
+      }
     }
+    count_ = at - offset_;
+    row_ = row;
+    column_ = column;
     if (count_ == 0) return false;
     for (int s = 0; s < slots_; ++s) {
       for (int i = 0; i < used_; ++i) Unpack(slot_[s], parts_[i]);
@@ -101,23 +110,6 @@ class PackedSpan {
   };
 
   bool IsInRows() const { return format_ == SlotFormat::k8Bits; }
-
-  PackedPart After(const PackedPart& part) const {
-    PackedPart next = {part.at + part.count, 0, 0, part.row,
-                       part.column + part.count};
-    if (IsInRows() && next.column == width_) {
-      next.column = 0;
-      ++next.row;
-    }
-    SetCount(&next);
-    return next;
-  }
-  void SetCount(PackedPart* part) const {
-    part->count = std::min(kPackedBlock - part->first, size_ - part->at);
-    if (IsInRows()) {
-      part->count = std::min(part->count, width_ - part->column);
-    }
-  }
 
   Drawn DrawnBy(const PackedPart& part, size_t what) const {
     const int64_t start = begin_ + part.at - part.first;
@@ -182,7 +174,8 @@ class PackedSpan {
   int64_t width_, begin_, size_;
   int most_, slots_, used_;
   int64_t offset_, count_;  // of the part
-  PackedPart next_, parts_[kMostBlocks];
+  int64_t row_, column_;    // of the next block
+  PackedPart parts_[kMostBlocks];
   Slot slot_[kMaxSlots];
 };
 
