@@ -6,7 +6,7 @@ by what they have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 
@@ -46,6 +46,8 @@ class ArgumentsButDecay(TypedDict, total=False):
     global_clipnorm: Number | None
     sparse_update: SparseUpdate
     name: str | None
+    exclude_from_weight_decay: Sequence[str] | None
+    learning_rate_multipliers: Mapping[str, float] | None
     use_locking: bool
     slot_dtype: SlotDtype
     stochastic_rounding: bool | None
@@ -84,6 +86,13 @@ class SharedArguments(ArgumentsButDecay, total=False):
             Default: `"lazy"`.
         name: the optimizer's name. Default: as the stock class's, or the class's own
             in small letters.
+        exclude_from_weight_decay: regular expressions; variables in whose path (Keras
+            3; else: name) one of them occurs do not decay. As in ["bias", "norm"].
+            Default: None.
+        learning_rate_multipliers: by a regular expression, what the learning rate is
+            multiplied by for the variables in whose path (Keras 3; else: name) it
+            occurs; the first that does counts, and 0 freezes a variable. As in
+            {"embedding": 0.1, "head/": 2.0}. Default: None.
         use_locking: whether sparse steps of several workers on one variable wait for
             each other. Default: True.
         slot_dtype: in what slots of one number per element are kept: `"float32"`,

@@ -27,6 +27,9 @@ class Update:
         average_rows: with it and for a lazy step, that of what each row has seen.
         mode: "lazy" or "dense", for a sparse gradient.
         number: the variable's among the optimizer's, from which it draws.
+        hyper: pairs of the name and value of those hyperparameters in which the
+            variable differs from the others of the step.
+        rate_factor: what the step's learning rate is multiplied by for it.
     """
 
     variable: tf.Variable
@@ -37,6 +40,8 @@ class Update:
     average_rows: tf.Variable | None = None
     mode: str = "lazy"
     number: int = 0
+    hyper: tuple = ()
+    rate_factor: float = 1.0
 
     @property
     def is_sparse(self):
@@ -47,7 +52,8 @@ class Update:
         """Updates of equal groups can share an op call."""
         kind = (self.gradient.indices.dtype, self.mode) if self.is_sparse else None
         averaged = self.average is not None, self.average_rows is not None
-        return self.variable.handle.device, self.variable.dtype, kind, *averaged
+        own = self.hyper, self.rate_factor
+        return self.variable.handle.device, self.variable.dtype, kind, *averaged, *own
 
 
 @dataclasses.dataclass
@@ -88,10 +94,11 @@ class Step:
             return {}
         return {"rounding_seeds": list(numbers), "rounds_variables": bool(rounds)}
 
-    def rate(self):
+    def rate(self, factor=1.0):
         """As a float32 or float64 tensor: 16 bits would round the step."""
         value = tf.convert_to_tensor(self.learning_rate)
-        return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
+        value = value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
+        return value if factor == 1.0 else value * tf.constant(factor, value.dtype)
 
 
 def _with_right_types(update):
@@ -144,9 +151,10 @@ def _op_of_group(spec, step, scale, updates, places):
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
-        "learning_rate": step.rate(),
+        "learning_rate": step.rate(updates[0].rate_factor),
         "iterations": step.iterations,
         **dict(zip(spec.hyper_names, step.hyper, strict=True)),
+        **dict(updates[0].hyper),
         **dict(zip(spec.flags, step.flags, strict=True)),
         "gradient_scale": _scale_of(scale, places),
         "clip_value": step.clip_value,

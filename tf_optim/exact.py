@@ -304,7 +304,8 @@ class Rows:
         """Tables that can share an op call."""
         groups = {}
         for table, ids in self.by_rows:
-            key = table.device, table.dtype, ids.dtype
+            factor = self.optimizer._rate_factor_of(table)
+            key = table.device, table.dtype, ids.dtype, factor
             groups.setdefault(key, []).append((table, ids))
         return groups.values()
 
@@ -323,7 +324,7 @@ class Rows:
             var=[table.handle for table in tables],
             slots=[slot.handle for each in slots for slot in each if slot is not None],
             indices=[each for each in ids if each is not None],
-            learning_rate=step.rate(),
+            learning_rate=step.rate(self.optimizer._rate_factor_of(tables[0])),
             iterations=step.iterations,
             hyper=tf.stack(hyper),
             weight_decay=tf.stack(decays),
@@ -335,7 +336,7 @@ class Rows:
                 [keras_private.index_of(self.optimizer, table) for table in tables],
             ),
             T=tables[0].dtype,
-            optimizer=spec.rule or spec.name,
+            optimizer=spec.rule,
             slot_mask=sum(1 << i for i, there in enumerate(present) if there),
             flags=sum(1 << i for i, flag in enumerate(step.flags) if flag),
         )

@@ -380,7 +380,7 @@ def _moved(facts, slots):
     item, slot_item = variable.dtype.size, _slot_item(facts)
     average = 2 * item * facts.average_rides
     if not facts.is_by_row:
-        passes = 2 if facts.inner._spec.name == "Lamb" else 1
+        passes = 2 if facts.inner._spec.needs_whole_table else 1
         moved = traffic.dense_bytes(numbers, full, item, slot_item, passes)
         of_rows = 2 * _slot_dtype(variable).size * per_row
         return round(moved + of_rows + average * numbers)

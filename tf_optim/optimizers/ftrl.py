@@ -62,6 +62,7 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         why_not_packed="its variable is worked out from its slots",
     )
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -72,14 +73,4 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         l2_shrinkage_regularization_strength: Number = 0.0,
         beta: Number = 0.0,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            learning_rate_power=learning_rate_power,
-            initial_accumulator_value=initial_accumulator_value,
-            l1_regularization_strength=l1_regularization_strength,
-            l2_regularization_strength=l2_regularization_strength,
-            l2_shrinkage_regularization_strength=l2_shrinkage_regularization_strength,
-            beta=beta,
-            **kwargs,
-        )
+    ) -> None: ...
