@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "docs"
@@ -32,8 +34,49 @@ CSS = """\
 .md-typeset table:not([class]) th, .md-typeset table:not([class]) td {
   padding: 0.45em 0.7em;
 }
+.md-typeset table:not([class]) code { white-space: nowrap; word-break: normal; }
 .md-grid { max-width: 68rem; }
 """
+
+# A browser starts no worker for a page on disk. The search then runs in a hidden frame,
+# which stands in for its worker. (The theme would fetch such a script.)
+WORKER = """if (location.protocol === "file:") {
+  window.Worker = class extends EventTarget {
+    constructor(url) {
+      super();
+      this.waiting = [];
+      this.frame = document.createElement("iframe");
+      this.frame.hidden = true;
+      const script = document.createElement("script");
+      script.src = String(url);
+      this.frame.addEventListener("load", () => {
+        const inside = this.frame.contentWindow;
+        inside.postMessage = (data) =>
+          this.dispatchEvent(new MessageEvent("message", { data }));
+        script.onload = () => {
+          this.waiting.forEach((data) => this.deliver(data));
+          this.waiting = null;
+        };
+        inside.document.body.append(script);
+      }, { once: true });
+      this.frame.srcdoc = "<body></body>";
+      document.body.append(this.frame);
+    }
+    deliver(data) {
+      const inside = this.frame.contentWindow;
+      inside.dispatchEvent(new inside.MessageEvent("message", { data }));
+    }
+    postMessage(data) {
+      if (this.waiting) this.waiting.push(data);
+      else this.deliver(data);
+    }
+    terminate() {
+      this.frame.remove();
+    }
+  };
+}
+"""
+FETCHED = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
 
 OPTIMIZERS = """\
 # Optimizers
@@ -63,6 +106,45 @@ def names():
     return sorted(optimizers.__all__), sorted(others)
 
 
+def stub(name):
+    """A public name's signature and text, as source.
+
+    They are completed when a class is made (tf_optim/arguments.py), so a look at the
+    source would not see all. What reads this needs no TensorFlow.
+    """
+    import tf_optim
+
+    thing = getattr(tf_optim, name)
+    text = _examples(inspect.getdoc(thing))
+    text = textwrap.indent(text.replace("\\", "\\\\"), "    ")
+    text = f'    """{text.strip()}\n    """\n'
+    parameters = [
+        p.replace(annotation=p.empty, default=_shown(p.default))
+        for p in inspect.signature(thing).parameters.values()
+    ]
+    if not inspect.isclass(thing):
+        return f"def {name}{inspect.Signature(parameters)}:\n{text}\n\n"
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    constructor = inspect.Signature([own, *(p for p in parameters if p.name != "self")])
+    return f"class {name}:\n{text}\n    def __init__{constructor}: ...\n\n\n"
+
+
+def _examples(text):
+    """What one types, with its answer, as a block of code."""
+    block = re.compile(r"((?:^ *>>> .*\n?)(?:^ *\S.*\n?)*)", re.MULTILINE)
+    return block.sub(r"```pycon\n\1\n```\n", text)
+
+
+def _shown(default):
+    """A default as it can be written: one that is an object is not."""
+    plain = (bool, int, float, str, tuple, type(None))
+    return (
+        default
+        if default is inspect.Parameter.empty or isinstance(default, plain)
+        else ...
+    )
+
+
 def reference(title, public):
     """A page of the reference."""
     return title + "".join(f"\n::: tf_optim.{name}\n" for name in public)
@@ -77,13 +159,21 @@ def stage():
     (PAGES / "contents.md").write_text((PAGES / "README.md").read_text())
     (PAGES / "README.md").unlink()
     (PAGES / "index.md").write_text((ROOT / "README.md").read_text())
+    titles = {
+        str(page.relative_to(PAGES)): page.read_text().split("\n", 1)[0].strip("# ")
+        for page in PAGES.rglob("*.md")
+    }
     for page in PAGES.rglob("*.md"):
-        page.write_text(_linked(page, page.read_text()))
+        text = _linked(page, page.read_text())
+        page.write_text(_titled(text, titles))
     (PAGES / "site.css").write_text(CSS)
     (PAGES / "api").mkdir()
     optimizers, others = names()
     (PAGES / "api" / "optimizers.md").write_text(reference(OPTIMIZERS, optimizers))
     (PAGES / "api" / "functions.md").write_text(reference(FUNCTIONS, others))
+    (FOLDER / "reference").mkdir(exist_ok=True)
+    source = "".join(map(stub, [*optimizers, *others]))
+    (FOLDER / "reference" / "tf_optim.py").write_text(source)
     (FOLDER / "mkdocs.yml").write_text(_navigation())
 
 
@@ -99,6 +189,15 @@ def _linked(page, text):
     return text.replace("](README.md", "](contents.md")
 
 
+def _titled(text, titles):
+    """A link that names a file names the page."""
+
+    def title(link):
+        return f"[{titles.get(link[1], link[1])}]("
+
+    return re.sub(r"\[(?:docs/)?([\w./-]+\.md)\]\(", title, text)
+
+
 def _navigation():
     """mkdocs.yml, with the decisions that there are."""
     text = (ROOT / "mkdocs.yml").read_text()
@@ -108,6 +207,19 @@ def _navigation():
     # Beside the pages: paths are from where the file lies.
     text = text.replace("docs_dir: build/docs/pages", "docs_dir: pages")
     return text.replace("site_dir: site", f"site_dir: {ROOT / 'site'}")
+
+
+def without_network(site):
+    """Puts our script into the place of the theme's, which is fetched."""
+    (site / "worker.js").write_text(WORKER)
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        root = os.path.relpath(site, page.parent)
+        page.write_text(
+            text.replace(FETCHED, f'<script src="{root}/worker.js"></script>')
+        )
+        if re.search(r'<(script|link)[^>]*(src|href)="https?:', page.read_text()):
+            sys.exit(f"expected a page that fetches nothing. Received: {page}.")
 
 
 def tools():
@@ -133,13 +245,7 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     python = tools()
     stage()
-    # The tools' own packages first, and behind them those that tf_optim needs.
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "NO_MKDOCS_2_WARNING": "true",
-    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     mkdocs = [python, "-m", "mkdocs", "--quiet"]
     what = ["serve"] if args.serve else ["build", "--strict", "--clean"]
     ended = subprocess.run(
@@ -148,6 +254,7 @@ def main(arguments=None):
         check=False,
     )
     if ended.returncode == 0 and not args.serve:
+        without_network(ROOT / "site")
         print(ROOT / "site" / "index.html")
     return ended.returncode
 

@@ -33,11 +33,10 @@ TARGETS = ["//:_native.so", "//:_tf_optim_ops.so", "//:_tf_optim_xla.so"]
 
 # With the newest Keras: each kind of step, state, Keras' features, XLA; in both
 # flavours of Keras.
-CORE = ["training", "features", "dense", "sparse", "exact", "accumulation"]
-CORE += ["wrappers", "checkpoint", "keras_private", "xla", "xla_calls"]
+CORE = ["training", "features", "sparse", "exact", "wrappers", "checkpoint"]
+CORE += ["keras_private", "xla", "xla_calls"]
 # With the Keras of TensorFlow's time: what Keras has a part in.
-OF_KERAS = ["training", "features", "exact", "accumulation", "wrappers"]
-OF_KERAS += ["checkpoint", "keras_private"]
+OF_KERAS = ["training", "features", "exact", "wrappers", "keras_private"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,17 @@
 """The marks and parameters that test modules have in common."""
 
 import pytest
+import tensorflow as tf
 
 from tests import cases
 
 both_flavours = pytest.mark.both_flavours
 keras_3_only = pytest.mark.keras_3_only
+# On a CPU XLA calls the drivers; before that the step is a computation.
+xla_calls = pytest.mark.skipif(
+    tuple(map(int, tf.__version__.split(".")[:2])) < (2, 18),
+    reason="XLA calls no functions of others before TensorFlow 2.18",
+)
 
 
 def _marked(marks_of, chosen=cases.RICHEST):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import cases, models
-from tests.marks import a_few, modes, richest
+from tests.marks import a_few, modes, richest, xla_calls
 from tests.raw_ops import Variables
 from tests.xla_test import (
     arrays_of,
@@ -29,6 +29,7 @@ def calls_of(function):
     return [len(re.findall("{[0-9]+}: ", line)) for line in lines]
 
 
+@xla_calls
 @pytest.mark.parametrize("count", [PER_CALL, 2 * PER_CALL + 1])
 def test_no_call_takes_more_than_a_few_variables(count):
     """Compile time grows with the square of what one call takes, and more."""

@@ -13,6 +13,7 @@ from tests.marks import (
     kinds,
     modes,
     richest,
+    xla_calls,
 )
 from tests.raw_ops import Variables
 from tf_optim import library
@@ -223,6 +224,7 @@ def test_ids_out_of_range_are_dropped(step_of, case, mode, index_dtype):
                 assert numerics.same_bits(slots_after[key][untouched], value[untouched])
 
 
+@xla_calls
 @both_steps
 def test_who_takes_the_step(step_of):
     case = cases.RICHEST[0]

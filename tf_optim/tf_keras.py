@@ -29,6 +29,7 @@ class _Float32Reference:
         self._variable = variable
 
     true_dtype = tf.float32
+    dtype = tf.float32  # what older tf_keras asks for
 
     def __getattr__(self, name):
         return getattr(self._variable, name)
