@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import library, own_reads
+from tf_optim import keras_private, library, own_reads
 
 DTYPES = ("float32", "bfloat16", "int8")
 BLOCK = 128  # elements that share a scale, of one row
@@ -78,7 +78,7 @@ def dtype_of_slots(slot_dtype, variable, spec):
         name, is_chosen = slot_dtype(variable), True
         _check_name(name, spec)
     elif isinstance(slot_dtype, Mapping):
-        path = getattr(variable, "path", None) or variable.name
+        path = keras_private.path_of(variable)
         matches = (v for key, v in slot_dtype.items() if re.search(key, path))
         name = next(matches, "float32")
         is_chosen = name != "float32"
