@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.benchmark_cases import APART, DENSE, NAMES, plain
+from tests.cases import OPTIMIZERS
 from tf_optim.benchmark import (
     cases,
     check,
@@ -14,8 +15,11 @@ from tf_optim.benchmark import (
 )
 
 # Optimizers that a subject has not, for dense and for sparse gradients.
-NO_KERAS = {"RowWiseAdagrad"}
-NO_TF_KERAS = NO_KERAS | {"Lamb"}
+# In a step of its own: see the class.
+DIFFERS = {"ScheduleFreeAdamW"}
+NO_KERAS, NO_TF_KERAS = (
+    {row.name for row in OPTIMIZERS if not row.in_stock[i]} for i in (0, 1)
+)
 NO_LEGACY = NO_TF_KERAS | {"AdamW", "Lion"}
 NO_RAW_OP = NO_LEGACY | {"Nadam"}
 LACKS = {
@@ -25,7 +29,8 @@ LACKS = {
         "tf raw op": NO_RAW_OP,
         "tf_keras": NO_TF_KERAS,
         "tf_keras legacy": NO_LEGACY,
-        "torch": {"RowWiseAdagrad", "Ftrl", "Lion", "Lamb"},
+        "torch": {"Ftrl", "Lion", "Lamb", "ScheduleFreeAdamW"}
+        | NO_KERAS - {"RectifiedAdam", "Rprop", "ASGD"},
     },
     "sparse": {
         "ours, op per table": set(NAMES),  # there is one table only

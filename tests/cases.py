@@ -1,225 +1,234 @@
 """THE table: optimizer x options x errors. Every parametrised test iterates it.
 
 Adding an optimizer is one `Optimizer(...)` in `OPTIMIZERS` (and its formula in
-tf_optim/reference.py); no test changes.
+tf_optim/formulas.py); no test changes.
 """
 
 import numpy as np
 
+from tests.keras_rows import BETA_ERRORS, BETAS, KERAS_ROWS, LAYER_ERRORS
 from tests.rows import Case, Optimizer, Slot
 
 
-def _nadam_per_step(hyper, iterations):
-    """Dozat's mu of the step and the next, and their product so far."""
-    mu = [hyper["beta_1"] * (1 - 0.5 * 0.96**t) for t in range(1, iterations + 3)]
-    product = 1.0
-    for each in mu[:-1]:
-        product *= each
-    return {"mu": mu[-2], "mu_next": mu[-1], "mu_product": product}
+def _ademamix_per_step(hyper, iterations):
+    """The decay of the slow momentum and its share, after the paper's equation 9."""
+    beta, share, steps = hyper["beta_3"], hyper["alpha"], hyper["warmup_steps"]
+    if iterations + 1 < steps:
+        way = (iterations + 1) / steps
+        lives = [-1 / np.log(b) for b in (hyper["beta_1"], beta)]  # half-lives, scaled
+        share, beta = way * share, np.exp(-1 / np.interp(way, [0, 1], lives))
+    return {"slow_beta": beta, "slow_share": share}
 
-
-def _ftrl_cancelling(hyper, learning_rate, inputs, results):
-    """Two powers are subtracted, the accumulator's before and after."""
-    power = -hyper["learning_rate_power"]
-    root = results["slot accumulator"] ** power / learning_rate
-    size = root * np.abs(inputs["var"])
-    return {"slot linear": size, "var": size / root}
-
-
-BETA_ERRORS = (
-    ({"beta_1": 1.0}, "[0, 1)"),
-    ({"beta_1": -0.1}, "[0, 1)"),
-    ({"beta_2": 1.0}, "[0, 1)"),
-    ({"beta_2": float("nan")}, "[0, 1)"),
-    ({"epsilon": -1.0}, ">= 0"),
-)
-BETAS = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 OPTIMIZERS = (
+    *KERAS_ROWS,
     Optimizer(
-        name="RMSprop",
-        defaults={"rho": 0.9, "momentum": 0.0, "epsilon": 1e-7},
-        slots=(
-            Slot("velocity"),
-            Slot("momentum", option="momentum"),
-            Slot("average_gradient", option="centered"),
-        ),
+        name="LARS",
+        defaults={
+            "momentum": 0.9,
+            "trust_coefficient": 0.001,
+            "nesterov": False,
+            "weight_decay_rate": 0.0,
+        },
+        constants={"layer_adaptation": 1.0},
+        slots=(Slot("momentum", share=1.0),),
         variants={
-            "plain": {},
-            "tuned": {"rho": 0.61, "epsilon": 1e-3},
-            "momentum": {"momentum": 0.9},
-            "centered": {"centered": True, "epsilon": 1e-4},
-            "both": {"rho": 0.8, "momentum": 0.5, "centered": True, "epsilon": 1e-3},
+            "plain": {"trust_coefficient": 0.5},
+            "nesterov": {
+                "nesterov": True,
+                "trust_coefficient": 0.3,
+                "weight_decay_rate": 0.1,
+            },
         },
         errors=(
-            ({"rho": 1.0}, "[0, 1)"),
-            ({"rho": -0.1}, "[0, 1)"),
-            ({"rho": float("nan")}, "[0, 1)"),
-            ({"momentum": -0.5}, "[0, 1"),
-            ({"epsilon": -1e-7}, ">= 0"),
+            *LAYER_ERRORS,
+            ({"momentum": 1.5}, "[0, 1]"),
+            ({"trust_coefficient": -1.0}, ">= 0"),
         ),
+        bounds={
+            "momentum_rate": ("in [0, 1]", 1.5),
+            "layer_adaptation": ("in [0, 1]", 1.5),
+        },
         op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
+        flags=("nesterov",),
+        scope="variable",
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="Adam",
+        name="RowWiseAdam",
         defaults=BETAS,
-        slots=(
-            Slot("momentum"),
-            Slot("velocity"),
-            Slot("velocity_hat", option="amsgrad"),
-        ),
+        slots=(Slot("momentum"), Slot("velocity", per_row=True)),
         variants={
             "plain": {},
             "tuned": {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
-            "amsgrad": {"amsgrad": True},
-            "amsgrad-tuned": {"amsgrad": True, "beta_1": 0.0, "beta_2": 0.6},
         },
         errors=BETA_ERRORS,
-    ),
-    Optimizer(
-        name="SGD",
-        defaults={"momentum": 0.0, "nesterov": False},
-        slots=(Slot("momentum", option="momentum"),),
-        variants={
-            "plain": {},
-            "momentum": {"momentum": 0.9},
-            "nesterov": {"momentum": 0.7, "nesterov": True},
-        },
-        errors=(({"momentum": float("nan")}, "[0, 1]"),),
-        stock_errors=(({"momentum": -0.1}, "[0, 1]"), ({"momentum": 1.5}, "[0, 1]")),
-        limits=({"momentum": 1.0},),
-        op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
-        flags=("nesterov",),
-        learning_rate=0.05,
-    ),
-    Optimizer(
-        name="Adagrad",
-        defaults={"epsilon": 1e-7},
-        slots=(Slot("accumulator", initial=0.1),),
-        variants={"plain": {}, "tuned": {"epsilon": 1e-3}},
-        errors=(
-            ({"epsilon": -1e-7}, ">= 0"),
-            ({"initial_accumulator_value": -0.1}, ">= 0"),
-        ),
-        learning_rate=0.1,
-    ),
-    Optimizer(
-        name="RowWiseAdagrad",
-        defaults={"epsilon": 1e-7},
-        slots=(Slot("accumulator", initial=0.1, per_row=True),),
-        variants={"plain": {}, "tuned": {"epsilon": 1e-3}},
-        errors=(
-            ({"epsilon": -1e-7}, ">= 0"),
-            ({"initial_accumulator_value": -0.1}, ">= 0"),
-        ),
-        learning_rate=0.1,
         scope="row",
         in_stock=(False, False),
     ),
     Optimizer(
-        name="Adadelta",
-        defaults={"rho": 0.95, "epsilon": 1e-7},
-        slots=(Slot("accumulated_grad"), Slot("accumulated_delta_var")),
-        variants={"plain": {}, "tuned": {"rho": 0.6, "epsilon": 1e-3}},
-        errors=(
-            ({"rho": 1.0}, "[0, 1)"),
-            ({"rho": -0.1}, "[0, 1)"),
-            ({"epsilon": -1e-7}, ">= 0"),
-        ),
-        learning_rate=3.0,  # a step is at first the root of epsilon times this
+        name="Yogi",
+        defaults={**BETAS, "epsilon": 1e-3},
+        slots=(Slot("momentum", share=1.0), Slot("velocity", initial=1e-6)),
+        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
+        errors=(*BETA_ERRORS, ({"initial_accumulator_value": -0.1}, ">= 0")),
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="AdamW",
-        defaults=BETAS,
+        name="RectifiedAdam",
+        defaults={**BETAS, "sma_threshold": 5.0},
         slots=(
-            Slot("momentum"),
+            Slot("momentum", share=1.0),
             Slot("velocity"),
             Slot("velocity_hat", option="amsgrad"),
         ),
-        variants={  # with its default it would need weight decay everywhere
-            "plain": {"weight_decay": 0.0},
-            "amsgrad": {"weight_decay": 0.0, "amsgrad": True},
+        variants={
+            "plain": {},
+            "early": {"beta_2": 0.9, "sma_threshold": 4.0},
+            "amsgrad": {"amsgrad": True, "beta_1": 0.5, "beta_2": 0.95},
         },
-        errors=BETA_ERRORS,
-        rule="Adam",
+        errors=(
+            *BETA_ERRORS,
+            ({"sma_threshold": 3.0}, ">= 4"),
+            ({"total_steps": -1}, ">= 0"),
+            ({"warmup_proportion": 1.5}, "[0, 1]"),
+            ({"min_lr": -0.1}, ">= 0"),
+        ),
+        bounds={"sma_threshold": ("a finite number >= 4", 3.5)},
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="Adamax",
-        defaults=BETAS,
-        slots=(Slot("momentum"), Slot("norm")),
-        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
-        errors=BETA_ERRORS,
+        name="AdaBelief",
+        defaults={**BETAS, "epsilon": 1e-14, "rectify": True, "sma_threshold": 5.0},
+        slots=(
+            Slot("momentum", share=1.0),
+            Slot("variance"),
+            Slot("variance_hat", option="amsgrad"),
+        ),
+        variants={
+            "plain": {"rectify": False},
+            "rectified": {"beta_2": 0.9},
+            "amsgrad": {"amsgrad": True, "beta_1": 0.5, "epsilon": 1e-3},
+        },
+        errors=(*BETA_ERRORS, ({"sma_threshold": 3.0}, ">= 4")),
+        bounds={"sma_threshold": ("a finite number >= 4", 3.5)},
+        flags=("rectify",),
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="Nadam",
-        defaults=BETAS,
-        slots=(Slot("momentum"), Slot("velocity")),
-        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
-        errors=(*BETA_ERRORS, ({"schedule_decay": 0.0}, "> 0")),
-        per_step=_nadam_per_step,
-        stock_rtol=1e-6,  # 0.96 goes through float32 there
-        wrong_in_graph=True,
+        name="Adopt",
+        defaults={**BETAS, "beta_2": 0.9999, "epsilon": 1e-6, "clip_exponent": 0.25},
+        slots=(Slot("momentum", share=1.0), Slot("velocity")),
+        variants={
+            "plain": {},
+            "tuned": {"beta_1": 0.5, "beta_2": 0.9, "clip_exponent": 2.0},
+        },
+        errors=(*BETA_ERRORS, ({"clip_exponent": -1.0}, ">= 0")),
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="Ftrl",
+        name="Adan",
+        defaults={"beta_1": 0.98, "beta_2": 0.92, "beta_3": 0.99, "epsilon": 1e-8},
+        slots=(
+            Slot("momentum", share=1.0),
+            Slot("difference", share=0.5),
+            Slot("velocity"),
+            Slot("previous_gradient", share=1.0),
+        ),
+        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.8, "beta_3": 0.9}},
+        errors=(*BETA_ERRORS, ({"beta_3": 1.0}, "[0, 1)")),
+        in_stock=(False, False),
+    ),
+    Optimizer(
+        name="AdEMAMix",
         defaults={
-            "learning_rate_power": -0.5,
+            **BETAS,
+            "beta_3": 0.9999,
+            "alpha": 5.0,
+            "epsilon": 1e-8,
+            "warmup_steps": 0,
+        },
+        slots=(
+            Slot("momentum", share=1.0),
+            Slot("velocity"),
+            Slot("slow_momentum", share=0.5),
+        ),
+        variants={
+            "plain": {},
+            "growing": {"beta_2": 0.9, "beta_3": 0.99, "warmup_steps": 30},
+        },
+        errors=(
+            *BETA_ERRORS,
+            ({"beta_3": 1.0}, "[0, 1)"),
+            ({"alpha": -1.0}, ">= 0"),
+            ({"warmup_steps": -1}, ">= 0"),
+        ),
+        python_only=("beta_3", "alpha", "warmup_steps"),
+        per_step=_ademamix_per_step,
+        in_stock=(False, False),
+    ),
+    Optimizer(
+        name="ProximalAdagrad",
+        defaults={
             "l1_regularization_strength": 0.0,
             "l2_regularization_strength": 0.0,
-            "l2_shrinkage_regularization_strength": 0.0,
-            "beta": 0.0,
         },
-        slots=(Slot("accumulator", initial=0.1), Slot("linear")),
+        slots=(Slot("accumulator", initial=0.1),),
         variants={
             "plain": {},
             "tuned": {
-                "learning_rate_power": -0.7,
-                "l1_regularization_strength": 0.02,
-                "l2_regularization_strength": 0.1,
-                "l2_shrinkage_regularization_strength": 0.05,
-                "beta": 0.3,
+                "l1_regularization_strength": 0.3,
+                "l2_regularization_strength": 0.5,
             },
         },
-        stock_errors=(
-            ({"learning_rate_power": 0.5}, "negative or zero"),
-            ({"initial_accumulator_value": -0.1}, "positive or zero"),
-            ({"l1_regularization_strength": -1.0}, "positive or zero"),
-        ),
         errors=(
+            ({"l1_regularization_strength": -1.0}, ">= 0"),
             ({"l2_regularization_strength": float("nan")}, ">= 0"),
-            ({"beta": -1.0}, ">= 0"),
+            ({"initial_accumulator_value": -0.1}, ">= 0"),
         ),
-        limits=({"learning_rate_power": 0.0},),
         op_names={
             "l1_regularization_strength": "l1",
             "l2_regularization_strength": "l2",
-            "l2_shrinkage_regularization_strength": "l2_shrinkage",
         },
-        cancelling=_ftrl_cancelling,
-        learning_rate=0.5,
-        parity=10,  # `linear` sums up what rounding leaves of large differences
+        learning_rate=0.1,
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="Lion",
-        defaults={"beta_1": 0.9, "beta_2": 0.99},
-        slots=(Slot("momentum"),),
-        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.8}},
-        stock_errors=(({"beta_1": 0.0}, "0, 1]"), ({"beta_1": 1.5}, "0, 1]")),
-        errors=(
-            ({"beta_2": 1.5}, "[0, 1]"),
-            ({"beta_2": -0.1}, "[0, 1]"),
+        name="Rprop",
+        defaults={
+            "eta_minus": 0.5,
+            "eta_plus": 1.2,
+            "min_step": 1e-6,
+            "max_step": 50.0,
+        },
+        slots=(
+            Slot("direction", share=1.0, is_sign=True),
+            Slot("step_size", initial=1.0, follows_nan=False),
         ),
-        limits=({"beta_1": 1.0}, {"beta_2": 1.0}, {"beta_2": 0.0}),
+        variants={
+            "plain": {},
+            "narrow": {"eta_plus": 1.5, "min_step": 0.005, "max_step": 0.02},
+        },
+        errors=(
+            ({"eta_minus": 1.0}, "[0, 1)"),
+            ({"eta_plus": 0.5}, ">= 1"),
+            ({"min_step": -1.0}, ">= 0"),
+            ({"max_step": float("inf")}, ">= 0"),
+        ),
+        bounds={"eta_plus": ("a finite number >= 1", 0.5)},
+        in_stock=(False, False),
     ),
     Optimizer(
-        name="Lamb",
-        defaults=BETAS,
-        slots=(Slot("momentum"), Slot("velocity")),
-        variants={"plain": {}, "tuned": {"beta_1": 0.5, "beta_2": 0.9}},
-        errors=BETA_ERRORS,
-        scope="variable",
-        learning_rate=0.05,
-        in_stock=(True, False),
+        name="ASGD",
+        defaults={"lambd": 1e-4, "alpha": 0.75, "t0": 1e6},
+        slots=(Slot("mean_var", share=1.0, initial=None),),
+        variants={"plain": {}, "tuned": {"lambd": 0.1, "alpha": 0.5, "t0": 2.0}},
+        errors=(
+            ({"lambd": -1.0}, ">= 0"),
+            ({"alpha": float("nan")}, ">= 0"),
+            ({"t0": -1.0}, ">= 0"),
+        ),
+        in_stock=(False, False),
     ),
 )
 

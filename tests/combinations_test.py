@@ -42,7 +42,7 @@ class Reference:
         self.values = [np.float64(v.numpy()) for v in var_list]
         self.averages = [value.copy() for value in self.values]
         self.slots = [
-            {slot.name: np.full(value.shape, slot.initial) for slot in case.slots}
+            {slot.name: slot.start(value) for slot in case.slots}
             for value in self.values
         ]
         self.window = []

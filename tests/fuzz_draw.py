@@ -106,7 +106,11 @@ def programs(draw, ways=("eager", "eager", "eager", "function", "function", "jit
     rates = [rate for rate in RATES if rate or case.name != "Ftrl"]
     rates = tuple(draw(st.sampled_from(rates)) for _ in steps)
     # Not "exact": rows that a step names would have to be read before.
-    modes = ["lazy", "dense", *(["eventual"] if case.name != "Lamb" else [])]
+    modes = [
+        "lazy",
+        "dense",
+        *(["eventual"] if case.optimizer.scope != "variable" else []),
+    ]
     return Program(
         case=case,
         mode=draw(st.sampled_from(modes)),

@@ -38,6 +38,15 @@ HYPER = {
     "mu": 0.9,
     "mu_next": 0.9,
     "mu_product": 0.5,
+    "beta_3": 0.99,
+    "slow_beta": 0.9999,
+    "slow_share": 5.0,
+    "sma_threshold": 5.0,
+    "eta_minus": 0.5,
+    "eta_plus": 1.2,
+    "max_step": 50.0,
+    "trust_coefficient": 1e-3,
+    "layer_adaptation": 1.0,
 }
 
 # rule -> (slots, torch's optimizer and its arguments)
@@ -57,6 +66,17 @@ DENSE = {
     "Ftrl": (("accumulator", "linear"), None),
     "Lion": (("momentum",), None),
     "Lamb": (("momentum", "velocity"), None),
+    "LARS": (("momentum",), None),
+    "Yogi": (("momentum", "velocity"), None),
+    "RectifiedAdam": (("momentum", "velocity"), ("RAdam", {"foreach": True})),
+    "AdaBelief": (("momentum", "variance"), None),
+    "Adopt": (("momentum", "velocity"), None),
+    "Adan": (("momentum", "difference", "velocity", "previous_gradient"), None),
+    "AdEMAMix": (("momentum", "velocity", "slow_momentum"), None),
+    "ProximalAdagrad": (("accumulator",), None),
+    "Rprop": (("direction", "step_size"), ("Rprop", {"foreach": True})),
+    "ASGD": (("mean_var",), ("ASGD", {"foreach": True})),
+    "ScheduleFreeAdamW": (("momentum", "velocity"), None),
     "RowWiseAdagrad": (("accumulator",), None),
 }
 SPARSE = ("SGD", "Adagrad", "Adam", "RowWiseAdagrad")

@@ -32,14 +32,12 @@ def draw(rng, case, shape, dtype):
     slots = {}
     mean = rng.normal(size=shape) * 0.3
     for slot in case.slots:
-        value = {
-            # Signed averages, and a centered one that its variance allows.
-            "momentum": mean,
-            "average_gradient": mean * 0.5,
-            "linear": mean,
-        }.get(slot.name)
-        if value is None:  # averages of squares and norms are never negative
+        if slot.share is not None:
+            value = mean * slot.share
+        else:  # averages of squares and norms are never negative
             value = mean**2 + rng.uniform(0.1, 1.0, size=shape)
+        if slot.is_sign:
+            value = np.sign(np.round(value * 5))
         if slot.per_row and len(shape) > 1:
             value = rng.uniform(0.1, 1.0, size=slot.shape(shape))
         slots[slot.name] = value.astype(slot_dtype(dtype))

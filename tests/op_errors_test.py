@@ -300,14 +300,18 @@ def test_shapes_that_a_graph_learns_only_when_it_runs(case):
 
 # --- numbers out of their range
 
-FRACTIONS = ("beta_1", "beta_2", "rho", "momentum_rate", "mu", "mu_next", "mu_product")
+FRACTIONS = ("beta_1", "beta_2", "beta_3", "rho", "momentum_rate")
+FRACTIONS += ("mu", "mu_next", "mu_product", "slow_beta", "eta_minus")
 
 
 def bad_numbers(case):
     """(hyperparameter, value, what the message says is expected)."""
     for name in case.op_hyper(0):
         expected, wrong = "a finite number >= 0", [-0.5]
-        if name in FRACTIONS:
+        if name in case.optimizer.bounds:
+            expected, outside = case.optimizer.bounds[name]
+            wrong = [outside]
+        elif name in FRACTIONS:
             closed = case.name == "Lion" or case.name == "SGD"
             expected = "in [0, 1]" if closed else "in [0, 1)"
             wrong = [-0.5, 1.5] if closed else [-0.5, 1.0]

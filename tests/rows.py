@@ -2,15 +2,37 @@
 
 import dataclasses
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A slot as checkpoints know it; `option` is the argument that creates it."""
+    """A slot as checkpoints know it.
+
+    Attributes:
+      name: the slot's.
+      option: the argument that creates it, if it is optional.
+      initial: what it starts at; None for the variable.
+      per_row: whether it has one number per row.
+      share: of a mean with either sign, what of it the slot holds; None for what is
+        never negative, such as a mean of squares.
+      is_sign: whether it holds 1, 0 and -1 alone.
+      follows_nan: whether a gradient that is NaN makes it NaN.
+    """
 
     name: str
     option: str | None = None
-    initial: float = 0.0
+    initial: float | None = 0.0
     per_row: bool = False
+    share: float | None = None
+    is_sign: bool = False
+    follows_nan: bool = True
+
+    def start(self, variable, number=lambda x: x):
+        """Its array before the first step; `number` rounds what it starts at."""
+        if self.initial is None:
+            return np.array(variable)
+        return np.full(self.shape(variable.shape), number(self.initial))
 
     def shape(self, variable):
         """The slot's shape for a variable of this one."""
@@ -37,6 +59,11 @@ class Optimizer:
       op_names: what the op calls a hyperparameter, where not as Keras does.
       rule: the op's and the kernels' name, where not the class's.
       flags: hyperparameters that are bool attributes of the op.
+      bounds: of an op's input whose range its name does not say, what the message
+        says is expected, and a value out of it.
+      python_only: hyperparameters that are no inputs of the op: `per_step` is made of
+        them.
+      constants: inputs of the op that no argument sets for all variables.
       per_step: a function of (hyper, iterations) to the op's inputs that depend on
         the step.
       learning_rate: one at which it gets somewhere in 200 steps.
@@ -58,6 +85,9 @@ class Optimizer:
     op_names: dict = dataclasses.field(default_factory=dict)
     rule: str = ""
     flags: tuple = ()
+    bounds: dict = dataclasses.field(default_factory=dict)
+    python_only: tuple = ()
+    constants: dict = dataclasses.field(default_factory=dict)
     per_step: object = None
     learning_rate: float = 0.01
     stock_rtol: float = 1e-11
@@ -108,9 +138,10 @@ class Case:
         inputs = {
             names.get(key, key): value
             for key, value in self.hyper.items()
-            if key not in self.optimizer.flags
+            if key not in (*self.optimizer.flags, *self.optimizer.python_only)
         }
         per_step = self.optimizer.per_step
+        inputs |= self.optimizer.constants
         return inputs | (per_step(self.hyper, iterations) if per_step else {})
 
     @property

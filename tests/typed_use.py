@@ -35,6 +35,10 @@ tf_optim.Lamb(clipvalue=1)
 tf_optim.Lion(name=3)  # wrong
 tf_optim.RMSprop(centered=True, momentum=0.9)
 tf_optim.RowWiseAdagrad(loss_scale_factor=8.0)
+tf_optim.RowWiseAdam(slot_dtype="int8", stochastic_rounding=False)
+tf_optim.Adam(slot_dtype={"table": "int8"})
+tf_optim.Adam(slot_dtype=lambda variable: "float32")
+tf_optim.memory_report(tf_optim.Adam()).bytes_of_slots + 1
 tf_optim.SGD(nesterov="yes")  # wrong
 tf_optim.Adafactor()  # wrong
 

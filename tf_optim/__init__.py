@@ -22,6 +22,7 @@ if not runner.is_command():
     from tf_optim.explanation import explain
     from tf_optim.library import build_info
     from tf_optim.loss_scale import LossScaleOptimizer
+    from tf_optim.memory import memory_report
     from tf_optim.optimizers import *  # noqa: F403
     from tf_optim.replacement import patch_keras, unpatch_keras
     from tf_optim.version import __version__
@@ -38,6 +39,7 @@ if not runner.is_command():
         "explain",
         "fuse",
         "lookup",
+        "memory_report",
         "patch_keras",
         "prepare",
         "unfuse",

@@ -6,7 +6,7 @@ by what they have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 
@@ -31,6 +31,7 @@ class Schedule(Protocol):
 
 Number: TypeAlias = float | TensorLike
 LearningRate: TypeAlias = float | TensorLike | Schedule | Callable[[], Any]
+SlotDtype: TypeAlias = str | Mapping[str, str] | Callable[[Any], str]
 SparseUpdate: TypeAlias = Literal["lazy", "dense", "exact", "eventual"]
 
 # What stands for the stock class in a mixin beside one: its members are not known.
@@ -45,7 +46,11 @@ class ArgumentsButDecay(TypedDict, total=False):
     global_clipnorm: Number | None
     sparse_update: SparseUpdate
     name: str | None
+    exclude_from_weight_decay: Sequence[str] | None
+    learning_rate_multipliers: Mapping[str, float] | None
     use_locking: bool
+    slot_dtype: SlotDtype
+    stochastic_rounding: bool | None
     use_ema: bool
     ema_momentum: Number
     ema_overwrite_frequency: int | None
@@ -81,8 +86,24 @@ class SharedArguments(ArgumentsButDecay, total=False):
             Default: `"lazy"`.
         name: the optimizer's name. Default: as the stock class's, or the class's own
             in small letters.
+        exclude_from_weight_decay: regular expressions; variables in whose path (Keras
+            3; else: name) one of them occurs do not decay. As in ["bias", "norm"].
+            Default: None.
+        learning_rate_multipliers: by a regular expression, what the learning rate is
+            multiplied by for the variables in whose path (Keras 3; else: name) it
+            occurs; the first that does counts, and 0 freezes a variable. As in
+            {"embedding": 0.1, "head/": 2.0}. Default: None.
         use_locking: whether sparse steps of several workers on one variable wait for
             each other. Default: True.
+        slot_dtype: in what slots of one number per element are kept: `"float32"`,
+            `"bfloat16"`, or `"int8"` (8 bits, with a scale for each 128 elements of a
+            row), for variables of 4,096 elements and more in rows of 8 and more. A
+            dict of regular expressions, looked for in a variable's path, to these,
+            or a callable that takes a variable, choose for each. On a CPU, without
+            several replicas. Default: `"float32"`.
+        stochastic_rounding: whether what is kept in fewer bits is rounded up or down
+            at random, right in the mean. None: packed slots are, 16-bit variables are
+            not. True: both. False: neither. Default: None.
         use_ema: whether moving averages of the variables are kept. Default: False.
         ema_momentum: of the averages, in [0, 1]. Default: 0.99.
         ema_overwrite_frequency: after so many steps variables are set to their

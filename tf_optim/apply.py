@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import checks, library, norms, servers
+from tf_optim import checks, library, norms, packed, servers
 
 _ALL_ONE = np.zeros([0], np.float64)
 _NO_DECAY = np.zeros([0], np.float64)
@@ -26,6 +26,10 @@ class Update:
         average: the `tf.Variable` that is its moving average, or None.
         average_rows: with it and for a lazy step, that of what each row has seen.
         mode: "lazy" or "dense", for a sparse gradient.
+        number: the variable's among the optimizer's, from which it draws.
+        hyper: pairs of the name and value of those hyperparameters in which the
+            variable differs from the others of the step.
+        rate_factor: what the step's learning rate is multiplied by for it.
     """
 
     variable: tf.Variable
@@ -35,6 +39,9 @@ class Update:
     average: tf.Variable | None = None
     average_rows: tf.Variable | None = None
     mode: str = "lazy"
+    number: int = 0
+    hyper: tuple = ()
+    rate_factor: float = 1.0
 
     @property
     def is_sparse(self):
@@ -45,7 +52,8 @@ class Update:
         """Updates of equal groups can share an op call."""
         kind = (self.gradient.indices.dtype, self.mode) if self.is_sparse else None
         averaged = self.average is not None, self.average_rows is not None
-        return self.variable.handle.device, self.variable.dtype, kind, *averaged
+        own = self.hyper, self.rate_factor
+        return self.variable.handle.device, self.variable.dtype, kind, *averaged, *own
 
 
 @dataclasses.dataclass
@@ -62,6 +70,7 @@ class Step:
         average_momentum: of the moving averages.
         average_updates: how many updates of averages were done before.
         average_begins: so many of these set the average to the variable.
+        stochastic_rounding: the optimizer's argument.
     """
 
     learning_rate: object
@@ -73,11 +82,23 @@ class Step:
     average_momentum: object = 0.0
     average_updates: object = 0
     average_begins: int = 0
+    stochastic_rounding: bool | None = None
 
-    def rate(self):
+    def rounding_of(self, variables, slots, numbers):
+        """The op's attributes that say how it rounds."""
+        rounds = self.stochastic_rounding
+        some = [slot for slot in slots if slot is not None and packed.is_packed(slot)]
+        if (rounds is None and not some) or rounds is False:
+            return {}
+        if rounds and not some and variables[0].dtype.size > 2:
+            return {}
+        return {"rounding_seeds": list(numbers), "rounds_variables": bool(rounds)}
+
+    def rate(self, factor=1.0):
         """As a float32 or float64 tensor: 16 bits would round the step."""
         value = tf.convert_to_tensor(self.learning_rate)
-        return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
+        value = value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
+        return value if factor == 1.0 else value * tf.constant(factor, value.dtype)
 
 
 def _with_right_types(update):
@@ -130,9 +151,10 @@ def _op_of_group(spec, step, scale, updates, places):
     inputs = {
         "var": [update.variable.handle for update in updates],
         **slots,
-        "learning_rate": step.rate(),
+        "learning_rate": step.rate(updates[0].rate_factor),
         "iterations": step.iterations,
         **dict(zip(spec.hyper_names, step.hyper, strict=True)),
+        **dict(updates[0].hyper),
         **dict(zip(spec.flags, step.flags, strict=True)),
         "gradient_scale": _scale_of(scale, places),
         "clip_value": step.clip_value,
@@ -142,6 +164,11 @@ def _op_of_group(spec, step, scale, updates, places):
         "average_momentum": step.average_momentum,
         "average_updates": step.average_updates,
         "average_begins": step.average_begins,
+        **step.rounding_of(
+            [update.variable for update in updates],
+            [slot for update in updates for slot in update.slots],
+            [update.number for update in updates],
+        ),
     }
     if not updates[0].is_sparse:
         op = getattr(library.ops(), f"tf_optim_{spec.op_name}")

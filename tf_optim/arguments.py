@@ -9,10 +9,14 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Callable
+from typing import TypeVar
 
 import tensorflow as tf
 
 from tf_optim import annotations
+
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 _IN_ORDER = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
 _IN_ORDER += ("sparse_update", "name")
@@ -36,6 +40,29 @@ Raises:
     ValueError: for an argument out of its range."""
 
 
+def handed_on(init: Constructor) -> Constructor:
+    """Decorator of a constructor without a body: it hands on what it is given.
+
+    To that of the next class, its defaults included; `spellings.accept` sees to it.
+    """
+    init.is_handed_on = True  # type: ignore[attr-defined]
+    return init
+
+
+def constructor_of(cls):
+    """The class's constructor, for keyword arguments."""
+    init = cls.__init__
+    if not getattr(init, "is_handed_on", False):
+        return init
+    parameters = inspect.signature(init).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def hand_on(self, **given):
+        super(cls, self).__init__(**{**defaults, **given})
+
+    return hand_on
+
+
 def complete(cls):
     """The signature of the class's constructor, shared arguments included.
 
@@ -56,6 +83,8 @@ def _shared(cls, own):
     defaults = {name: each.default for name, each in stock.items()}
     defaults.update(dict.fromkeys(_IN_ORDER, None))
     defaults.update(sparse_update="lazy", use_locking=True, name=_name(cls))
+    defaults.update(slot_dtype="float32", stochastic_rounding=None)
+    defaults.update(exclude_from_weight_decay=None, learning_rate_multipliers=None)
     hints = {}
     for each in (annotations.SharedArguments, annotations.ArgumentsButDecay):
         hints |= each.__annotations__

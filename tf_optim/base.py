@@ -46,9 +46,13 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         self._mark_built()
 
     def _make_slot(self, variable, slot):
-        initial = self._spec.initial.get(slot.name)
-        value = 0.0 if initial is None else getattr(self, initial)
-        return self._add_slot(variable, slot, value)
+        value = self._spec.initial.get(slot.name, 0.0)
+        if isinstance(value, str):
+            value = getattr(self, value)
+        made = self._add_slot(variable, slot, value)
+        if slot.name in self._spec.starts_at_variable:
+            made.assign(tf.cast(keras_private.raw(variable), made.dtype))
+        return made
 
     def get_config(self) -> dict[str, Any]:
         """Keras' configuration, and the class's own arguments."""
@@ -56,7 +60,8 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         if not keras_private.is_keras_3():
             rate = self._serialize_hyperparameter(self._learning_rate)
             config["learning_rate"] = rate
-        return {**config, **{name: getattr(self, name) for name in self._own_arguments}}
+        own = (name for name in self._own_arguments if hasattr(self, name))
+        return {**config, **{name: getattr(self, name) for name in own}}
 
 
 def stock(name):

@@ -15,7 +15,7 @@ from tf_optim import (
     loss_scale,
     optimizers,
 )
-from tf_optim.annotations import SparseUpdate
+from tf_optim.annotations import SlotDtype, SparseUpdate
 
 # Lists of what other attributes hold, or of the variables of the model.
 NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
@@ -49,6 +49,7 @@ def is_making_stock():
 def fuse(
     optimizer: tf.keras.optimizers.Optimizer,
     sparse_update: SparseUpdate | None = None,
+    slot_dtype: SlotDtype | None = None,
 ) -> tf.keras.optimizers.Optimizer:
     """The tf_optim optimizer that goes on where a stock optimizer is.
 
@@ -63,6 +64,7 @@ def fuse(
         optimizer: an optimizer of `tf.keras.optimizers`, built or not, or a
             `LossScaleOptimizer` around one.
         sparse_update: as in our classes. Default: `"lazy"`.
+        slot_dtype: as in our classes. Default: `"float32"`.
 
     Returns:
         An optimizer of tf_optim, or a `LossScaleOptimizer` around one. One that is
@@ -71,7 +73,7 @@ def fuse(
 
     Raises:
         ValueError: if we do not have the optimizer, or not with its options; if it
-            is of tf_optim already with another `sparse_update`.
+            is of tf_optim already with another `sparse_update` or `slot_dtype`.
 
     Example:
 
@@ -81,19 +83,22 @@ def fuse(
     0.8
     """
     if _is_ours(optimizer):
-        current = innermost(optimizer).sparse_update
-        if sparse_update not in (None, current):
-            raise ValueError(
-                "`sparse_update` must be that of an optimizer that is fused already, "
-                f"{current!r}. Received: sparse_update={sparse_update!r}"
-            )
+        asked = {"sparse_update": sparse_update, "slot_dtype": slot_dtype}
+        for name, value in asked.items():
+            current = getattr(innermost(optimizer), name)
+            if value is not None and value != current:
+                raise ValueError(
+                    f"`{name}` must be that of an optimizer that is fused already, "
+                    f"{current!r}. Received: {name}={value!r}"
+                )
         return optimizer
     mode = "lazy" if sparse_update is None else sparse_update
     checks.check_sparse_update(mode)
     classes = dict(pairs())
 
     def config(old):
-        return {**_config(old), "sparse_update": mode}
+        ours = {"sparse_update": mode, "slot_dtype": slot_dtype or "float32"}
+        return {**_config(old), **ours}
 
     return _converted(optimizer, classes, config)
 
@@ -213,7 +218,8 @@ def _stock_config(old, classes):
     cls = class_of(old)
     stock = classes[cls]
     config = _config(old)
-    config.pop("sparse_update", None)
+    for name in ("sparse_update", "slot_dtype", "stochastic_rounding"):
+        config.pop(name, None)
     config.pop("jit_compile", None)  # stock's own choice
     defaults = cls().get_config()
     for name in config.keys() - stock().get_config().keys():

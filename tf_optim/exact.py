@@ -304,7 +304,8 @@ class Rows:
         """Tables that can share an op call."""
         groups = {}
         for table, ids in self.by_rows:
-            key = table.device, table.dtype, ids.dtype
+            factor = self.optimizer._rate_factor_of(table)
+            key = table.device, table.dtype, ids.dtype, factor
             groups.setdefault(key, []).append((table, ids))
         return groups.values()
 
@@ -323,14 +324,19 @@ class Rows:
             var=[table.handle for table in tables],
             slots=[slot.handle for each in slots for slot in each if slot is not None],
             indices=[each for each in ids if each is not None],
-            learning_rate=step.rate(),
+            learning_rate=step.rate(self.optimizer._rate_factor_of(tables[0])),
             iterations=step.iterations,
             hyper=tf.stack(hyper),
             weight_decay=tf.stack(decays),
             average=[average.handle for _, average in averages],
             average_kept=checks.as_tensor(self.average_kept, tf.float64),
+            **step.rounding_of(
+                tables,
+                [slot for each in slots for slot in each],
+                [keras_private.index_of(self.optimizer, table) for table in tables],
+            ),
             T=tables[0].dtype,
-            optimizer=spec.rule or spec.name,
+            optimizer=spec.rule,
             slot_mask=sum(1 << i for i, there in enumerate(present) if there),
             flags=sum(1 << i for i, flag in enumerate(step.flags) if flag),
         )

@@ -17,6 +17,7 @@ from tf_optim import (
     fused,
     keras_private,
     library,
+    packed,
 )
 from tf_optim import reasons as why
 from tf_optim.benchmark import traffic
@@ -329,7 +330,12 @@ def _row(facts, name, calls):
         op=calls.setdefault(tuple(call), len(calls) + 1),
         bytes_per_step=None if facts.is_by_row else moved,
         bytes_per_row=moved if facts.is_by_row else None,
-        slot_bytes=sum(numbers for numbers, _ in slots) * _slot_dtype(variable).size,
+        slot_bytes=round(
+            sum(
+                each * (_slot_dtype(variable).size if is_per_row else _slot_item(facts))
+                for each, is_per_row in slots
+            )
+        ),
         other_bytes=others,
     )
 
@@ -344,6 +350,16 @@ def _size(variable, dtype):
 
 def _slot_dtype(variable):
     return tf.float32 if fused.is_half(variable.dtype) else variable.dtype
+
+
+def _slot_item(facts):
+    """Bytes per number of a slot that has one per element."""
+    variable, inner = facts.variable, facts.inner
+    if variable.dtype.size == 8:
+        return 8
+    dtype = packed.dtype_of_slots(inner.slot_dtype, variable, inner._spec)
+    size = packed.bytes_of(dtype, variable.shape)
+    return size / max(_numbers(variable), 1)
 
 
 def _slots(optimizer, variable):
@@ -361,19 +377,20 @@ def _moved(facts, slots):
     variable, numbers = facts.variable, _numbers(facts.variable)
     per_row = sum(each for each, is_per_row in slots if is_per_row)
     full = sum(not is_per_row for _, is_per_row in slots)
-    item, slot_item = variable.dtype.size, _slot_dtype(variable).size
+    item, slot_item = variable.dtype.size, _slot_item(facts)
     average = 2 * item * facts.average_rides
     if not facts.is_by_row:
-        passes = 2 if facts.inner._spec.name == "Lamb" else 1
+        passes = 2 if facts.inner._spec.needs_whole_table else 1
         moved = traffic.dense_bytes(numbers, full, item, slot_item, passes)
-        return moved + 2 * slot_item * per_row + average * numbers
+        of_rows = 2 * _slot_dtype(variable).size * per_row
+        return round(moved + of_rows + average * numbers)
     width = numbers // max(variable.shape[0], 1)
     # A gradient's row and its id; the row, its slots and its average, in and out.
     in_and_out = 2 * item + 2 * slot_item * full + average
     of_row = (item + in_and_out) * width + 8
     if facts.mode in exact.MODES:  # brought up to date before
         of_row += in_and_out * width + exact.BYTES_PER_ROW
-    return of_row + 2 * traffic.LINE * bool(per_row)
+    return round(of_row + 2 * traffic.LINE * bool(per_row))
 
 
 def _stocks_slots(optimizer, variable):

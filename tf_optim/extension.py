@@ -27,6 +27,11 @@ _NOT_CALLED = (
     "_update_model_variables_moving_average",
     "_update_step",
     "_update_step_xla",
+    # of Muon
+    "_adamw_update_step",
+    "_muon_update_step",
+    "lr_adjust",
+    "zeropower_via_newtonschulz5",
 )
 
 

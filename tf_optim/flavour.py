@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from tf_optim import specs, spellings
+from tf_optim.arguments import handed_on
 from tf_optim.keras_private import is_keras_3
 
 if TYPE_CHECKING or is_keras_3():
@@ -24,11 +25,11 @@ def register(cls: type[spellings.Class]) -> type[spellings.Class]:
     """
     known = vars(cls).get("_spec")
     if known is not None:
-        cls._spec = specs.SPECS[cls.__name__] = dataclasses.replace(
-            known, name=cls.__name__
-        )
+        cls._spec = dataclasses.replace(known, name=cls.__name__)
+        if known.is_rule:
+            specs.SPECS[cls.__name__] = cls._spec
     name = tf.keras.utils.register_keras_serializable(package="tf_optim")
     return name(spellings.accept(cls))
 
 
-__all__ = ["FusedOptimizer", "built_with", "is_keras_3", "register"]
+__all__ = ["FusedOptimizer", "built_with", "handed_on", "is_keras_3", "register"]

@@ -5,23 +5,26 @@ The step itself is `pipeline.take_step`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_optim import (
     accumulation,
+    apply,
     averages,
     checks,
     exact,
     extension,
     keras_private,
+    matching,
     methods,
+    packed,
     spellings,
     statistics,
 )
-from tf_optim.annotations import SparseUpdate
+from tf_optim.annotations import SlotDtype, SparseUpdate
 
 
 def is_half(dtype):
@@ -46,7 +49,11 @@ class Fused(spellings.OldSpellings, methods.Methods):
         self,
         *args: Any,
         sparse_update: SparseUpdate = "lazy",
+        exclude_from_weight_decay: Sequence[str] | None = None,
+        learning_rate_multipliers: Mapping[str, float] | None = None,
         use_locking: bool = True,
+        slot_dtype: SlotDtype = "float32",
+        stochastic_rounding: bool | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(use_locking, bool):
@@ -54,10 +61,17 @@ class Fused(spellings.OldSpellings, methods.Methods):
                 "`use_locking` must be True or False. Received: "
                 f"use_locking={use_locking!r}"
             )
+        packed.check(slot_dtype, stochastic_rounding, self._spec)
         extension.check(self)
         super().__init__(*args, **kwargs)
         self.sparse_update = sparse_update
+        self._not_decayed = matching.checked(
+            "exclude_from_weight_decay", exclude_from_weight_decay
+        )
+        self._rate_factors = matching.Factors(learning_rate_multipliers)
         self.use_locking = use_locking
+        self.slot_dtype = slot_dtype
+        self.stochastic_rounding = stochastic_rounding
         self._touched_rows = accumulation.Memory()
         self._seen_by_averages = averages.Memory()
         self._tables = exact.Memory()
@@ -70,12 +84,18 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_keras_arguments(self)
 
     def get_config(self) -> dict[str, Any]:
-        """The stock class's configuration, `sparse_update` and `use_locking`."""
+        """The stock class's configuration, and our own arguments."""
         config = {
             **super().get_config(),
             "sparse_update": self.sparse_update,
             "use_locking": self.use_locking,
+            "slot_dtype": self.slot_dtype,
+            "stochastic_rounding": self.stochastic_rounding,
         }
+        if self._not_decayed:
+            config["exclude_from_weight_decay"] = list(self._not_decayed)
+        if self.learning_rate_multipliers:
+            config["learning_rate_multipliers"] = self.learning_rate_multipliers
         return {name: checks.plain(value) for name, value in config.items()}
 
     def _rate_of_step(self):
@@ -85,6 +105,35 @@ class Fused(spellings.OldSpellings, methods.Methods):
     def _per_step_hyper(self):
         """The values of the spec's `per_step`."""
         return ()
+
+    def _is_decayed(self, variable):
+        """Whether weight decay is for a variable."""
+        if matching.is_named(self, variable, self._not_decayed):
+            return False
+        return keras_private.is_decayed(self, variable)
+
+    def _hyper_of(self, variable):
+        """Pairs of those hyperparameters in which a variable differs from others."""
+        del variable
+        return ()
+
+    def _rate_factor_of(self, variable):
+        """What the learning rate is multiplied by for a variable."""
+        return self._rate_factors.of(self, variable)
+
+    @property
+    def learning_rate_multipliers(self) -> dict[str, float]:
+        """As given to the constructor; empty for none."""
+        return dict(self._rate_factors.by_pattern)
+
+    def _decay_rate_of(self, variable):
+        """A variable's `weight_decay`, if it decays."""
+        del variable
+        return self.weight_decay
+
+    def _apply_updates(self, numbers, updates, scale):
+        """Takes the step of a device's variables, once each. Returns the ops."""
+        return apply.apply_step(self._spec, numbers, updates, scale)
 
     def _after_step(self, per_step):
         """What a class keeps of `per_step` once the step is done."""

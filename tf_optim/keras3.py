@@ -12,6 +12,7 @@ from tf_optim import (
     fused,
     gradients,
     keras_private,
+    packed,
     pipeline,
     replicas,
     shards,
@@ -162,10 +163,12 @@ class FusedOptimizer(fused.Fused):
         ours = [slot.name for slot in self._spec.slots] + ["gradient_accumulator"]
         if name in ours and fused.is_half(reference_variable.dtype):
             self._slot_dtype = "float32"
+        is_zero = kwargs.get("initializer", "zeros") == "zeros"
         try:
-            slot = super().add_variable_from_reference(
-                reference_variable, name=name, **kwargs
-            )
+            with packed.made_for(self, reference_variable, name, is_zero):
+                slot = super().add_variable_from_reference(
+                    reference_variable, name=name, **kwargs
+                )
         finally:
             self._slot_dtype = None
         self._slots_of_shards.add(reference_variable, name, slot)

@@ -83,7 +83,13 @@ def slots_of(optimizer, variable):
     """The `tf.Variable`s that are its slots, in the spec's order; None where absent."""
     index = index_of(optimizer, variable)
     lists = (getattr(optimizer, s.attribute, ()) for s in optimizer._spec.slots)
-    return tuple(raw(slots[index]) if slots else None for slots in lists)
+    slots = (slots[index] if slots else None for slots in lists)
+    return tuple(None if slot is None else raw(slot) for slot in slots)
+
+
+def built_with(optimizer):
+    """The variables that an optimizer of ours was built with, as they were given."""
+    return optimizer._trainable_variables if is_keras_3() else optimizer._built_with
 
 
 def averages_of(optimizer, variables):
@@ -105,7 +111,7 @@ def adopt_strategy(optimizer):
 
 
 def is_decayed(optimizer, variable):
-    """Whether weight decay is for this variable."""
+    """Whether weight decay is for this variable, as far as stock knows."""
     return optimizer._use_weight_decay(variable)
 
 

@@ -43,6 +43,15 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
         Whether the step has been taken, a scalar bool; None without `loss_scale`.
     """
     optimizer._check_hyperparameters()  # they are attributes that can be set
+    grads_and_vars = [
+        (gradient, variable)
+        for gradient, variable in grads_and_vars
+        if optimizer._rate_factor_of(raw(variable))  # 0: it is frozen
+    ]
+    if not grads_and_vars:
+        count = keras_private.count(optimizer)
+        count.assign_add(tf.ones([], count.dtype))
+        return None if loss_scale is None else tf.constant(True)
     variables = [variable for _, variable in grads_and_vars]
     pairs = [(gradients.checked(g, raw(v)), raw(v)) for g, v in grads_and_vars]
     slots = [keras_private.slots_of(optimizer, v) for v in variables]
@@ -175,14 +184,15 @@ def _numbers(optimizer, learning_rate, per_step):
         hyper=(*hyper, *per_step),
         flags=tuple(bool(getattr(optimizer, f)) for f in spec.flags),
         use_locking=optimizer.use_locking,
+        stochastic_rounding=optimizer.stochastic_rounding,
     )
 
 
 def _decay_of(optimizer, variable):
-    rate = optimizer.weight_decay
+    rate = optimizer._decay_rate_of(variable)
     if extension.overrides(optimizer, extension.DECAY):
         return 0.0  # done by the class itself
-    if rate is None or not keras_private.is_decayed(optimizer, variable):
+    if rate is None or not optimizer._is_decayed(variable):
         return 0.0
     return checks.as_number(rate)
 
@@ -211,6 +221,9 @@ def _by_device(optimizer, local, pairs, riders, rows):
                     average[i],
                     seen[i],
                     rows.mode_of(variable),
+                    keras_private.index_of(optimizer, variable),
+                    optimizer._hyper_of(variable),
+                    optimizer._rate_factor_of(variable),
                 )
                 for i, (part, gradient) in enumerate(zip(parts, grads, strict=True))
             ]
@@ -241,7 +254,7 @@ def _update_device(optimizer, numbers, updates, clipped, scale, known):
         if factors is not None and len(places) < len(updates):
             part = tf.gather(factors, places)
         with tf.control_dependencies(ops):
-            ops += apply.apply_step(optimizer._spec, numbers, members, part)
+            ops += optimizer._apply_updates(numbers, members, part)
     return ops
 
 
@@ -261,7 +274,8 @@ def _rounds(updates, learning_rate):
     for i, (update, place) in enumerate(rounds[0]):
         n = times[id(update.variable)]
         if n > 1 and apply.may_decay(update.weight_decay):
-            decay = _repeated(update.weight_decay, n, learning_rate)
+            rate = checks.as_tensor(learning_rate, tf.float64) * update.rate_factor
+            decay = _repeated(update.weight_decay, n, rate)
             rounds[0][i] = dataclasses.replace(update, weight_decay=decay), place
     return [tuple(zip(*members, strict=True)) for members in rounds.values()]
 
@@ -282,6 +296,7 @@ def _update_one_by_one(optimizer, pairs):
         if apply.may_decay(weight_decay):
             factor = checks.as_tensor(weight_decay, tf.float64)
             factor *= checks.as_tensor(rate, tf.float64)
+            factor *= optimizer._rate_factor_of(variable)
             variable.assign_sub(variable * tf.cast(factor, variable.dtype))
         optimizer._call_update_step(gradient, variable, rate)
 
@@ -301,8 +316,16 @@ def update_variable(optimizer, gradient, variable, learning_rate):
     gradient = gradients.checked(gradient, variable)
     rows = exact.Rows(optimizer, replicas.only, [(gradient, variable)], whole=True)
     mode = rows.mode_of(variable)
-    update = apply.Update(variable, slots, gradient, mode=mode)
+    update = apply.Update(
+        variable,
+        slots,
+        gradient,
+        mode=mode,
+        number=keras_private.index_of(optimizer, variable),
+        hyper=optimizer._hyper_of(variable),
+        rate_factor=optimizer._rate_factor_of(variable),
+    )
     with tf.control_dependencies(rows.before()):
-        ops = apply.apply_step(optimizer._spec, numbers, [update])
+        ops = optimizer._apply_updates(numbers, [update], None)
     with tf.control_dependencies(ops):
         rows.after(numbers, lambda variable: 0.0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tf_optim import checks, library
 
-# The class's name -> its `Spec`; `flavour.register` fills it.
+# The class's name -> its `Spec`, where it is a rule; `flavour.register` fills it.
 SPECS: dict[str, Spec] = {}
 
 
@@ -22,6 +22,7 @@ class Slot:
     attribute: str
     per_row: bool = False
     optional: bool = False
+    positive: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +85,14 @@ class Spec:
         options: keyword arguments that change what the op does, each set with the
             values worth testing and measuring.
         checked: further arguments that have bounds and are no input of the op.
-        initial: of a slot that does not start at 0, the attribute that says at what.
-        switches: of an optional slot the attribute that asks for it. These two are
+        initial: of a slot that does not start at 0 the number, or the attribute that
+            says it.
+        switches: of an optional slot the attribute that asks for it.
+        starts_at_variable: slots that start as copies of the variable. These three are
             for classes whose slots we make (`base.Optimizer`).
+        slot_dtypes: in what its slots may be kept.
+        why_not_packed: why not in the others.
+        is_rule: whether its step is that of the rule and nothing else.
         name: the class's name; `flavour.register` gives it.
     """
 
@@ -94,8 +100,12 @@ class Spec:
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     options: tuple[dict[str, Any], ...] = ({},)
     checked: tuple[Hyper, ...] = ()
-    initial: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    initial: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
     switches: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    slot_dtypes: tuple[str, ...] = ("float32", "bfloat16", "int8")
+    why_not_packed: str = ""
+    starts_at_variable: tuple[str, ...] = ()
+    is_rule: bool = True
     name: str = ""
 
     @functools.cached_property
@@ -126,6 +136,7 @@ class Spec:
                 self.attributes.get(slot["name"], _as_keras_lists(slot["name"])),
                 slot["per_row"],
                 slot["optional"],
+                slot["positive"],
             )
             for slot in self._said["slots"]
         )

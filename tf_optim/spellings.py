@@ -1,4 +1,4 @@
-"""Old spellings that keep working: `lr`, `decay`, `epsilon=None`.
+"""Old spellings that keep working: `lr`, `decay`, `epsilon=None` and others.
 
 Each warns with a DeprecationWarning that says what to write instead.
 """
@@ -40,6 +40,10 @@ def _schedule(learning_rate):
 _EPSILON_NONE = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop")
 
 
+# Those that have it of their own: it is in the norm of their step.
+_DECAY_IN_THE_STEP = ("Lamb", "LARS")
+
+
 def _translate(name, given, stacklevel):
     """Rewrites the keyword arguments in place; returns the value of `decay`."""
     if "lr" in given:
@@ -51,6 +55,15 @@ def _translate(name, given, stacklevel):
             )
         _warn("lr", "use `learning_rate`", stacklevel + 1)
         given["learning_rate"] = given.pop("lr")
+    if "weight_decay_rate" in given and name not in _DECAY_IN_THE_STEP:
+        if given.get("weight_decay") is not None:
+            raise ValueError(
+                "`weight_decay_rate` is an old spelling of `weight_decay`: only one of "
+                f"them can be set. Received: weight_decay={given['weight_decay']!r}, "
+                f"weight_decay_rate={given['weight_decay_rate']!r}"
+            )
+        _warn("weight_decay_rate", "use `weight_decay`", stacklevel + 1)
+        given["weight_decay"] = given.pop("weight_decay_rate")
     if name in _EPSILON_NONE and given.get("epsilon", 0) is None:
         default = tf.keras.backend.epsilon()
         _warn("epsilon=None", f"it means epsilon={default:g}", stacklevel + 1)
@@ -68,7 +81,7 @@ def accept(cls: type[Class]) -> type[Class]:
     And all arguments that optimizers share, by position as well; and it checks them
     once the class's own constructor has run.
     """
-    init = cls.__init__
+    init = arguments.constructor_of(cls)
     signature = arguments.complete(cls)
     default_name = signature.parameters["name"].default
 
@@ -84,7 +97,7 @@ def accept(cls: type[Class]) -> type[Class]:
         if decay is not None:
             self._set_decay(decay)
 
-    wrapper: Any = functools.update_wrapper(__init__, init)
+    wrapper: Any = functools.update_wrapper(__init__, cls.__init__)
     wrapper.__signature__ = signature
     cls.__init__ = wrapper  # type: ignore[method-assign]
     return cls

@@ -13,9 +13,13 @@ from tf_optim import (
     fused,
     gradients,
     keras_private,
+    packed,
     pipeline,
     replicas,
 )
+
+# As stock calls some slots -> as we do.
+_SLOT_NAMES = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "u": "norm"}
 
 
 class _Float32Reference:
@@ -211,9 +215,12 @@ class FusedOptimizer(fused.Fused):
             model_variable = _Float32Reference(model_variable)
             if kwargs.get("initial_value") is not None:
                 kwargs["initial_value"] = tf.cast(kwargs["initial_value"], tf.float32)
-        return super().add_variable_from_reference(
-            model_variable, variable_name, **kwargs
-        )
+        is_zero = kwargs.get("initial_value") is None
+        name = _SLOT_NAMES.get(variable_name, variable_name)
+        with packed.made_for(self, model_variable, name, is_zero):
+            return super().add_variable_from_reference(
+                model_variable, variable_name, **kwargs
+            )
 
     def _add_slot(self, variable, slot, value):
         """A slot that starts at a value, for a class whose slots are ours to make."""

@@ -123,6 +123,8 @@ struct IdleSpan {
     T* var = nullptr;
     C* slot_of[kSlotFields<Rule> + 1];
     int64_t offset = 0;
+    [[maybe_unused]] RandomRounding<
+        Isa, std::conditional_t<std::is_same_v<T, C>, BFloat16, T>> rounding;
     const auto run = [&](int64_t i,
                          auto... part) __attribute__((always_inline)) {
       const V p = VarLanes::Load(var + i, part...);
@@ -157,9 +159,7 @@ struct IdleSpan {
         }
       });
       if constexpr (!std::is_same_v<T, C>) {
-        if (slots_of.drawn().at_random) {
-          after = RandomRounding<Isa, T>(slots_of.drawn())(after, i);
-        }
+        if (slots_of.DrawsVar()) after = rounding(after, i);
       }
       VarLanes::Store(after, var + i, part...);
       if constexpr (averaged) {
@@ -169,6 +169,7 @@ struct IdleSpan {
     while (slots_of.Next()) {
       offset = begin + slots_of.offset();
       var = variable.var + offset;
+      if (slots_of.DrawsVar()) rounding.Draw(slots_of.drawn());
       std::copy_n(slots_of.slots(), kSlotFields<Rule>, slot_of);
       const int64_t end = slots_of.count();
       int64_t i = 0;

@@ -12,8 +12,174 @@
 
 namespace tf_optim {
 
-// Slots that are packed are unpacked into buffers in L1, some blocks at a time,
-// and packed again from there:
+// A block, or the part of it that belongs to a span.
+struct PackedPart {
+  int64_t at, count;    // elements of the span
+  int64_t first;        // of the block's elements
+  int64_t row, column;  // of 8-bit slots
+};
+
+// Unpacks a span's slots into buffers in L1, some blocks at a time, and packs
+// them again. Knows no rule: it is compiled once.
+template <class Isa>
+class PackedSpan {
+ public:
+  static constexpr int kMostBlocks = 4;
+  static constexpr int64_t kBehind = 32;  // what unpacking writes there
+  static constexpr int64_t kBuffer = kMostBlocks * kPackedBlock + kBehind;
+
+  // Not initialized, for spans without packed slots.
+  PackedSpan() {}
+
+  // The part's number of blocks: enough that no block waits for the one
+  // before, or one where the variable itself draws.
+  HWY_NOINLINE void Begin(SlotFormat format, uint64_t rounding, int64_t width,
+                          int64_t begin, int64_t size, int blocks) {
+    format_ = format;
+    rounding_ = rounding;
+    width_ = width;
+    begin_ = begin;
+    size_ = size;
+    most_ = blocks;
+    slots_ = 0;
+    offset_ = count_ = 0;
+    row_ = IsInRows() ? begin_ / width_ : 0;
+    column_ = IsInRows() ? begin_ % width_ : begin_;
+  }
+  void Add(size_t number, uint8_t* memory, bool is_signed, float* buffer) {
+    slot_[slots_++] = {number, memory, is_signed, buffer};
+  }
+
+  HWY_NOINLINE bool Next() {
+    offset_ += count_;
+    // Numbers of their own: a struct that is copied waits for its stores.
+    int64_t at = offset_, row = row_, column = column_;
+    for (used_ = 0; used_ < most_ && at < size_; ++used_) {
+      const int64_t first = column % kPackedBlock;
+      int64_t count = std::min(kPackedBlock - first, size_ - at);
+      if (IsInRows()) count = std::min(count, width_ - column);
+      PackedPart& part = parts_[used_];
+      part.at = at;
+      part.count = count;
+      part.first = first;
+      part.row = row;
+      part.column = column;
+      at += count;
+      column += count;
+      if (IsInRows() && column == width_) {
+        column = 0;
+        ++row;
+      }
+    }
+    count_ = at - offset_;
+    row_ = row;
+    column_ = column;
+    if (count_ == 0) return false;
+    for (int s = 0; s < slots_; ++s) {
+      for (int i = 0; i < used_; ++i) Unpack(slot_[s], parts_[i]);
+    }
+    return true;
+  }
+
+  HWY_NOINLINE void Pack() const {
+    for (int s = 0; s < slots_; ++s) {
+      const Slot& slot = slot_[s];
+      // Blocks wait for their largest number, so all are looked for at once.
+      uint32_t most[kMostBlocks];
+      for (int i = 0; IsInRows() && i < used_; ++i) {
+        most[i] =
+            PackedBlock<Isa>::MostIn(PlainOf(slot, parts_[i]), parts_[i].count);
+      }
+      for (int i = 0; i < used_; ++i) Pack(slot, parts_[i], most[i]);
+    }
+  }
+
+  HWY_INLINE int64_t offset() const { return offset_; }
+  HWY_INLINE int64_t count() const { return count_; }
+  // What is drawn for slot `what` of the part's first block.
+  HWY_NOINLINE Drawn DrawnBy(size_t what) const {
+    return DrawnBy(parts_[0], what);
+  }
+
+ private:
+  struct Slot {
+    size_t number;
+    uint8_t* memory;
+    bool is_signed;
+    float* buffer;
+  };
+
+  bool IsInRows() const { return format_ == SlotFormat::k8Bits; }
+
+  Drawn DrawnBy(const PackedPart& part, size_t what) const {
+    const int64_t start = begin_ + part.at - part.first;
+    return {rounding_ != 0,
+            MixKey(MixKey(rounding_, static_cast<uint64_t>(start)), what),
+            part.first};
+  }
+
+  float* PlainOf(const Slot& slot, const PackedPart& part) const {
+    return slot.buffer + (part.at - offset_);
+  }
+  BFloat16* HalvesOf(const Slot& slot, const PackedPart& part) const {
+    return reinterpret_cast<BFloat16*>(slot.memory) + begin_ + part.at;
+  }
+  uint8_t* RowOf(const Slot& slot, const PackedPart& part) const {
+    return slot.memory + part.row * PackedRow{width_}.bytes();
+  }
+  uint8_t* ScaleIn(uint8_t* row, const PackedPart& part) const {
+    return row + width_ +
+           part.column / kPackedBlock * static_cast<int64_t>(sizeof(float));
+  }
+
+  HWY_INLINE void Unpack(const Slot& slot, const PackedPart& part) const {
+    using Block = PackedBlock<Isa>;
+    float* const plain = PlainOf(slot, part);
+    if (!IsInRows()) {
+      Block::Unpack(HalvesOf(slot, part), part.count, plain);
+      return;
+    }
+    uint8_t* const row = RowOf(slot, part);
+    float scale;
+    std::memcpy(&scale, ScaleIn(row, part), sizeof(scale));
+    if (slot.is_signed) {
+      Block::template Unpack<true>(row + part.column, scale, part.count, plain);
+    } else {
+      Block::template Unpack<false>(row + part.column, scale, part.count,
+                                    plain);
+    }
+  }
+
+  HWY_INLINE void Pack(const Slot& slot, const PackedPart& part,
+                       uint32_t most) const {
+    using Block = PackedBlock<Isa>;
+    const Drawn drawn = DrawnBy(part, slot.number);
+    const float* const plain = PlainOf(slot, part);
+    if (!IsInRows()) {
+      Block::Pack(plain, part.count, drawn, HalvesOf(slot, part));
+      return;
+    }
+    uint8_t* const row = RowOf(slot, part);
+    uint8_t* const codes = row + part.column;
+    const float scale =
+        slot.is_signed
+            ? Block::template Pack<true>(plain, part.count, most, drawn, codes)
+            : Block::template Pack<false>(plain, part.count, most, drawn,
+                                          codes);
+    std::memcpy(ScaleIn(row, part), &scale, sizeof(scale));
+  }
+
+  SlotFormat format_;
+  uint64_t rounding_;
+  int64_t width_, begin_, size_;
+  int most_, slots_, used_;
+  int64_t offset_, count_;  // of the part
+  int64_t row_, column_;    // of the next block
+  PackedPart parts_[kMostBlocks];
+  Slot slot_[kMaxSlots];
+};
+
+// Slots as a rule's loop takes them:
 //
 //   PlainSlots<Isa, Rule, T, true> part(variable, begin, size);
 //   while (part.Next()) work on part.count() elements from part.offset() on,
@@ -32,204 +198,77 @@ class PlainSlots {
       : variable_(variable), begin_(begin), size_(size) {}
 
   HWY_INLINE bool Next() {
-    if (!InBlocks(variable_)) {
-      if (offset_ >= 0) return false;
-      offset_ = 0;
-      count_ = size_;
-      SetSlotsInPlace();
-      return true;
-    }
-    return NextBlocks();
+    if (InBlocks(variable_)) return NextBlocks();
+    if (begun_) return false;
+    begun_ = true;
+    SetSlotsInPlace(0);
+    return true;
   }
 
-  HWY_INLINE int64_t offset() const { return offset_; }
-  HWY_INLINE int64_t count() const { return count_; }
+  HWY_INLINE int64_t offset() const {
+    return InBlocks(variable_) ? packed_.offset() : 0;
+  }
+  HWY_INLINE int64_t count() const {
+    return InBlocks(variable_) ? packed_.count() : size_;
+  }
   HWY_INLINE C* const* slots() const { return slots_; }
   // For the variable itself.
-  HWY_INLINE Drawn drawn() const {
-    Drawn drawn = DrawnBy(blocks_[0], kSlotFields<Rule>);
-    drawn.at_random = DrawsVar(variable_);
-    return drawn;
-  }
+  HWY_INLINE bool DrawsVar() const { return DrawsVar(variable_); }
+  HWY_INLINE Drawn drawn() const { return packed_.DrawnBy(kSlotFields<Rule>); }
 
+ private:
+  static constexpr bool kIsFloat = std::is_same_v<C, float>;
+  static constexpr int kBlocks =
+      std::is_same_v<T, C> ? PackedSpan<Isa>::kMostBlocks : 1;
+
+  static constexpr bool InBlocks(const Variable<Rule, T>& variable) {
+    return kIsFloat &&
+           (variable.format != SlotFormat::kPlain || DrawsVar(variable));
+  }
   static constexpr bool DrawsVar(const Variable<Rule, T>& variable) {
     return !std::is_same_v<T, C> && variable.rounds_var &&
            variable.rounding != 0;
   }
-  static constexpr bool InBlocks(const Variable<Rule, T>& variable) {
-    return std::is_same_v<C, float> &&
-           (variable.format != SlotFormat::kPlain ||
-            DrawsVar(variable));
-  }
 
- private:
-  static constexpr bool kIsFloat = std::is_same_v<C, float>;
-  // Enough that no block waits for the one before; one where the variable
-  // itself draws.
-  static constexpr int kBlocks = std::is_same_v<T, C> ? 4 : 1;
-
-  // A block, or the part of it that belongs to the span.
-  struct Block {
-    int64_t at = 0, count = 0;    // elements of the span
-    int64_t first = 0;            // of its elements
-    int64_t row = 0, column = 0;  // of 8-bit slots
-  };
-
-  HWY_INLINE void SetSlotsInPlace() {
+  HWY_INLINE void SetSlotsInPlace(int64_t offset) {
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       C* const slot = variable_.slots[s];
-      slots_[s] = slot == nullptr ? nullptr : slot + begin_ + offset_;
+      slots_[s] = slot == nullptr ? nullptr : slot + begin_ + offset;
     }
   }
 
   HWY_NOINLINE bool NextBlocks() {
-    if (offset_ < 0) {
-      offset_ = 0;
-      next_ = FirstBlock();
-    } else {
-      if constexpr (writes) Pack();
-      offset_ += count_;
+    if constexpr (kIsFloat) {
+      if (!begun_) {
+        begun_ = true;
+        packed_.Begin(variable_.format, variable_.rounding, variable_.width,
+                      begin_, size_, kBlocks);
+        for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+          if (variable_.packed[s] == nullptr) continue;
+          packed_.Add(s, variable_.packed[s], !IsPositiveSlot<Rule>(s),
+                      buffer_[s]);
+        }
+      } else if constexpr (writes) {
+        packed_.Pack();
+      }
+      if (!packed_.Next()) return false;
+      // Of row slots too, where an element is a row.
+      SetSlotsInPlace(packed_.offset());
+      for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+        if (variable_.packed[s] != nullptr) slots_[s] = buffer_[s];
+      }
     }
-    used_ = 0;
-    count_ = 0;
-    while (used_ < kBlocks && next_.count > 0) {
-      count_ += next_.count;
-      blocks_[used_++] = next_;
-      next_ = After(next_);
-    }
-    if (count_ == 0) return false;
-    // Of row slots too, where an element is a row.
-    SetSlotsInPlace();
-    Unpack();
     return true;
   }
 
-  Block FirstBlock() const {
-    Block block;
-    block.column = begin_;
-    if (IsInRows()) {
-      block.row = begin_ / variable_.width;
-      block.column = begin_ % variable_.width;
-    }
-    block.first = block.column % kPackedBlock;
-    SetCount(&block);
-    return block;
-  }
-  Block After(const Block& block) const {
-    Block next = {block.at + block.count, 0, 0, block.row,
-                  block.column + block.count};
-    if (IsInRows() && next.column == variable_.width) {
-      next.column = 0;
-      ++next.row;
-    }
-    SetCount(&next);
-    return next;
-  }
-  void SetCount(Block* block) const {
-    block->count = std::min(kPackedBlock - block->first, size_ - block->at);
-    if (IsInRows()) {
-      block->count = std::min(block->count, variable_.width - block->column);
-    }
-  }
-  bool IsInRows() const { return variable_.format == SlotFormat::k8Bits; }
-
-  HWY_INLINE Drawn DrawnBy(const Block& block, size_t what) const {
-    const int64_t start = begin_ + block.at - block.first;
-    return {
-        variable_.rounding != 0,
-        MixKey(MixKey(variable_.rounding, static_cast<uint64_t>(start)), what),
-        block.first};
-  }
-
-  HWY_INLINE void Unpack() {
-    if constexpr (kIsFloat) {
-      ForEachPacked([&](auto s, uint8_t* memory) {
-        slots_[s()] = buffer_[s()];
-        for (int i = 0; i < used_; ++i) {
-          const Block& block = blocks_[i];
-          C* const plain = PlainOf(s(), block);
-          if (!IsInRows()) {
-            PackedBlock<Isa>::Unpack(HalvesAt(memory, block), block.count,
-                                     plain);
-            continue;
-          }
-          uint8_t* const row = RowIn(memory, block);
-          float scale;
-          std::memcpy(&scale, ScaleIn(row, block), sizeof(scale));
-          PackedBlock<Isa>::template Unpack<!IsPositiveSlot<Rule>(s())>(
-              row + block.column, scale, block.count, plain);
-        }
-      });
-    }
-  }
-
-  HWY_INLINE void Pack() {
-    if constexpr (kIsFloat) {
-      ForEachPacked([&](auto s, uint8_t* memory) {
-        if (!IsInRows()) {
-          for (int i = 0; i < used_; ++i) {
-            const Block& block = blocks_[i];
-            PackedBlock<Isa>::Pack(PlainOf(s(), block), block.count,
-                                   DrawnBy(block, s()),
-                                   HalvesAt(memory, block));
-          }
-          return;
-        }
-        uint32_t most[kBlocks];
-        for (int i = 0; i < used_; ++i) {
-          most[i] = PackedBlock<Isa>::MostIn(PlainOf(s(), blocks_[i]),
-                                             blocks_[i].count);
-        }
-        for (int i = 0; i < used_; ++i) {
-          const Block& block = blocks_[i];
-          uint8_t* const row = RowIn(memory, block);
-          const float scale =
-              PackedBlock<Isa>::template Pack<!IsPositiveSlot<Rule>(s())>(
-                  PlainOf(s(), block), block.count, most[i],
-                  DrawnBy(block, s()), row + block.column);
-          std::memcpy(ScaleIn(row, block), &scale, sizeof(scale));
-        }
-      });
-    }
-  }
-
-  // Calls f(slot's number, its memory) for the slots that are packed.
-  template <class F>
-  HWY_INLINE void ForEachPacked(const F& f) const {
-    if (variable_.format == SlotFormat::kPlain) return;
-    typename Rule::template Slots<C> slots{};
-    ForEachField(slots, [&](auto s, auto& slot) {
-      if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
-        f(s, variable_.packed[s()]);
-      }
-    });
-  }
-
-  C* PlainOf(size_t slot, const Block& block) {
-    return buffer_[slot] + (block.at - offset_);
-  }
-  BFloat16* HalvesAt(uint8_t* memory, const Block& block) const {
-    return reinterpret_cast<BFloat16*>(memory) + begin_ + block.at;
-  }
-  uint8_t* RowIn(uint8_t* memory, const Block& block) const {
-    return memory + block.row * PackedRow{variable_.width}.bytes();
-  }
-  uint8_t* ScaleIn(uint8_t* row, const Block& block) const {
-    return row + variable_.width +
-           block.column / kPackedBlock * static_cast<int64_t>(sizeof(float));
-  }
-
-  static constexpr int64_t kBehind = 32;  // what unpacking writes there
-
   const Variable<Rule, T>& variable_;
   const int64_t begin_, size_;
-  int64_t offset_ = -1, count_ = 0;  // of the part
-  Block blocks_[kBlocks], next_;
-  int used_ = 0;
+  bool begun_ = false;
   C* slots_[kSlotFields<Rule> + 1] = {};
+  PackedSpan<Isa> packed_;
   // Not initialized.
-  alignas(64) C buffer_[kSlotFields<Rule> + 1]
-                       [kIsFloat ? kBlocks * kPackedBlock + kBehind : 1];
+  alignas(64)
+      C buffer_[kSlotFields<Rule> + 1][kIsFloat ? PackedSpan<Isa>::kBuffer : 1];
 };
 
 }  // namespace tf_optim

@@ -135,7 +135,12 @@ struct Span {
     }
     Slots row_after = of_row;
 
-    [[maybe_unused]] const bool at_random = kIsHalf && part.drawn().at_random;
+    [[maybe_unused]] const bool at_random = part.DrawsVar();
+    [[maybe_unused]] RandomRounding<
+        Isa, std::conditional_t<kIsHalf, T, BFloat16>> rounding;
+    if constexpr (kIsHalf) {
+      if (at_random) rounding.Draw(part.drawn());
+    }
     T* const var = variable.var + begin + offset;
     // `count...` is empty for a whole vector, and its length for a part.
     // Returns what was measured.
@@ -174,7 +179,7 @@ struct Span {
       }
       if constexpr (pass != Pass::kMeasure) {
         if constexpr (kIsHalf) {
-          if (at_random) p = RandomRounding<Isa, T>(part.drawn())(p, i);
+          if (at_random) p = rounding(p, i);
         }
         VarLanes::Store(p, var + i, count...);
       }

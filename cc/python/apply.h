@@ -35,6 +35,8 @@ struct StepArguments {
   const py::object& indices;  // None: dense gradients
   const std::string& mode;
   const py::dict& flags;  // name to bool; those left out are false
+  const std::vector<int64_t>& rounding_seeds;
+  bool rounds_variables;
 };
 
 inline void Require(bool condition, const std::string& message) {
@@ -201,9 +203,23 @@ class ArrayStep {
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       const char* name = Rule::kSlotNames[s];
       if (!(SlotMask<Rule>() >> s & 1)) continue;
-      variable.slots[s] = static_cast<C*>(
-          Memory(py::list(a_.slots[name])[i], tf_optim::At(name, i), compute_,
-                 IsRowSlot<Rule>(s) ? rows : size));
+      const py::object slot = py::list(a_.slots[name])[i];
+      const std::string what = tf_optim::At(name, i), dtype = DtypeName(slot);
+      const bool is_codes = dtype == "uint8";
+      if (IsRowSlot<Rule>(s) || sizeof(C) == 8 ||
+          !(is_codes || dtype == "bfloat16")) {
+        variable.slots[s] = static_cast<C*>(
+            Memory(slot, what, compute_, IsRowSlot<Rule>(s) ? rows : size));
+        continue;
+      }
+      const int64_t bytes = rows * PackedRow{variable.width}.bytes();
+      variable.format = is_codes ? SlotFormat::k8Bits : SlotFormat::kBFloat16;
+      variable.packed[s] = static_cast<uint8_t*>(
+          Memory(slot, what, dtype, is_codes ? bytes : size));
+    }
+    if (!a_.rounding_seeds.empty()) {
+      variable.rounding = RoundingOf(a_.rounding_seeds.at(i), a_.iterations);
+      variable.rounds_var = a_.rounds_variables;
     }
     SetTail(ListValue(a_.gradient_scale, i, 1), a_.clip_value,
             a_.learning_rate * ListValue(a_.weight_decay, i, 0), &variable);
@@ -244,6 +260,8 @@ void ApplyToArrays(Variants<Rules...> variants, const StepArguments& a) {
                                  NumberText(a.clip_value) + ".");
   RequirePerVariable("gradient_scale", a.gradient_scale, a.var.size());
   RequirePerVariable("weight_decay", a.weight_decay, a.var.size());
+  Require(a.rounding_seeds.empty() || a.rounding_seeds.size() == a.var.size(),
+          "rounding_seeds must have a number per variable, or none.");
   for (size_t i = 0; i < a.weight_decay.size(); ++i) {
     Require(kNotNegative.Has(a.weight_decay[i]),
             RangeError(At("weight_decay", i), kNotNegative, a.weight_decay[i]));

@@ -51,6 +51,7 @@ py::dict Describe(Variants<First, Rest...>) {
     slot["name"] = First::kSlotNames[i];
     slot["optional"] = (in_all >> i & 1) == 0;
     slot["per_row"] = IsRowSlot<First>(i);
+    slot["positive"] = IsPositiveSlot<First>(i);
     slots.append(slot);
   }
   py::dict out;
@@ -97,11 +98,24 @@ void Apply(const std::string& rule, const py::list& var, const py::dict& slots,
            int64_t iterations, const std::vector<double>& gradient_scale,
            double clip_value, const std::vector<double>& weight_decay,
            int threads, const std::string& isa, const py::object& indices,
-           const std::string& mode, const py::dict& flags) {
-  const StepArguments arguments = {
-      var,        slots,          grad,       hyper,        learning_rate,
-      iterations, gradient_scale, clip_value, weight_decay, threads,
-      isa,        indices,        mode,       flags};
+           const std::string& mode, const py::dict& flags,
+           const std::vector<int64_t>& rounding_seeds, bool rounds_variables) {
+  const StepArguments arguments = {var,
+                                   slots,
+                                   grad,
+                                   hyper,
+                                   learning_rate,
+                                   iterations,
+                                   gradient_scale,
+                                   clip_value,
+                                   weight_decay,
+                                   threads,
+                                   isa,
+                                   indices,
+                                   mode,
+                                   flags,
+                                   rounding_seeds,
+                                   rounds_variables};
   VisitOptimizer(rule,
                  [&](auto variants) { ApplyToArrays(variants, arguments); });
 }
@@ -131,16 +145,19 @@ PYBIND11_MODULE(_native, m) {
          const py::list& grad, const py::dict& hyper, double learning_rate,
          int64_t iterations, const std::vector<double>& gradient_scale,
          double clip_value, const std::vector<double>& weight_decay,
-         int threads, const std::string& isa, const py::dict& flags) {
+         int threads, const std::string& isa, const py::dict& flags,
+         const std::vector<int64_t>& rounding_seeds, bool rounds_variables) {
         Apply(rule, var, slots, grad, hyper, learning_rate, iterations,
               gradient_scale, clip_value, weight_decay, threads, isa,
-              py::none(), "dense", flags);
+              py::none(), "dense", flags, rounding_seeds, rounds_variables);
       },
       "One step with dense gradients, in place.", arg("rule"), arg("var"),
       arg("slots"), arg("grad"), arg("hyper"), arg("learning_rate"),
       arg("iterations"), arg("gradient_scale") = std::vector<double>(),
       arg("clip_value") = 0.0, arg("weight_decay") = std::vector<double>(),
-      arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict());
+      arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict(),
+      arg("rounding_seeds") = std::vector<int64_t>(),
+      arg("rounds_variables") = false);
   m.def(
       "sparse_apply",
       [](const std::string& rule, const py::list& var, const py::dict& slots,
@@ -148,17 +165,20 @@ PYBIND11_MODULE(_native, m) {
          double learning_rate, int64_t iterations,
          const std::vector<double>& gradient_scale, double clip_value,
          const std::vector<double>& weight_decay, const std::string& mode,
-         int threads, const std::string& isa, const py::dict& flags) {
+         int threads, const std::string& isa, const py::dict& flags,
+         const std::vector<int64_t>& rounding_seeds, bool rounds_variables) {
         Apply(rule, var, slots, grad, hyper, learning_rate, iterations,
               gradient_scale, clip_value, weight_decay, threads, isa, indices,
-              mode, flags);
+              mode, flags, rounding_seeds, rounds_variables);
       },
       "One step with sparse gradients, in place; repeated ids are summed.",
       arg("rule"), arg("var"), arg("slots"), arg("grad"), arg("indices"),
       arg("hyper"), arg("learning_rate"), arg("iterations"),
       arg("gradient_scale") = std::vector<double>(), arg("clip_value") = 0.0,
       arg("weight_decay") = std::vector<double>(), arg("mode") = "lazy",
-      arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict());
+      arg("threads") = 1, arg("isa") = "", arg("flags") = py::dict(),
+      arg("rounding_seeds") = std::vector<int64_t>(),
+      arg("rounds_variables") = false);
 }
 
 }  // namespace tf_optim

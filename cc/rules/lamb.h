@@ -4,6 +4,7 @@
 
 #include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
+#include "cc/rules/trust.h"
 
 namespace tf_optim {
 
@@ -14,15 +15,19 @@ struct Lamb : ElementwiseRule {
     velocity += (1 - beta_2) * (grad^2 - velocity)
     step = momentum / (1 - beta_1^t)
            / (sqrt(velocity / (1 - beta_2^t)) + epsilon)
-    ratio = norm(var) / norm(step), or 1 where a norm is 0
+           + weight_decay_rate * var
+    ratio = norm(var) / norm(step), or 1 where a norm is 0 or
+            layer_adaptation is 0
     var -= learning_rate * ratio * step)";
 
   template <class V>
   struct Hyper {
-    V beta_1, beta_2, epsilon;
+    V beta_1, beta_2, epsilon, weight_decay_rate, layer_adaptation;
   };
-  static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon"};
-  static constexpr Range kHyperRanges[] = {kFraction, kFraction, kNotNegative};
+  static constexpr const char* kHyperNames[] = {
+      "beta_1", "beta_2", "epsilon", "weight_decay_rate", "layer_adaptation"};
+  static constexpr Range kHyperRanges[] = {kFraction, kFraction, kNotNegative,
+                                           kNotNegative, kFractionOrOne};
 
   template <class V>
   struct Slots {
@@ -34,6 +39,7 @@ struct Lamb : ElementwiseRule {
   template <class V>
   struct Coefficients {
     V learning_rate, rate_1, rate_2, of_momentum, of_velocity, epsilon;
+    V decay, adapts;
   };
 
   template <class V>
@@ -44,7 +50,9 @@ struct Lamb : ElementwiseRule {
             V(1) - h.beta_2,
             V(1) / (V(1) - Pow(h.beta_1, step.number)),
             V(1) / (V(1) - Pow(h.beta_2, step.number)),
-            h.epsilon};
+            h.epsilon,
+            h.weight_decay_rate,
+            h.layer_adaptation};
   }
 
   static constexpr Over kMeansOver = Over::kVariable;
@@ -58,7 +66,7 @@ struct Lamb : ElementwiseRule {
   static constexpr Means<V> Measure(V p, V g, Slots<V>& s,
                                     const Coefficients<V>& c) {
     UpdateMoments(g, s, c);
-    const V step = StepOf(s, c);
+    const V step = StepOf(p, s, c);
     return {p * p, step * step};
   }
 
@@ -66,16 +74,17 @@ struct Lamb : ElementwiseRule {
   static constexpr V Update(V p, const Slots<V>& s, const Coefficients<V>& c,
                             const Means<V>& means) {
     const V ratio = Sqrt(means.var_squared) / Sqrt(means.step_squared);
-    const V trusted = IfPositive(
-        means.var_squared, IfPositive(means.step_squared, ratio, V(1)), V(1));
-    return p - trusted * c.learning_rate * StepOf(s, c);
+    const V trusted =
+        TrustRatio(ratio, means.var_squared, means.step_squared, c.adapts);
+    return p - trusted * c.learning_rate * StepOf(p, s, c);
   }
 
  private:
   template <class V>
-  static constexpr V StepOf(const Slots<V>& s, const Coefficients<V>& c) {
+  static constexpr V StepOf(V p, const Slots<V>& s, const Coefficients<V>& c) {
     return c.of_momentum * s.momentum /
-           (Sqrt(c.of_velocity * s.velocity) + c.epsilon);
+               (Sqrt(c.of_velocity * s.velocity) + c.epsilon) +
+           c.decay * p;
   }
 };
 

@@ -3,6 +3,7 @@
 #define TF_OPTIM_CC_RULES_LION_H_
 
 #include "cc/rules/rule.h"
+#include "cc/rules/sign.h"
 
 namespace tf_optim {
 
@@ -61,13 +62,6 @@ struct Lion : ElementwiseRule {
   template <class V>
   static constexpr V IdleRate(const Slots<V>&, const Coefficients<V>& step) {
     return step.learning_rate;
-  }
-
- private:
-  template <class V>
-  static constexpr V Sign(V x) {
-    const V not_above = IfPositive(V(0) - x, V(-1), x);
-    return IfPositive(x, V(1), not_above);  // 0 and NaN stay
   }
 };
 

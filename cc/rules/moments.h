@@ -36,6 +36,15 @@ constexpr void UpdateMoments(V g, Slots& s, const Coefficients& c) {
   s.velocity = Towards(s.velocity, g * g, c.rate_2);
 }
 
+// The learning rate with which Adam's paper corrects both moments for starting
+// at 0. `h` has beta_1 and beta_2.
+template <class V, class Hyper>
+constexpr V AdamRate(const Hyper& h, const Step<V>& step) {
+  const V bias_1 = V(1) - Pow(h.beta_1, step.number);
+  const V bias_2 = V(1) - Pow(h.beta_2, step.number);
+  return step.learning_rate * Sqrt(bias_2) / bias_1;
+}
+
 }  // namespace tf_optim
 
 #endif  // TF_OPTIM_CC_RULES_MOMENTS_H_

@@ -53,8 +53,12 @@ class RandomRounding {
   using D = hn::ScalableTag<float>;
   using V = Simd<Isa, float>;
 
-  explicit HWY_INLINE RandomRounding(const Drawn& drawn) : first_(drawn.first) {
-    if (!drawn.at_random) return;
+  // Not initialized.
+  RandomRounding() {}
+
+  // To be called before a value is rounded.
+  HWY_NOINLINE void Draw(const Drawn& drawn) {
+    first_ = drawn.first;
     const Random<Isa> random(drawn.key);
     for (int64_t i = 0; i < kPackedBlock; i += Random<Isa>::kLanes) {
       hn::Store(random.At(i), DU(), bits_ + i);
@@ -100,21 +104,21 @@ class RandomRounding {
                           small);
   }
 
-  const int64_t first_;
-  // Not initialized. The last vector may reach behind the block.
+  int64_t first_;
+  // The last vector may reach behind the block.
   alignas(64) uint32_t bits_[kPackedBlock + kDrawnLanes];
 };
 
 template <class T>
 class RandomRounding<Scalar, T> {
  public:
-  explicit RandomRounding(const Drawn& drawn) : drawn_(drawn) {}
+  void Draw(const Drawn& drawn) { drawn_ = drawn; }
   float operator()(float x, int64_t i) const {
     return RoundedAtRandom(x, drawn_.BitsOf(i), T());
   }
 
  private:
-  const Drawn drawn_;
+  Drawn drawn_;
 };
 
 // Codes one number at a time: the yardstick, and for blocks in which something
@@ -195,14 +199,18 @@ struct PackedBlock {
 
   static void Pack(const float* plain, int64_t count, const Drawn& drawn,
                    BFloat16* packed) {
-    const RandomRounding<Isa, BFloat16> rounding(drawn);
-    for (int64_t i = 0; i < count; i += kLanes) {
-      Simd<Isa, float> x(hn::LoadU(D(), plain + i));
-      if (drawn.at_random) x = rounding(x, i);
-      if (i + kLanes <= count) {
-        Lanes<Isa, BFloat16>::Store(x, packed + i);
-      } else {
-        Lanes<Isa, BFloat16>::Store(x, packed + i, count - i);
+    auto* const bits = reinterpret_cast<uint16_t*>(packed);
+    if (!drawn.at_random) {
+      PackHalves(plain, count, HalfOf<16>(), bits);
+    } else if (drawn.first == 0) {
+      PackHalves(plain, count, BitsOf<16>{Random<Isa>(drawn.key)}, bits);
+    } else {
+      RandomRounding<Isa, BFloat16> rounding;
+      rounding.Draw(drawn);
+      for (int64_t i = 0; i < count; i += kLanes) {
+        const auto x = rounding(Simd<Isa, float>(hn::LoadU(D(), plain + i)), i);
+        const int64_t left = std::min(kLanes, count - i);
+        Lanes<Isa, BFloat16>::Store(x, packed + i, left);
       }
     }
   }
@@ -230,26 +238,35 @@ struct PackedBlock {
       return PackEach<is_signed>(plain, count, drawn, codes);
     }
     if (drawn.at_random) {
-      PackCodes<is_signed>(plain, scale.inverse, count, Random<Isa>(drawn.key),
-                           codes);
+      PackCodes<is_signed>(plain, scale.inverse, count,
+                           BitsOf<kDropped>{Random<Isa>(drawn.key)}, codes);
     } else {
-      PackCodes<is_signed>(plain, scale.inverse, count, Half(), codes);
+      PackCodes<is_signed>(plain, scale.inverse, count, HalfOf<kDropped>(),
+                           codes);
     }
     return scale.scale;
   }
 
  private:
-  // The bits of a float's upper half that codes leave out.
-  static constexpr int kDropped16 = Code<true>::kDropped - 16;
+  // Bits of a float, and of its upper half, that codes leave out.
+  static constexpr int kDropped = Code<true>::kDropped;
+  static constexpr int kDropped16 = kDropped - 16;
 
-  // What is added to round to nearest.
-  struct Half {};
-  static HWY_INLINE VU Added(Half, int64_t) {
-    return hn::Set(DU(), 1u << (Code<true>::kDropped - 1));
-  }
-  static HWY_INLINE VU Added(const Random<Isa>& random, int64_t i) {
-    return hn::ShiftRight<32 - Code<true>::kDropped>(random.At(i));
-  }
+  // What is added before the lower bits are dropped: half of what they can be,
+  // or as many random ones.
+  template <int dropped>
+  struct HalfOf {
+    HWY_INLINE VU operator()(int64_t) const {
+      return hn::Set(DU(), 1u << (dropped - 1));
+    }
+  };
+  template <int dropped>
+  struct BitsOf {
+    Random<Isa> random;
+    HWY_INLINE VU operator()(int64_t i) const {
+      return hn::ShiftRight<32 - dropped>(random.At(i));
+    }
+  };
 
   static HWY_INLINE V16 Set16(uint32_t x) {
     return hn::Set(D16(), static_cast<uint16_t>(x));
@@ -288,9 +305,9 @@ struct PackedBlock {
     hn::StoreU(hn::Mul(hn::BitCast(D(), high), scales), D(), plain + kLanes);
   }
 
-  template <bool is_signed, class Rounding>
+  template <bool is_signed, class Added>
   static HWY_INLINE void PackCodes(const float* plain, float inverse,
-                                   int64_t count, const Rounding& rounding,
+                                   int64_t count, const Added& added,
                                    uint8_t* codes) {
     using C = Code<is_signed>;
     const V inverses = hn::Set(D(), inverse);
@@ -301,8 +318,7 @@ struct PackedBlock {
       };
       const VU low = share(i), high = share(i + kLanes);
       const V16 rounded =
-          UpperHalves(hn::Add(low, Added(rounding, i)),
-                      hn::Add(high, Added(rounding, i + kLanes)));
+          UpperHalves(hn::Add(low, added(i)), hn::Add(high, added(i + kLanes)));
       V16 magnitude = rounded;
       if constexpr (is_signed) magnitude = hn::And(rounded, Set16(0x7fff));
       V16 code = hn::SaturatedSub(hn::ShiftRight<kDropped16>(magnitude),
@@ -314,6 +330,27 @@ struct PackedBlock {
         code = hn::Max(code, hn::Min(exact, Set16(1)));
       }
       Store(hn::TruncateTo(D8(), code), D8(), codes + i, part...);
+    });
+  }
+
+  template <class Added>
+  static HWY_INLINE void PackHalves(const float* plain, int64_t count,
+                                    const Added& added, uint16_t* bits) {
+    ForEachPair(count, [&](int64_t i, auto... part) {
+      const DU d;
+      const auto rounded = [&](int64_t at) {
+        const VU x = hn::BitCast(d, hn::LoadU(D(), plain + at));
+        // What is not finite keeps its upper bits, and stays NaN.
+        const VU magnitude = hn::And(x, hn::Set(d, 0x7fffffffu));
+        const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7f800000u));
+        const auto is_finite = hn::Lt(magnitude, hn::Set(d, 0x7f800000u));
+        const VU sign = hn::And(x, hn::Set(d, 0x80000000u));
+        const VU quiet = hn::Or(sign, hn::Set(d, 0x7fc00000u));
+        return hn::IfThenElse(
+            is_nan, quiet, hn::IfThenElse(is_finite, hn::Add(x, added(at)), x));
+      };
+      Store(UpperHalves(rounded(i), rounded(i + kLanes)), D16(), bits + i,
+            part...);
     });
   }
 
@@ -339,9 +376,8 @@ struct PackedBlock<Scalar> {
   static void Pack(const float* plain, int64_t count, const Drawn& drawn,
                    BFloat16* packed) {
     for (int64_t i = 0; i < count; ++i) {
-      float x = plain[i];
-      if (drawn.at_random) x = RoundedAtRandom(x, drawn.BitsOf(i), BFloat16());
-      FromCompute(x, &packed[i]);
+      const uint32_t bits = drawn.at_random ? drawn.BitsOf(i) : 1u << 31;
+      FromCompute(RoundedAtRandom(plain[i], bits, BFloat16()), &packed[i]);
     }
   }
 

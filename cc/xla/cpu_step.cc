@@ -35,13 +35,16 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
     if (list->empty()) continue;
     operands.insert(operands.end(), list->begin() + begin, list->begin() + end);
   }
-  std::vector<xla::XlaOp> rounding = {inputs.iterations};
+  std::vector<int64_t> rounding = {inputs.rounds_variables};
   if (!inputs.rounding_seeds.empty()) {
-    rounding.push_back(xla::ConstantR1<int64_t>(
-        numbers.builder(), absl::MakeConstSpan(inputs.rounding_seeds)
-                               .subspan(begin, end - begin)));
+    rounding.insert(rounding.end(), inputs.rounding_seeds.begin() + begin,
+                    inputs.rounding_seeds.begin() + end);
   }
-  operands.push_back(xla::ConcatInDim(numbers.builder(), rounding, 0));
+  xla::XlaBuilder* const builder = numbers.builder();
+  operands.push_back(xla::ConcatInDim(
+      builder,
+      {inputs.iterations, xla::ConstantR1<int64_t>(builder, rounding)},
+      /*dimension=*/0));
   operands.push_back(numbers);
 
   std::vector<xla::Shape> shapes;

@@ -55,6 +55,8 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &rounding_seeds_));
+  OP_REQUIRES_OK(context,
+                 context->GetAttr("rounds_variables", &rounds_variables_));
   OP_REQUIRES_OK(context, CheckRoundingSeeds(layout_, rounding_seeds_));
   slot_dtype_ = dtype_ == tensorflow::DT_DOUBLE ? tensorflow::DT_DOUBLE
                                                 : tensorflow::DT_FLOAT;

@@ -30,6 +30,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   tensorflow::DataType slot_dtype() const { return slot_dtype_; }
   bool check_only() const { return check_only_; }
   const std::vector<int64_t>& rounding_seeds() const { return rounding_seeds_; }
+  bool rounds_variables() const { return rounds_variables_; }
 
   // A scalar input in float64, in which coefficients are made.
   XlaValue Number(tensorflow::XlaOpKernelContext* context, int input) const;
@@ -107,6 +108,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   int64_t average_begins_;
   bool check_only_;
   std::vector<int64_t> rounding_seeds_;
+  bool rounds_variables_;
 };
 
 // A dense step, and a sparse one in either mode.
@@ -297,6 +299,7 @@ class XlaApplyOp : public XlaStepOp {
     });
     inputs.iterations = xla::Reshape(context->Input(layout().iterations), {1});
     inputs.rounding_seeds = rounding_seeds();
+    inputs.rounds_variables = rounds_variables();
     using Kind = CpuStepKind;
     const auto& target = !sparse ? Target<Rule, Kind::kDense>()
                          : lazy_ ? Target<Rule, Kind::kLazyRows>()

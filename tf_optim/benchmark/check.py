@@ -90,7 +90,9 @@ def reach(work):
 def first_slots(work, var):
     """The slots of `var` before any step."""
     return {
-        name: np.full(var.shape[:1] if name in work.row_slots else var.shape, value)
+        name: np.array(var)
+        if value is None  # it starts at the variable
+        else np.full(var.shape[:1] if name in work.row_slots else var.shape, value)
         for name, value in work.slots.items()
     }
 

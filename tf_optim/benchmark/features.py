@@ -30,7 +30,7 @@ CASES = {"dense": "dense", "sparse": "sparse-uniform"}
 ROUNDS, STOCK_ROUNDS = 15, 5
 
 
-def _subject(base, feature, work_, inputs):
+def _subject(base, features, feature, work_, inputs):
     import tensorflow as tf
 
     import tf_optim
@@ -46,33 +46,49 @@ def _subject(base, feature, work_, inputs):
                 self._optimizer = wrapper(self._optimizer, initial_scale=1.0)
                 self._optimizer.build(self._variables)
 
-    options = {**work_.options, **FEATURES[feature]}
+    options = {**work_.options, **features[feature]}
     subject = Subject(dataclasses.replace(work_, options=options), inputs)
     subject.step()
     subject.tune()
     return subject
 
 
-def measure(case, optimizer, say=lambda text: print(text, file=sys.stderr)):
-    """Rows of the table: dicts of case, feature, and figures for each make."""
+def measure(
+    case,
+    optimizer,
+    features=FEATURES,
+    makes=("ours", "stock"),
+    say=lambda text: print(text, file=sys.stderr),
+):
+    """Rows of the table: dicts of case, feature, and figures for each make.
+
+    Args:
+        case: a key of `CASES`.
+        optimizer: the class's name.
+        features: name -> the optimizer's arguments; "plain" is among them.
+        makes: whose.
+        say: is told what goes on.
+    """
     from tf_optim.benchmark import tf_subjects
 
     (chosen,) = cases.select([CASES[case]])
     plan = work.plan([chosen], [optimizer])
     work_ = next(each for each in plan if not each.options)
     inputs = cases.Inputs(chosen)
-    rows = {name: {"case": case, "feature": name} for name in FEATURES}
+    rows = {name: {"case": case, "feature": name} for name in features}
     for make, base, rounds in (
         ("ours", tf_subjects.Ours, ROUNDS),
         ("stock", tf_subjects.Keras, STOCK_ROUNDS),
     ):
+        if make not in makes:
+            continue
         subjects = {}
-        for name in FEATURES:
+        for name in features:
             say(f"{case}: making {make} {name}")
-            subjects[name] = _subject(base, name, work_, inputs)
+            subjects[name] = _subject(base, features, name, work_, inputs)
         told = f"{case}: {make} round {{}} of {rounds}"
         times = turns.take(subjects, rounds, lambda i, told=told: say(told.format(i)))
-        for name in FEATURES:
+        for name in features:
             rows[name][make] = turns.figure(times[name], times["plain"])
     return list(rows.values())
 

@@ -64,6 +64,18 @@ def _nadam(work):
     return {**_betas(work), "momentum_decay": 1.0}  # Dozat's and Keras' schedule
 
 
+def _rprop(work):
+    h = work.hyper
+    return {
+        "etas": (h["eta_minus"], h["eta_plus"]),
+        "step_sizes": (h["min_step"], h["max_step"]),
+    }
+
+
+def _asgd(work):
+    return {key: work.hyper[key] for key in ("lambd", "alpha", "t0")}
+
+
 # name -> (torch's class, its arguments, the implementation that is fastest)
 _DENSE = {
     "SGD": ("SGD", _sgd, {"fused": True}),
@@ -74,6 +86,9 @@ _DENSE = {
     "AdamW": ("AdamW", _adamw, {"fused": True}),
     "Adamax": ("Adamax", _betas, {"foreach": True}),
     "Nadam": ("NAdam", _nadam, {"foreach": True}),
+    "RectifiedAdam": ("RAdam", _betas, {"foreach": True}),
+    "Rprop": ("Rprop", _rprop, {"foreach": True}),
+    "ASGD": ("ASGD", _asgd, {"foreach": True}),
 }
 # The same for gradients that name rows.
 _SPARSE = {

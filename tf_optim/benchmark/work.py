@@ -63,12 +63,17 @@ def _variant(spec, cls, options):
     # The list of a slot whose option is off is empty or missing.
     built = {s: getattr(optimizer, s.attribute, None) for s in spec.slots}
     slots = {slot: np.asarray(made[0]) for slot, made in built.items() if made}
-    hyper = (*(h.attribute for h in spec.hyper), *spec.flags)
+    hyper = (h.attribute for h in (*spec.hyper, *spec.checked))
     return {
         "optimizer": spec.name,
         "options": options,
-        "hyper": {name: getattr(optimizer, name) for name in hyper},
-        "slots": {slot.name: float(array.flat[0]) for slot, array in slots.items()},
+        "hyper": {name: getattr(optimizer, name) for name in (*hyper, *spec.flags)},
+        "slots": {
+            slot.name: None
+            if slot.name in spec.starts_at_variable
+            else float(array.flat[0])
+            for slot, array in slots.items()
+        },
         "row_slots": tuple(slot.name for slot in slots if slot.per_row),
         "weight_decay": optimizer.weight_decay or 0.0,
     }

@@ -48,16 +48,11 @@ class Adadelta(flavour.FusedOptimizer, tf.keras.optimizers.Adadelta):
 
     _spec = specs.Spec("Adadelta")
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         rho: Number = 0.95,
         epsilon: Number | None = 1e-7,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            rho=rho,
-            epsilon=epsilon,
-            **kwargs,
-        )
+    ) -> None: ...

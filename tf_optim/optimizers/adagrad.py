@@ -41,18 +41,18 @@ class Adagrad(flavour.FusedOptimizer, tf.keras.optimizers.Adagrad):
         https://jmlr.org/papers/v12/duchi11a.html).
     """
 
-    _spec = specs.Spec("Adagrad", checked=(specs.INITIAL,))
+    _spec = specs.Spec(
+        "Adagrad",
+        checked=(specs.INITIAL,),
+        slot_dtypes=("float32", "bfloat16"),
+        why_not_packed="their sum only grows, and 8 bits would not see what is added",
+    )
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         initial_accumulator_value: Number = 0.1,
         epsilon: Number | None = 1e-7,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            initial_accumulator_value=initial_accumulator_value,
-            epsilon=epsilon,
-            **kwargs,
-        )
+    ) -> None: ...

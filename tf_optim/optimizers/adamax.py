@@ -46,6 +46,7 @@ class Adamax(flavour.FusedOptimizer, tf.keras.optimizers.Adamax):
 
     _spec = specs.Spec("Adamax", attributes={"momentum": "_m", "norm": "_u"})
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -53,11 +54,4 @@ class Adamax(flavour.FusedOptimizer, tf.keras.optimizers.Adamax):
         beta_2: Number = 0.999,
         epsilon: Number | None = 1e-7,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            **kwargs,
-        )
+    ) -> None: ...

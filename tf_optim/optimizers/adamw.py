@@ -56,6 +56,7 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
 
     _spec = specs.Spec("Adam")
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -65,13 +66,4 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
         epsilon: Number | None = 1e-7,
         amsgrad: bool = False,
         **kwargs: Unpack[ArgumentsButDecay],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            amsgrad=amsgrad,
-            **kwargs,
-        )
+    ) -> None: ...

@@ -58,8 +58,11 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
             "l2": "l2_regularization_strength",
             "l2_shrinkage": "l2_shrinkage_regularization_strength",
         },
+        slot_dtypes=("float32",),
+        why_not_packed="its variable is worked out from its slots",
     )
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -70,14 +73,4 @@ class Ftrl(flavour.FusedOptimizer, tf.keras.optimizers.Ftrl):
         l2_shrinkage_regularization_strength: Number = 0.0,
         beta: Number = 0.0,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            learning_rate_power=learning_rate_power,
-            initial_accumulator_value=initial_accumulator_value,
-            l1_regularization_strength=l1_regularization_strength,
-            l2_regularization_strength=l2_regularization_strength,
-            l2_shrinkage_regularization_strength=l2_shrinkage_regularization_strength,
-            beta=beta,
-            **kwargs,
-        )
+    ) -> None: ...

@@ -45,19 +45,14 @@ class Lion(flavour.FusedOptimizer, tf.keras.optimizers.Lion):
 
     _spec = specs.Spec("Lion")
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = _LEARNING_RATE,
         beta_1: Number = 0.9,
         beta_2: Number = 0.99,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            **kwargs,
-        )
+    ) -> None: ...
 
     if not flavour.is_keras_3():
 

@@ -64,6 +64,7 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
         ),
     )
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
@@ -72,12 +73,4 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
         epsilon: Number | None = 1e-7,
         centered: bool = False,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            rho=rho,
-            momentum=momentum,
-            epsilon=epsilon,
-            centered=centered,
-            **kwargs,
-        )
+    ) -> None: ...

@@ -47,18 +47,15 @@ class RowWiseAdagrad(flavour.FusedOptimizer, base.Optimizer):
         "RowWiseAdagrad",
         checked=(specs.INITIAL,),
         initial={"accumulator": "initial_accumulator_value"},
+        slot_dtypes=("float32",),
+        why_not_packed="one number per row is small",
     )
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.001,
         initial_accumulator_value: Number = 0.1,
         epsilon: Number | None = 1e-7,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            initial_accumulator_value=initial_accumulator_value,
-            epsilon=epsilon,
-            **kwargs,
-        )
+    ) -> None: ...

@@ -51,16 +51,11 @@ class SGD(flavour.FusedOptimizer, tf.keras.optimizers.SGD):
         options=({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}),
     )
 
+    @flavour.handed_on
     def __init__(
         self,
         learning_rate: LearningRate = 0.01,
         momentum: Number = 0.0,
         nesterov: bool = False,
         **kwargs: Unpack[SharedArguments],
-    ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            momentum=momentum,
-            nesterov=nesterov,
-            **kwargs,
-        )
+    ) -> None: ...

@@ -1,0 +1,143 @@
+"""What optimizers that Keras lacks have beyond a rule and its arguments."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import models
+from tests.marks import both_flavours, both_ways
+from tf_optim import base
+
+pytestmark = both_flavours
+
+SHAPES = ((4, 3), (3,))
+
+
+def trained(optimizer, steps=12, graph=False, rates=None):
+    var_list = models.variables(SHAPES)
+    grads = models.gradients(steps, SHAPES)
+    if rates is None:
+        models.train(optimizer, var_list, grads, graph)
+    else:
+        for rate, each in zip(rates, grads, strict=True):
+            optimizer.learning_rate = rate
+            models.train(optimizer, var_list, [each])
+    return var_list
+
+
+def values(var_list):
+    return [v.numpy() for v in var_list]
+
+
+def assert_close(left, right, rtol=1e-6):
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+def test_none_is_an_optimizer_of_keras_that_it_is_not():
+    keras = tf.keras.optimizers
+    assert not isinstance(tf_optim.RowWiseAdagrad(), keras.Adagrad)
+    assert isinstance(tf_optim.Lamb(), getattr(keras, "Lamb", base.Optimizer))
+    assert not isinstance(tf_optim.Lamb(), keras.Adam)
+    for name in tf_optim.optimizers.__all__:
+        cls = getattr(tf_optim, name)
+        if issubclass(cls, base.Optimizer):
+            assert not hasattr(keras, name)
+            assert cls.__mro__[cls.__mro__.index(base.Optimizer) + 1] is keras.Optimizer
+
+
+@both_ways
+@pytest.mark.parametrize("warm", [0.0, 0.25])
+def test_rectified_adam_grows_and_falls(warm, graph):
+    """As TensorFlow Addons says: up to the full rate, then down to `min_lr`."""
+    optimizer = tf_optim.RectifiedAdam(
+        0.1, beta_2=0.9, total_steps=8, warmup_proportion=warm, min_lr=0.02
+    )
+    rates = []
+    for step in range(1, 13):
+        begin = 8 * warm
+        if step <= begin:
+            rates.append(0.1 * step / begin)
+        else:
+            way = min((step - begin) / (8 - begin), 1.0)
+            rates.append(0.1 + (0.02 - 0.1) * way)
+    plain = tf_optim.RectifiedAdam(0.1, beta_2=0.9)
+    received = trained(optimizer, graph=graph)
+    assert_close(values(received), values(trained(plain, rates=rates)))
+    config = optimizer.get_config()
+    assert type(optimizer).from_config(config).get_config() == config
+
+
+def test_lazy_adam_is_adam_and_says_so():
+    with pytest.warns(DeprecationWarning, match="use `tf_optim.Adam`") as caught:
+        lazy = tf_optim.LazyAdam(0.1, beta_1=0.8)
+    assert caught[0].filename == __file__
+    assert isinstance(lazy, tf_optim.Adam) and lazy.sparse_update == "lazy"
+    expected = values(trained(tf_optim.Adam(0.1, beta_1=0.8)))
+    for mine, wanted in zip(values(trained(lazy)), expected, strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+def mean_of_schedule_free(steps, beta=0.9, rate=0.1):
+    """x of the paper's algorithm 1, in float64."""
+    z = [np.float64(v.numpy()) for v in models.variables(SHAPES)]
+    x, squares = [v.copy() for v in z], [np.zeros_like(v) for v in z]
+    for t, grads in enumerate(models.gradients(steps, SHAPES), 1):
+        for i, grad in enumerate(grads):
+            g = np.float64(grad.numpy())
+            squares[i] = 0.999 * squares[i] + 0.001 * g**2
+            z[i] = z[i] - rate * g / (np.sqrt(squares[i] / (1 - 0.999**t)) + 1e-8)
+            x[i] = x[i] + (z[i] - x[i]) / t
+    return x, [(1 - beta) * a + beta * b for a, b in zip(z, x, strict=True)]
+
+
+@both_ways
+def test_schedule_free_goes_to_its_mean_and_back(graph):
+    optimizer = tf_optim.ScheduleFreeAdamW(0.1)
+    var_list = trained(optimizer, graph=graph)
+    mean, point = mean_of_schedule_free(12)
+    assert_close(values(var_list), point, 1e-5)
+    optimizer.evaluate_at_mean(var_list)
+    assert_close(values(var_list), mean, 1e-5)
+    with pytest.raises(ValueError, match="must be at p"):
+        optimizer.apply_gradients([(tf.ones([3]), var_list[1])])
+    with pytest.raises(ValueError, match="must be at p"):
+        optimizer.evaluate_at_mean(var_list)
+    optimizer.train_on(var_list)
+    assert_close(values(var_list), point, 1e-5)
+    with pytest.raises(ValueError, match="must be at x"):
+        optimizer.train_on(var_list)
+    models.train(optimizer, var_list, models.gradients(1, SHAPES))
+    assert int(optimizer.iterations) == 13
+
+
+def test_schedule_free_has_no_mean_without_beta_1():
+    optimizer = tf_optim.ScheduleFreeAdamW(beta_1=0.0)
+    var_list = trained(optimizer, 1)
+    with pytest.raises(ValueError, match="`beta_1` must be > 0"):
+        optimizer.evaluate_at_mean(var_list)
+
+
+def test_asgd_assigns_the_mean_of_where_it_has_been():
+    optimizer = tf_optim.ASGD(0.1, t0=3.0)
+    var_list, seen = models.variables(SHAPES), []
+    for grads in models.gradients(9, SHAPES):
+        models.train(optimizer, var_list, [grads])
+        seen.append(values(var_list))
+    optimizer.assign_means(var_list)
+    # Step 5 is the first that is mixed with those before: mu is 1 until then.
+    expected = [np.mean([each[i] for each in seen[4:]], axis=0) for i in (0, 1)]
+    assert_close(values(var_list), expected, 1e-5)
+
+
+def test_rprop_shortens_and_lengthens_its_steps():
+    optimizer = tf_optim.Rprop(0.1, min_step=0.05, max_step=0.13)
+    var, lengths = tf.Variable([0.0]), []
+    for sign in (1, 1, 1, -1, 1, -1, -1):
+        before = var.numpy()[0]
+        optimizer.apply_gradients([(tf.constant([float(sign)]), var)])
+        lengths.append(before - var.numpy()[0])
+    # Longer, at its longest, then none and half as long after each turn.
+    expected = [0.1, 0.12, 0.13, 0.0, 0.065, 0.0, -0.05]
+    np.testing.assert_allclose(lengths, expected, rtol=1e-5, atol=1e-7)

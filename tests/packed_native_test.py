@@ -1,0 +1,260 @@
+"""Packed slots in the kernels: the format, each instruction set, threads, chance."""
+
+import numpy as np
+import pytest
+
+from tests import cases, numerics, packed_codes
+from tests.arrays import ISAS, ITERATIONS, LEARNING_RATE, native
+from tests.marks import every
+from tf_optim import packed, reference, specs
+
+ADAM = cases.Case(next(o for o in cases.OPTIMIZERS if o.name == "Adam"), "amsgrad")
+WIDTHS = (1, 3, 16, 50, 127, 128, 129, 300)
+
+
+def positive(case):
+    slots = native.rules()[case.rule]["slots"]
+    return {slot["name"]: slot["positive"] for slot in slots}
+
+
+def as_rows(array):
+    return array.reshape(len(array), -1)
+
+
+def zeros(shape, name):
+    """A packed slot of zeros."""
+    if name == "bfloat16":
+        return np.zeros(shape, numerics.numpy_dtype("bfloat16"))
+    return np.zeros((shape[0], packed.bytes_of("int8", shape) // shape[0]), np.uint8)
+
+
+def read(slot, shape, is_positive):
+    """A packed slot's numbers, in float64."""
+    if slot.dtype != np.uint8:
+        return slot.astype(np.float64)
+    return packed_codes.unpacked(slot, shape[1], not is_positive).reshape(shape)
+
+
+class Packed:
+    """A variable with packed slots, after `steps` steps."""
+
+    def __init__(self, case, shape, name, dtype="float32"):
+        self.case, self.shape, self.name = case, shape, name
+        rng = np.random.default_rng(5)
+        self.var = rng.normal(size=shape).astype(numerics.numpy_dtype(dtype))
+        self.slots = {slot.name: zeros(shape, name) for slot in case.slots}
+
+    def step(self, iterations, indices=None, **options):
+        rng = np.random.default_rng(100 + iterations)
+        rows = self.shape[0] if indices is None else len(indices)
+        # Rows and elements of very different sizes.
+        size = 10 ** rng.uniform(-3, 1, size=(rows, self.shape[1]))
+        grad = (rng.normal(size=(rows, self.shape[1])) * size).astype(self.var.dtype)
+        arguments = {
+            "rule": self.case.rule,
+            "var": [self.var],
+            "slots": {key: [value] for key, value in self.slots.items()},
+            "grad": [grad],
+            "hyper": self.case.op_hyper(iterations),
+            "flags": self.case.flags,
+            "learning_rate": LEARNING_RATE,
+            "iterations": iterations,
+            **options,
+        }
+        if indices is None:
+            native.dense_apply(**arguments)
+        else:
+            native.sparse_apply(indices=[np.asarray(indices)], **arguments)
+        return grad
+
+    def plain(self):
+        signs = positive(self.case)
+        return {k: read(v, self.shape, signs[k]) for k, v in self.slots.items()}
+
+    def bytes(self):
+        return [self.var.tobytes(), *(slot.tobytes() for slot in self.slots.values())]
+
+
+CASES = [
+    cases.Case(row, next(reversed(row.variants)))
+    for row in cases.OPTIMIZERS
+    if "int8" in specs.SPECS[row.name].slot_dtypes and row.name != "AdamW"
+]
+
+
+@every()
+@pytest.mark.parametrize("name", ["bfloat16", "int8"])
+@pytest.mark.parametrize("at_random", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_step_is_the_reference_of_what_was_stored(case, name, at_random):
+    """float64, from the slots as they are; then each is one of its two neighbours."""
+    shape = (6, 150)
+    state = Packed(case, shape, name)
+    seeds = {"rounding_seeds": [7]} if at_random else {}
+    for iterations in range(3):
+        var, slots = state.var.copy(), state.plain()
+        grad = state.step(iterations, **seeds)
+        expected_var, expected = reference.step(
+            case.name, var, slots, grad, case.hyper, LEARNING_RATE, iterations
+        )
+        np.testing.assert_allclose(state.var, expected_var, rtol=2e-4, atol=2e-5)
+        for key, value in state.plain().items():
+            assert np.isfinite(value).all()
+            low, high = bounds(expected[key], name, positive(case)[key])
+            size = np.abs(value)
+            slack = 1e-4 * high + 1e-30
+            assert (size >= low - slack).all(), key
+            assert (size <= high + slack).all(), key
+            if not at_random:
+                wrong = np.abs(size - np.abs(expected[key]))
+                nearest = np.minimum(
+                    np.abs(expected[key]) - low, high - np.abs(expected[key])
+                )
+                floor = 2.0**-15 * high.max() + 1e-30
+                assert (wrong <= nearest * 1.01 + slack + floor).all(), key
+
+
+def bounds(plain, name, is_positive):
+    if name == "int8":
+        return packed_codes.neighbours(plain, not is_positive)
+    size = np.abs(plain)
+    unit = 2.0 ** (np.floor(np.log2(np.maximum(size, 1e-38))) - 7)
+    low = np.floor(size / unit) * unit
+    return low, low + unit
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_same_bits_on_every_instruction_set_and_any_number_of_threads(name, dtype):
+    for width in WIDTHS:
+        results = set()
+        for isa in ISAS:
+            for threads in (1, 3):
+                state = Packed(ADAM, (11, width), name, dtype)
+                options = {"isa": isa, "threads": threads, "rounding_seeds": [3]}
+                options["rounds_variables"] = True
+                state.step(0, **options)
+                state.step(1, [3, 0, 3, 10], mode="lazy", **options)
+                state.step(2, [10, 2, 2], mode="dense", **options)
+                state.step(3, isa=isa, threads=threads)  # to nearest
+                results.add(b"".join(state.bytes()))
+        assert len(results) == 1, f"{name}, {dtype}, width {width}"
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "int8"])
+def test_a_lazy_step_touches_its_rows_alone(name):
+    state = Packed(ADAM, (40, 70), name)
+    state.step(0)
+    before = {key: value.copy() for key, value in state.slots.items()}
+    state.step(1, [7, 30, 7], mode="lazy", rounding_seeds=[1])
+    changed = {7, 30}
+    for key, value in state.slots.items():
+        rows = np.flatnonzero((value != before[key]).any(axis=1))
+        assert set(rows) == changed, key
+
+
+def test_rounding_at_random_is_right_in_the_mean():
+    """A step of a quarter of a bfloat16's last place, 10^5 times at once."""
+    sgd = cases.Case(next(o for o in cases.OPTIMIZERS if o.name == "SGD"), "plain")
+    count = 10**5
+    step = 2.0**-9  # the last place of numbers below 1 is 2^-8
+    for dtype, start in (("bfloat16", 0.75), ("float16", 0.75 / 8), ("float16", 2e-5)):
+        last = {"bfloat16": 2.0**-8, "float16": 2.0**-14 if start > 1e-3 else 2.0**-24}
+        step = last[dtype] / 4
+        var = np.full(count, start).astype(numerics.numpy_dtype(dtype))
+        start = float(var[0])
+        # lr * grad is the step, exactly.
+        grad = np.full(count, 1.0).astype(var.dtype)
+        arguments = {"rule": sgd.rule, "slots": {}, "grad": [grad]}
+        arguments |= {"iterations": ITERATIONS, "learning_rate": step}
+        arguments["hyper"] = sgd.op_hyper(0)
+        nearest = var.copy()
+        native.dense_apply(var=[nearest], **arguments)
+        assert (nearest == var).all()
+        native.dense_apply(
+            var=[var], rounding_seeds=[11], rounds_variables=True, **arguments
+        )
+        moved = start - var.astype(np.float64)
+        assert set(np.unique(moved)) == {0.0, last[dtype]}
+        error = 5 * last[dtype] * np.sqrt(0.25 * 0.75 / count)
+        assert abs(moved.mean() - step) < error, dtype
+
+
+def test_seeds_steps_and_elements_draw_apart():
+    def drawn(seed, iterations):
+        state = Packed(ADAM, (4, 256), "int8")
+        state.step(0)
+        state.step(iterations, rounding_seeds=[seed])
+        return state.slots["momentum"][:, :256].ravel()
+
+    one = drawn(1, 1)
+    assert (one == drawn(1, 1)).all()
+    # The gradient depends on the step, so of steps this shows in another way.
+    assert (one != drawn(2, 1)).mean() > 0.2
+
+
+def test_the_format_of_all_magnitudes():
+    """SGD's momentum takes any number: each is within 1/16 of what is stored."""
+    sgd = cases.Case(next(o for o in cases.OPTIMIZERS if o.name == "SGD"), "momentum")
+    for exponent in range(-126, 127, 7):
+        rng = np.random.default_rng(exponent + 200)
+        grad = rng.uniform(1, 2, size=(3, 130)) * 2.0**exponent
+        grad *= rng.choice([-1.0, 1.0], size=grad.shape)
+        grad[0, :5] = 0
+        grad = grad.astype(np.float32)
+        slot = zeros(grad.shape, "int8")
+        var = np.zeros_like(grad)
+        native.dense_apply(
+            rule=sgd.rule,
+            var=[var],
+            slots={"momentum": [slot]},
+            grad=[grad],
+            hyper=sgd.op_hyper(0),
+            learning_rate=1.0,
+            iterations=0,
+        )
+        stored = read(slot, grad.shape, False)
+        assert (stored[0, :5] == 0).all()
+        np.testing.assert_allclose(stored, -grad, rtol=1 / 16)
+
+
+def test_what_is_not_finite_stays_where_it_is():
+    state = Packed(ADAM, (3, 200), "int8")
+    state.step(0)
+    state.var[1, 7] = 1.0
+    grad = np.ones((3, 200), np.float32)
+    grad[1, 7] = np.nan
+    grad[2, 150] = np.inf
+    native.dense_apply(
+        rule=ADAM.rule,
+        var=[state.var],
+        slots={key: [value] for key, value in state.slots.items()},
+        grad=[grad],
+        hyper=ADAM.op_hyper(1),
+        learning_rate=LEARNING_RATE,
+        iterations=1,
+    )
+    state.step(2)
+    wrong = ~np.isfinite(grad)
+    for key, value in state.plain().items():
+        assert (np.isnan(value) == wrong).all(), key
+    assert (np.isnan(state.var) == wrong).all()
+
+
+def test_a_second_moment_does_not_become_zero():
+    state = Packed(ADAM, (1, 128), "int8")
+    grad = np.full((1, 128), 1e-9, np.float32)
+    grad[0, 0] = 1e3
+    grad[0, 1] = 0
+    native.dense_apply(
+        rule=ADAM.rule,
+        var=[state.var],
+        slots={key: [value] for key, value in state.slots.items()},
+        grad=[grad],
+        hyper=ADAM.op_hyper(0),
+        learning_rate=LEARNING_RATE,
+        iterations=0,
+    )
+    velocity = state.plain()["velocity"][0]
+    assert velocity[1] == 0
+    assert (velocity[2:] > 0).all()

@@ -1,0 +1,73 @@
+"""Which variables a list of regular expressions names.
+
+Keras 3's variables have a path ("dense/kernel"), others a name ("dense/kernel:0").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tf_optim import checks, keras_private
+
+
+def path_of(optimizer, variable):
+    """The path or name of a variable that the optimizer was built with."""
+    index = keras_private.index_of(optimizer, variable)
+    known = keras_private.built_with(optimizer)[index]
+    return getattr(known, "path", known.name)
+
+
+def is_named(optimizer, variable, patterns):
+    """Whether one of the patterns occurs in the variable's path."""
+    if not patterns:
+        return False
+    path = path_of(optimizer, variable)
+    return any(re.search(pattern, path) for pattern in patterns)
+
+
+def checked(name, patterns):
+    """The regular expressions of an argument as a tuple, empty for None.
+
+    Raises:
+        ValueError: if one of them is none.
+    """
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"`{name}` must have regular expressions. Received: {pattern!r}, which "
+                f"is none ({error})."
+            ) from None
+    return patterns
+
+
+class Factors:
+    """What the learning rate is multiplied by, by a pattern of a variable's path."""
+
+    def __init__(self, by_pattern):
+        by_pattern = {} if by_pattern is None else by_pattern
+        if not isinstance(by_pattern, Mapping):
+            raise ValueError(
+                "`learning_rate_multipliers` must be a dict of regular expressions "
+                f"and numbers, or None. Received: {by_pattern!r}"
+            )
+        checked("learning_rate_multipliers", by_pattern)
+        for pattern, factor in by_pattern.items():
+            number = checks.static_value(factor)
+            if number is None or not 0 <= number < float("inf"):
+                raise ValueError(
+                    "`learning_rate_multipliers` must have finite numbers >= 0. "
+                    f"Received: {factor!r} for {pattern!r}."
+                )
+        self.by_pattern = {key: float(value) for key, value in by_pattern.items()}
+
+    def of(self, optimizer, variable):
+        """The factor of the first pattern that is in the variable's path, or 1."""
+        if not self.by_pattern:
+            return 1.0
+        path = path_of(optimizer, variable)
+        found = (f for p, f in self.by_pattern.items() if re.search(p, path))
+        return next(found, 1.0)

@@ -1,0 +1,136 @@
+"""ScheduleFreeAdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+from typing_extensions import Unpack
+
+from tf_optim import base, flavour, keras_private, specs
+from tf_optim.annotations import LearningRate, Number, SharedArguments
+from tf_optim.keras_private import raw
+
+
+@flavour.register
+class ScheduleFreeAdamW(  # type: ignore[misc]
+    flavour.FusedOptimizer, base.stock("ScheduleFreeAdamW")
+):
+    r"""ScheduleFreeAdamW: AdamW with a mean in the place of a learning rate schedule.
+
+    With g the gradient at variable p and t the number of the step, from 1:
+
+        r = learning_rate * min(t / warmup_steps, 1)
+        v += (1 - beta_2) * (g^2 - v)
+        x = (p - (1 - beta_1) * z) / beta_1
+        z -= r * g / (sqrt(v / (1 - beta_2^t)) + epsilon)
+        x += (z - x) / t
+        p = (1 - beta_1) * z + beta_1 * x
+
+    z, which starts at p, takes Adam's steps and is the slot `momentum`; x is the mean
+    of all z. Gradients are those at p; the point to evaluate and to keep is x:
+    `evaluate_at_mean` sets the variables to it, `train_on` sets them back.
+
+    Args:
+        beta_1: where between z (0) and x (1) gradients are taken, in [0, 1].
+            Default: 0.9.
+        beta_2: the decay of v, in [0, 1). Default: 0.999.
+        epsilon: added to the root, >= 0. Default: 1e-8.
+        warmup_steps: how long the learning rate grows, >= 0. Default: 0.
+
+    Example:
+
+    >>> opt = ScheduleFreeAdamW(learning_rate=0.1)
+    >>> var = tf.Variable(10.0)
+    >>> for _ in range(2):
+    ...     _ = opt.apply_gradients([(tf.identity(var), var)])  # of var^2 / 2
+    >>> print(f"{var.numpy():.4f}")
+    9.8450
+    >>> opt.evaluate_at_mean([var])
+    >>> print(f"{var.numpy():.4f}")
+    9.8500
+    >>> opt.train_on([var])
+
+    Differences from Keras:
+        - Keras under TensorFlow takes z from after the step where the formula (and its
+          code, under other backends) has z from before it: its x is another one.
+        - Keras has no way to the point x. A step that is taken there is an error.
+        - Repeated indices of a sparse gradient are summed before anything else; stock
+          squares them one by one.
+        - Rows that a sparse gradient does not name stay as they are
+          (`sparse_update="lazy"`); stock moves them towards z.
+        - Slots of 16-bit variables are float32, so `beta_2` near 1 works.
+        - `beta_1=0` works: nothing is divided by it, but x is then unknown.
+        - tf_keras has no ScheduleFreeAdamW; ours works there too.
+
+    Reference:
+        [Defazio et al., 2024](https://arxiv.org/abs/2405.15682).
+    """
+
+    _spec = specs.Spec(
+        "ScheduleFreeAdamW",
+        starts_at_variable=("momentum",),
+        slot_dtypes=("float32",),
+        why_not_packed="one of them is the variable at another point",
+    )
+    _at_mean = False
+
+    @flavour.handed_on
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.0025,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        warmup_steps: Number = 0,
+        **kwargs: Unpack[SharedArguments],
+    ) -> None: ...
+
+    def evaluate_at_mean(self, variables: Iterable[Any]) -> None:
+        """Sets variables to the mean x, for evaluation and for saving a model.
+
+        Args:
+            variables: of those that the optimizer was built with, each at p.
+
+        Raises:
+            ValueError: with `beta_1=0`, or if they are there already.
+        """
+        self._check_point(False)
+        if not float(self.beta_1):
+            raise ValueError("`beta_1` must be > 0 for x to be known. Received: 0.0")
+        self._at_mean = True
+        self._move(variables, lambda p, z, b: (p - (1.0 - b) * z) / b)
+
+    def train_on(self, variables: Iterable[Any]) -> None:
+        """Sets variables back to p, after `evaluate_at_mean`.
+
+        Args:
+            variables: those that were given there.
+
+        Raises:
+            ValueError: if they are at p already.
+        """
+        self._check_point(True)
+        self._at_mean = False
+        self._move(variables, lambda x, z, b: b * x + (1.0 - b) * z)
+
+    def _move(self, variables, to):
+        self.catch_up()
+        for variable in variables:
+            z = keras_private.slots_of(self, variable)[0]
+            at = tf.cast(raw(variable), z.dtype)
+            moved = to(at, z, tf.cast(self.beta_1, z.dtype))
+            variable.assign(tf.cast(moved, raw(variable).dtype))
+
+    def _check_point(self, at_mean):
+        if self._at_mean != at_mean:
+            names = {False: "p (call `train_on`)", True: "x (call `evaluate_at_mean`)"}
+            raise ValueError(
+                f"The variables must be at {names[at_mean]}. Received: an optimizer "
+                f"whose variables are at {'x' if self._at_mean else 'p'}."
+            )
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        self._check_point(False)
