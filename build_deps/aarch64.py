@@ -28,7 +28,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "aarch64"
 COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
-CONTRACT = {"fields.h", "moments.h", "range.h", "rule.h"}
 PER_SET = ["cc/cpu/average.cc", "cc/cpu/norms.cc", "cc/cpu/packed.cc"]
 ONCE = ["cc/cpu/isa.cc", "cc/cpu/find.cc", "cc/kernels/share.cc"]
 PROGRAMS = ["share_test", "threads_test", "drivers_test", "bits"]
@@ -39,6 +38,16 @@ def flags():
     text = (ROOT / "build_deps" / "tf_optim.bzl").read_text()
     copts = ast.literal_eval(re.search(r"COPTS = (\[.*?\])", text, re.DOTALL)[1])
     return [*copts, "-fPIC", "-I.", f"-I{FOLDER}", "-isystem", str(highway.CACHE)]
+
+
+def rules():
+    """The headers of cc/rules that are rules."""
+    text = (ROOT / "cc" / "rules" / "BUILD").read_text()
+    contract = re.search(r"_CONTRACT = (\[.*?\])", text, re.DOTALL)[1]
+    every = {path.name for path in (ROOT / "cc" / "rules").glob("*.h")}
+    return [
+        f"cc/rules/{name}" for name in sorted(every - {*ast.literal_eval(contract)})
+    ]
 
 
 def generated(template, headers, path):
@@ -67,15 +76,11 @@ def compile_one(job):
 
 def jobs():
     """(source, object, options) of everything."""
-    rules = sorted(
-        f"cc/rules/{path.name}"
-        for path in (ROOT / "cc" / "rules").glob("*.h")
-        if path.name not in CONTRACT
-    )
-    generated("cc/rules/all_rules.h.tpl", rules, "cc/rules/all_rules.h")
+    headers = rules()
+    generated("cc/rules/all_rules.h.tpl", headers, "cc/rules/all_rules.h")
     sources = [
         generated("cc/cpu/rule.cc.tpl", [rule], f"cc/cpu/{pathlib.Path(rule).stem}.cc")
-        for rule in rules
+        for rule in headers
     ]
     for isa in ("Scalar", "Baseline"):
         for source in [*sources, *map(pathlib.Path, PER_SET)]:

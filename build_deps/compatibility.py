@@ -16,7 +16,7 @@ def _row(record, run):
         run["numpy"],
         record["jit"],
         f"{run['passed']} passed" + (f", {failed} failed" if failed else ""),
-        record["date"],
+        f"{record['date']}, {record['commit']}",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -30,7 +30,7 @@ def _order(name):
 def table(records):
     """Markdown: a line for each run of tests."""
     columns = ["TensorFlow", "Python", "Keras", "tf_keras", "NumPy", "`jit_compile`"]
-    columns += ["tests", "run on"]
+    columns += ["tests", "run on, commit"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for name in sorted(records, key=_order):
         lines += [_row(records[name], run) for run in records[name]["runs"]]

@@ -58,23 +58,17 @@ def fetch():
 def include(tensorflow_headers):
     """The folder to include."""
     named = os.environ.get("HIGHWAY_INCLUDE")
-    places = (
-        [named]
-        if named
-        else [
-            tensorflow_headers / "external/com_google_highway",
-            "/usr/include",
-            CACHE,
-        ]
-    )
+    in_wheel = tensorflow_headers / "external/com_google_highway"
+    places = [named] if named else [in_wheel, "/usr/include", CACHE]
     for folder in places:
         if (version_in(folder) or (0, 0)) >= LEAST:
             return str(folder)
     least = ".".join(map(str, LEAST))
     if named:
+        found = ".".join(map(str, version_in(named) or ())) or "none"
         sys.exit(
             f"configure: error: expected HIGHWAY_INCLUDE to hold hwy/base.h of Highway "
-            f"{least} or later. Received: {version_in(named) or 'none'} in {named}."
+            f"{least} or later. Received: {found} in {named}."
         )
     try:
         fetch()

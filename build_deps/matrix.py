@@ -98,6 +98,14 @@ def tracked():
     return [name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
 
 
+def commit():
+    """What the checkout is of; with a star if it has changed since."""
+    described = ["git", "describe", "--always", "--dirty=*", "--exclude=*"]
+    return subprocess.run(
+        described, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
 class Run:
     """One combination, from nothing to its record."""
 
@@ -232,6 +240,7 @@ class Run:
             runs.append(self.tested(OF_KERAS, f"tests-keras-{release.keras}"))
         return {
             "date": datetime.date.today().isoformat(),
+            "commit": commit(),
             "python": self.combination.python,
             "jit": release.jit,
             "runs": runs,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from build_deps import docs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROGRAMS = ["quickstart.md", "migration.md", "mixed-precision.md"]
+PROGRAMS = ["quickstart.md", "fuse.md", "mixed-precision.md"]
 
 
 @pytest.fixture

@@ -15,11 +15,14 @@
 namespace py = pybind11;
 
 namespace tf_optim {
+
+extern const char* const kTensorFlowVersion;  // version.cc
+
 namespace {
 
 py::dict BuildInfo() {
   py::dict info;
-  info["tensorflow"] = TFO_TF_VERSION;
+  info["tensorflow"] = kTensorFlowVersion;
   info["compiler"] =
 #if defined(__clang__)
       "clang " __clang_version__;
