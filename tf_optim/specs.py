@@ -65,9 +65,9 @@ def _rules():
 
 
 def _as_tensorflow_spells(name):
-    """An op's name in Python: RMSprop is rm_sprop there, AdEMAMix ad_ema_mix."""
-    begins_word = r"(?<=[A-Za-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])"
-    return re.sub(begins_word, "_", name).lower()
+    """An op's name in Python: RMSprop is rm_sprop there, and AdEMAMix ad_ema_mix."""
+    words = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    return re.sub(words, "_", name).lower()
 
 
 def _as_keras_lists(name):
