@@ -15,7 +15,8 @@ from tf_optim.keras_private import raw
 
 @flavour.register
 class ScheduleFreeAdamW(  # type: ignore[misc]
-    flavour.FusedOptimizer, base.stock("ScheduleFreeAdamW")
+    flavour.FusedOptimizer,
+    base.stock("ScheduleFreeAdamW"),  # type: ignore[misc]
 ):
     r"""ScheduleFreeAdamW: AdamW with a mean in the place of a learning rate schedule.
 
