@@ -46,10 +46,10 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     >>> for _ in range(2):
     ...     _ = opt.apply_gradients([(tf.identity(var), var)])  # of var^2 / 2
     >>> print(f"{var.numpy():.4f}")
-    9.8450
+    9.8453
     >>> opt.evaluate_at_mean([var])
     >>> print(f"{var.numpy():.4f}")
-    9.8500
+    9.8503
     >>> opt.train_on([var])
 
     Differences from Keras:
