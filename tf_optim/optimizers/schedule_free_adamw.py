@@ -87,6 +87,10 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         **kwargs: Unpack[SharedArguments],
     ) -> None: ...
 
+    def _make_slots(self, variables):
+        with tf.init_scope():  # z is set now, and not in each trace of a function
+            super()._make_slots(variables)
+
     def evaluate_at_mean(self, variables: Iterable[Any]) -> None:
         """Sets variables to the mean x, for evaluation and for saving a model.
 
