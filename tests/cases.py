@@ -112,6 +112,7 @@ OPTIMIZERS = (
         },
         errors=(*BETA_ERRORS, ({"sma_threshold": 3.0}, ">= 4")),
         bounds={"sma_threshold": ("a finite number >= 4", 3.5)},
+        learning_rate=0.06,
         flags=("rectify",),
         in_stock=(False, False),
     ),

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests import flavours, numerics
+from tf_optim import exact as exact_mode
 from tf_optim import reference, specs
 
 
@@ -152,6 +153,12 @@ class Oracle:
 
     def _step_of(self, j, whole, rows, scale):
         """`(exact, bound, rows)`, of all rows if rows is None."""
+        by_row = rows is not None and self.program.mode in exact_mode.MODES
+        if by_row and not np.isfinite(scale):
+            # A factor that is NaN is for the rows named: docs/exact.md.
+            whole, named = whole.copy(), sorted(rows)
+            whole[named] *= scale
+            scale = 1.0
         if self.program.mode != "lazy" or not whole.ndim:
             rows = None
         options = self.program.options
@@ -163,7 +170,7 @@ class Oracle:
         else:
             grad = whole
         rounding = numerics.unit(var.dtype) if self.window == 3 else 0.0
-        exact, bound = numerics.allowed_error(
+        result, bound = numerics.allowed_error(
             self.program.case,
             var,
             slots,
@@ -176,10 +183,10 @@ class Oracle:
             weight_decay=options.get("weight_decay") or 0.0,
         )
         if rows is None:
-            return exact, bound, None
+            return result, bound, None
         full, full_bound = self._same(j)
         for key in full:
-            full[key][chosen], full_bound[key][chosen] = exact[key], bound[key]
+            full[key][chosen], full_bound[key][chosen] = result[key], bound[key]
         return full, full_bound, rows
 
     def _averages_overwrite(self):

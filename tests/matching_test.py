@@ -86,8 +86,11 @@ def test_multipliers_of_tables_in_exact_mode():
 
 @kinds
 def test_weight_decay_leaves_out_what_is_named(case):
+    # Another decay, which is left out of the same variables.
+    none = {"weight_decay_rate": 0.0} if case in LAYERWISE else {}
+
     def make(**arguments):
-        return lambda: models.ours(case, **arguments)
+        return lambda: models.ours(case, **none, **arguments)
 
     rates = {"weight_decay": 0.3, "exclude_from_weight_decay": ["bias", "head/"]}
     if case in LAYERWISE:  # else they would not adapt either

@@ -25,7 +25,11 @@ def pairs():
     """Stock classes and those of ours that take their place."""
     ours = [getattr(optimizers, name) for name in optimizers.__all__]
     pairs = [(getattr(tf.keras.optimizers, c.__name__, None), c) for c in ours]
-    return [(stock, c) for stock, c in pairs if stock and issubclass(c, stock)]
+    return [
+        (stock, c)
+        for stock, c in pairs
+        if stock and issubclass(c, stock) and c._spec.is_stocks_step
+    ]
 
 
 _state_of_making = {"stock": False}

@@ -93,6 +93,8 @@ class Spec:
             for classes whose slots we make (`base.Optimizer`).
         slot_dtypes: in what its slots may be kept.
         why_not_packed: why not in the others.
+        is_stocks_step: whether it takes the step of the Keras class of its name, so
+            that it may stand in for that.
         is_rule: whether its step is that of the rule and nothing else.
         name: the class's name; `flavour.register` gives it.
     """
@@ -106,6 +108,7 @@ class Spec:
     slot_dtypes: tuple[str, ...] = ("float32", "bfloat16", "int8")
     why_not_packed: str = ""
     starts_at_variable: tuple[str, ...] = ()
+    is_stocks_step: bool = True
     is_rule: bool = True
     name: str = ""
 

@@ -72,6 +72,7 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     _spec = specs.Spec(
         "ScheduleFreeAdamW",
         starts_at_variable=("momentum",),
+        is_stocks_step=False,
         slot_dtypes=("float32",),
         why_not_packed="one of them is the variable at another point",
     )
