@@ -14,12 +14,11 @@ from tf_optim.benchmark import (
     subjects,
 )
 
-# Optimizers that a subject has not, for dense and for sparse gradients.
-# In a step of its own: see the class.
+# What Keras has with a step of its own: see the class.
 DIFFERS = {"ScheduleFreeAdamW"}
-NO_KERAS, NO_TF_KERAS = (
-    {row.name for row in OPTIMIZERS if not row.in_stock[i]} for i in (0, 1)
-)
+# Optimizers that a subject has not, for dense and for sparse gradients.
+NO_TF_KERAS = {row.name for row in OPTIMIZERS if not row.in_stock[1]}
+NO_KERAS = {row.name for row in OPTIMIZERS if not row.in_stock[0]} - DIFFERS
 NO_LEGACY = NO_TF_KERAS | {"AdamW", "Lion"}
 NO_RAW_OP = NO_LEGACY | {"Nadam"}
 LACKS = {
@@ -45,6 +44,12 @@ LACKS = {
 }
 # tf_keras' Nadam is wrong inside of a tf.function; of the table too little to note.
 WRONG = {(DENSE.name, "Nadam", "tf_keras")}
+WRONG |= {
+    (case.name, name, subject)
+    for case in (DENSE, APART)
+    for name in DIFFERS
+    for subject in ("keras3 graph", "keras3 jit")
+}
 
 
 # What may not be installed: no requirement of a checkout.

@@ -57,7 +57,7 @@ OPTIMIZERS = (
     Optimizer(
         name="RowWiseAdam",
         defaults=BETAS,
-        slots=(Slot("momentum"), Slot("velocity", per_row=True)),
+        slots=(Slot("momentum", share=1.0), Slot("velocity", per_row=True)),
         variants={
             "plain": {},
             "tuned": {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},

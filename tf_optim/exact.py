@@ -16,7 +16,15 @@ import warnings
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tf_optim import checks, extension, keras_private, library, replicas, servers
+from tf_optim import (
+    checks,
+    extension,
+    keras_private,
+    library,
+    own_reads,
+    replicas,
+    servers,
+)
 
 MODES = ("exact", "eventual")
 BYTES_PER_ROW = 8  # of a history
@@ -67,7 +75,7 @@ def prepare(variable, reads=True):
 def unprepare(variable):
     """Makes a prepared table what it was, up to date."""
     catch_up(variable)
-    variable.__class__ = type(variable).__mro__[2]  # behind ours and the mixin
+    variable.__class__ = type(variable).__bases__[1]
     del variable._tf_optim_history, variable._tf_optim_reads
 
 
@@ -129,7 +137,7 @@ class Memory:
 # --- the variable
 
 
-class _UpToDate:
+class _UpToDate(own_reads.OwnReads):
     """Mixed into the class of a prepared table's variable."""
 
     def _caught_up(self, ids=None):

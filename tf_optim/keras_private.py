@@ -55,6 +55,11 @@ def raw(variable):
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
+def path_of(variable):
+    """What patterns are looked for in: Keras 3's path ("dense/kernel"), or the name."""
+    return getattr(variable, "path", None) or variable.name
+
+
 def count(optimizer):
     """The variable that counts steps, or micro-steps where gradients accumulate."""
     return raw(optimizer._iterations)

@@ -14,8 +14,7 @@ from tf_optim import checks, keras_private
 def path_of(optimizer, variable):
     """The path or name of a variable that the optimizer was built with."""
     index = keras_private.index_of(optimizer, variable)
-    known = keras_private.built_with(optimizer)[index]
-    return getattr(known, "path", known.name)
+    return keras_private.path_of(keras_private.built_with(optimizer)[index])
 
 
 def is_named(optimizer, variable, patterns):

@@ -147,7 +147,7 @@ def _line(optimizer, variable):
         for other in others:
             others[other] += _bytes_in(other, tensor, slot, each, spec)
     return Line(
-        name=getattr(variable, "path", None) or variable.name,
+        name=keras_private.path_of(variable),
         shape=tuple(tensor.shape),
         dtype=tensor.dtype.name,
         bytes=packed.bytes_of(tensor.dtype.name, tensor.shape),

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import library
+from tf_optim import keras_private, library, own_reads
 
 DTYPES = ("float32", "bfloat16", "int8")
 BLOCK = 128  # elements that share a scale, of one row
@@ -78,7 +78,7 @@ def dtype_of_slots(slot_dtype, variable, spec):
         name, is_chosen = slot_dtype(variable), True
         _check_name(name, spec)
     elif isinstance(slot_dtype, Mapping):
-        path = getattr(variable, "path", None) or variable.name
+        path = keras_private.path_of(variable)
         matches = (v for key, v in slot_dtype.items() if re.search(key, path))
         name = next(matches, "float32")
         is_chosen = name != "float32"
@@ -120,7 +120,7 @@ def bytes_of(name, shape):
 # --- the variable
 
 
-class _Packed:
+class _Packed(own_reads.OwnReads):
     """Mixed into the class of the variable in which a packed slot lies."""
 
     @property
@@ -137,13 +137,17 @@ class _Packed:
     def assign(self, value, use_locking=None, name=None, read_value=True):
         """Sets the slot, rounded to nearest."""
         del use_locking, name
-        value = tf.convert_to_tensor(value, tf.float32)
-        if not self.shape.is_compatible_with(value.shape):
-            raise ValueError(
-                f"Cannot assign to '{self.name}': expected shape {self.shape}. "
-                f"Received: a value of shape {value.shape}."
-            )
-        packed = self._tf_optim_codec.pack(value)
+        codec = self._tf_optim_codec
+        if tf.is_tensor(value) and value.dtype == codec.storage[1]:
+            packed = value  # a tf.function that has made the variable begins it so
+        else:
+            value = tf.convert_to_tensor(value, tf.float32)
+            if not self.shape.is_compatible_with(value.shape):
+                raise ValueError(
+                    f"Cannot assign to '{self.name}': expected shape {self.shape}. "
+                    f"Received: a value of shape {value.shape}."
+                )
+            packed = codec.pack(value)
         op = tf.raw_ops.AssignVariableOp(resource=self.handle, value=packed)
         if not read_value:
             return op

@@ -65,8 +65,9 @@ def _rules():
 
 
 def _as_tensorflow_spells(name):
-    """An op's name in Python: RMSprop is rm_sprop there."""
-    return re.sub(r"(?<=[A-Za-z])(?=[A-Z][a-z])", "_", name).lower()
+    """An op's name in Python: RMSprop is rm_sprop there, and AdEMAMix ad_ema_mix."""
+    words = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    return re.sub(words, "_", name).lower()
 
 
 def _as_keras_lists(name):

@@ -148,7 +148,7 @@ class Muon(  # type: ignore[misc]
     # --- who is updated by what: said when the slots are made
 
     def _should_use_adamw(self, variable):
-        path = getattr(variable, "path", variable.name)
+        path = keras_private.path_of(variable)
         if len(variable.shape) != 2:
             return True
         if self.exclude_embeddings and "embedding" in path.lower():

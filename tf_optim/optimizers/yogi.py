@@ -31,7 +31,7 @@ class Yogi(flavour.FusedOptimizer, base.Optimizer):
     >>> var = tf.Variable(10.0)
     >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
     >>> print(f"{var.numpy():.4f}")
-    9.9000
+    9.9003
 
     Differences from TensorFlow Addons:
         - `l1_regularization_strength`, `l2_regularization_strength` and
