@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours, both_ways, richest
+from tf_optim import specs
 
 pytestmark = both_flavours
 
@@ -34,6 +35,9 @@ def numbers_of(case):
     only = FLOAT_ONLY.get(case.name, set())
     names = [n for n, default in case.hyper.items() if isinstance(default, float)]
     numbers = {name: 0.5 for name in names if name not in only}
+    for hyper in specs.SPECS[case.name].hyper:
+        if hyper.low > 0.5:
+            numbers.pop(hyper.attribute, None)
     numbers = {**numbers, "weight_decay": 0.125}
     if "learning_rate_power" in numbers:
         numbers["learning_rate_power"] = -0.5

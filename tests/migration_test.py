@@ -68,7 +68,7 @@ def test_other_lines_are_taken(old, new):
     for name, value in arguments.items():
         name = renamed.get(name, name)
         if hasattr(optimizer, name) and "Adagrad(lr" not in old:
-            expected = eval(value)
+            expected = float(eval(value))
             assert float(getattr(optimizer, name)) == pytest.approx(expected), name
 
 

@@ -79,6 +79,10 @@ def bad_inputs(variables, grads):
     if variables.case.slots[0].per_row:
         slot_shape = "[10], one number per row of var[1]"
 
+    may_be_packed = ", or bfloat16 or uint8 where it is packed"
+    if variables.case.slots[0].per_row:
+        may_be_packed = ""
+
     def variable(shape, dtype="float32"):
         made = tf.Variable(tf.zeros(shape, dtype))
         kept.append(made)
@@ -100,7 +104,7 @@ def bad_inputs(variables, grads):
         ),
         "slot dtype": (
             {slot: [slots[0], variable([10, 3], "float64")]},
-            f"{slot}[1] must have dtype float. Received: double.",
+            f"{slot}[1] must have dtype float{may_be_packed}. Received: double.",
         ),
         "slot shape": (
             {slot: [slots[0], variable([10, 2])]},

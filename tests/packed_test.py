@@ -276,7 +276,7 @@ def test_memory_report():
     assert "132.8 KiB" in str(report)
     with pytest.raises(ValueError, match="must be built"):
         tf_optim.memory_report(tf_optim.Adam())
-    with pytest.raises(TypeError, match="must be one of tf_optim's"):
+    with pytest.raises(ValueError, match="must be one of tf_optim's"):
         tf_optim.memory_report(tf.keras.optimizers.SGD())
 
 

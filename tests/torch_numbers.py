@@ -25,9 +25,9 @@ PAIRS = {
     ),
     "RMSprop": (
         "RMSprop",
-        {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "momentum": 0.5},
+        {"lr": 0.01, "alpha": 0.99, "eps": 1e-16, "momentum": 0.5},
         "RMSprop",
-        {"rho": 0.99, "epsilon": 1e-8, "momentum": 0.5},
+        {"rho": 0.99, "epsilon": 1e-16, "momentum": 0.5},
     ),
     "Adagrad": (
         "Adagrad",

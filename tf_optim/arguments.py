@@ -14,12 +14,14 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-from tf_optim import annotations
+from tf_optim import annotations as hints
 
 Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
-_IN_ORDER = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
-_IN_ORDER += ("sparse_update", "name")
+_IN_ORDER = (
+    *("weight_decay", "clipnorm", "clipvalue", "global_clipnorm"),
+    *("sparse_update", "name"),
+)
 # Taken, and not shown.
 _OLD = ("lr", "decay", "jit_compile")
 
@@ -85,15 +87,15 @@ def _shared(cls, own):
     defaults.update(sparse_update="lazy", use_locking=True, name=_name(cls))
     defaults.update(slot_dtype="float32", stochastic_rounding=None)
     defaults.update(exclude_from_weight_decay=None, learning_rate_multipliers=None)
-    hints = {}
-    for each in (annotations.SharedArguments, annotations.ArgumentsButDecay):
-        hints |= each.__annotations__
-    for name in [*_IN_ORDER, *hints]:
+    said = {}
+    for each in (hints.SharedArguments, hints.ArgumentsButDecay):
+        said |= each.__annotations__
+    for name in [*_IN_ORDER, *said]:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         if name not in _IN_ORDER:
             kind = inspect.Parameter.KEYWORD_ONLY
-        if name in hints and name in defaults and name not in (*own, *_OLD):
-            annotation = hints.pop(name).__forward_arg__
+        if name in said and name in defaults and name not in (*own, *_OLD):
+            annotation = said.pop(name).__forward_arg__
             yield inspect.Parameter(
                 name, kind, default=defaults[name], annotation=annotation
             )
@@ -145,7 +147,7 @@ def _has(texts, name):
 
 def _texts(cls):
     """The name of each shared argument, and what is said of it."""
-    said = inspect.cleandoc(annotations.SharedArguments.__doc__)
+    said = inspect.cleandoc(hints.SharedArguments.__doc__)
     said = textwrap.dedent(said.partition("Attributes:\n")[2])
     for text in re.split(r"\n(?=\w)", said):
         name = text.partition(":")[0]

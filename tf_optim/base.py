@@ -51,7 +51,8 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             value = getattr(self, value)
         made = self._add_slot(variable, slot, value)
         if slot.name in self._spec.starts_at_variable:
-            made.assign(tf.cast(keras_private.raw(variable), made.dtype))
+            with tf.init_scope():  # once, and not in each step of a function
+                made.assign(tf.cast(keras_private.raw(variable), made.dtype))
         return made
 
     def get_config(self) -> dict[str, Any]:

@@ -365,6 +365,7 @@ def _slot_item(facts):
 def _slots(optimizer, variable):
     """Of each slot, there or to come: its numbers, and whether it has one per row."""
     asked_for_by = {"velocity_hat": "amsgrad", "average_gradient": "centered"}
+    asked_for_by |= optimizer._spec.switches
     for slot in optimizer._spec.slots:
         option = asked_for_by.get(slot.name, slot.name)
         if getattr(optimizer, option, True):  # `momentum` may be 0, or no option

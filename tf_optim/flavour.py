@@ -25,9 +25,10 @@ def register(cls: type[spellings.Class]) -> type[spellings.Class]:
     """
     known = vars(cls).get("_spec")
     if known is not None:
-        cls._spec = dataclasses.replace(known, name=cls.__name__)
+        spec = dataclasses.replace(known, name=cls.__name__)
+        setattr(cls, "_spec", spec)  # noqa: B010
         if known.is_rule:
-            specs.SPECS[cls.__name__] = cls._spec
+            specs.SPECS[cls.__name__] = spec
     name = tf.keras.utils.register_keras_serializable(package="tf_optim")
     return name(spellings.accept(cls))
 

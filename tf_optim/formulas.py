@@ -101,6 +101,8 @@ def row_wise_adam(p, slots, g, hyper, learning_rate, t):
     mean = np.sum(g**2, axis=others) / max(1, np.prod(g.shape[1:]))
     momentum = b1 * slots["momentum"] + (1 - b1) * g
     velocity = b2 * slots["velocity"] + (1 - b2) * mean
+    if np.prod(g.shape[1:]) == 0:  # rows without elements have no mean
+        velocity = slots["velocity"]
     root = np.sqrt(velocity).reshape(velocity.shape + (1,) * len(others))
     alpha = learning_rate * np.sqrt(1 - b2**t) / (1 - b1**t)
     new = {"momentum": momentum, "velocity": velocity}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tf_optim import annotations, matching
+from tf_optim import annotations as hints
+from tf_optim import matching
 
 
-class Layerwise(annotations.Mixin):
+class Layerwise(hints.Mixin):
     """Mixed in before `FusedOptimizer`: which variables decay, and which adapt.
 
     The rule has the hyperparameters `weight_decay_rate` and `layer_adaptation`.
@@ -18,7 +19,7 @@ class Layerwise(annotations.Mixin):
     def __init__(
         self,
         *,
-        weight_decay_rate: annotations.Number,
+        weight_decay_rate: hints.Number,
         exclude_from_layer_adaptation: Any,
         **kwargs: Any,
     ) -> None:

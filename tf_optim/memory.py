@@ -107,8 +107,7 @@ def memory_report(optimizer: Any) -> MemoryReport:
         and what the slots would take under each `slot_dtype`.
 
     Raises:
-        TypeError: for another optimizer.
-        ValueError: for one that is not built.
+        ValueError: for another optimizer, and for one that is not built.
 
     Example:
 
@@ -120,7 +119,7 @@ def memory_report(optimizer: Any) -> MemoryReport:
     136000
     """
     if not isinstance(optimizer, fused.Fused):
-        raise TypeError(
+        raise ValueError(
             "`optimizer` must be one of tf_optim's. Received: "
             f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
         )

@@ -42,8 +42,7 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
   }
   xla::XlaBuilder* const builder = numbers.builder();
   operands.push_back(xla::ConcatInDim(
-      builder,
-      {inputs.iterations, xla::ConstantR1<int64_t>(builder, rounding)},
+      builder, {inputs.iterations, xla::ConstantR1<int64_t>(builder, rounding)},
       /*dimension=*/0));
   operands.push_back(numbers);
 

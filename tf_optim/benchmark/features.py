@@ -56,7 +56,7 @@ def _subject(base, features, feature, work_, inputs):
 def measure(
     case,
     optimizer,
-    features=FEATURES,
+    features=None,
     makes=("ours", "stock"),
     say=lambda text: print(text, file=sys.stderr),
 ):
@@ -65,12 +65,14 @@ def measure(
     Args:
         case: a key of `CASES`.
         optimizer: the class's name.
-        features: name -> the optimizer's arguments; "plain" is among them.
+        features: name -> the optimizer's arguments; "plain" is among them. Default:
+            `FEATURES`.
         makes: whose.
         say: is told what goes on.
     """
     from tf_optim.benchmark import tf_subjects
 
+    features = FEATURES if features is None else features
     (chosen,) = cases.select([CASES[case]])
     plan = work.plan([chosen], [optimizer])
     work_ = next(each for each in plan if not each.options)

@@ -43,7 +43,7 @@ class AdEMAMix(flavour.FusedOptimizer, base.Optimizer):
     >>> var = tf.Variable(10.0)
     >>> _ = opt.apply_gradients([(tf.constant(10.0), var)])  # of var^2 / 2
     >>> print(f"{var.numpy():.4f}")
-    9.8999
+    9.9000
 
     Reference:
         [Pagliardini et al., 2024](https://arxiv.org/abs/2409.03137), algorithm 1.

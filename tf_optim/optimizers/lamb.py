@@ -12,7 +12,9 @@ from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 @flavour.register
 class Lamb(  # type: ignore[misc]
-    layerwise.Layerwise, flavour.FusedOptimizer, base.stock("Lamb")
+    layerwise.Layerwise,
+    flavour.FusedOptimizer,
+    base.stock("Lamb"),  # type: ignore[misc]
 ):
     r"""Lamb: Adam's step, as long as the variable that it changes.
 

@@ -19,7 +19,8 @@ _DESCENT = specs.Spec("SGD", name="Muon")
 
 @flavour.register
 class Muon(  # type: ignore[misc]
-    flavour.FusedOptimizer, base.stock("Muon")
+    flavour.FusedOptimizer,
+    base.stock("Muon"),  # type: ignore[misc]
 ):
     r"""Muon: for matrices the orthogonal part of a momentum, Adam for the rest.
 

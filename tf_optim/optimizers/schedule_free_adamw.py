@@ -15,7 +15,8 @@ from tf_optim.keras_private import raw
 
 @flavour.register
 class ScheduleFreeAdamW(  # type: ignore[misc]
-    flavour.FusedOptimizer, base.stock("ScheduleFreeAdamW")
+    flavour.FusedOptimizer,
+    base.stock("ScheduleFreeAdamW"),  # type: ignore[misc]
 ):
     r"""ScheduleFreeAdamW: AdamW with a mean in the place of a learning rate schedule.
 
@@ -46,10 +47,10 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     >>> for _ in range(2):
     ...     _ = opt.apply_gradients([(tf.identity(var), var)])  # of var^2 / 2
     >>> print(f"{var.numpy():.4f}")
-    9.8450
+    9.8453
     >>> opt.evaluate_at_mean([var])
     >>> print(f"{var.numpy():.4f}")
-    9.8500
+    9.8503
     >>> opt.train_on([var])
 
     Differences from Keras:
@@ -86,6 +87,10 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         warmup_steps: Number = 0,
         **kwargs: Unpack[SharedArguments],
     ) -> None: ...
+
+    def _make_slots(self, variables):
+        with tf.init_scope():  # z is set now, and not in each trace of a function
+            super()._make_slots(variables)
 
     def evaluate_at_mean(self, variables: Iterable[Any]) -> None:
         """Sets variables to the mean x, for evaluation and for saving a model.
