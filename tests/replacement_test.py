@@ -13,12 +13,16 @@ import tensorflow as tf
 import tf_optim
 from tests import cases, flavours, models
 from tests.marks import a_few, both_flavours, keras_3_only, stock_richest
-from tf_optim import conversion, flavour, replacement
+from tf_optim import conversion, flavour, replacement, specs
 
 pytestmark = both_flavours
 stock = tf.keras.optimizers
 CLASSES = {name: getattr(stock, name) for name in dir(stock)}
-NAMES = [o.name for o in cases.OPTIMIZERS if o.name in CLASSES]
+NAMES = [
+    o.name
+    for o in cases.OPTIMIZERS
+    if o.name in CLASSES and specs.SPECS[o.name].is_stocks_step
+]
 
 
 @pytest.fixture(autouse=True)
