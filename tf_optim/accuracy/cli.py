@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m tf_optim.accuracy",
         description="Trains small models by Adam with slots in float32, bfloat16 and 8 "
-        "bits, from several starts, and compares the losses at the end. About eight "
+        "bits, from several starts, and compares the losses at the end. About five "
         "minutes on two cores.",
     )
     result.add_argument("--quick", action="store_true", help="a few steps: does it run")

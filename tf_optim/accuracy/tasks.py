@@ -95,14 +95,14 @@ def text_task(quick):
 
     def run(optimizer, seed, advance):
         tf.keras.utils.set_random_seed(seed)
-        model = _Transformer(128, length, width)
+        model = Transformer(128, length, width)
         model(tf.constant(test[0][:1]))
         return _train_model(model, optimizer, data, test, steps, batch, seed, advance)
 
     return Task("text, transformer", steps, 2e-3, run)
 
 
-class _Transformer(tf.keras.Model):
+class Transformer(tf.keras.Model):
     """Two blocks of attention that does not look ahead."""
 
     def __init__(self, characters, length, width):
