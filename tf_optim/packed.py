@@ -293,7 +293,7 @@ def _creator(name, slot, shape, is_zero) -> Callable[..., Any]:
             if type(strategy).__name__ != "OneDeviceStrategy":
                 raise ValueError(
                     "`slot_dtype` must be 'float32' under a tf.distribute strategy of "
-                    f"several devices. Received: {name!r} under {strategy}."
+                    f"replicas. Received: {name!r} under {strategy}."
                 )
         value = kwargs["initial_value"]
 
