@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cc/drivers/denormals.h"
 #include "cc/values/packed_simd.h"
 
 namespace tf_optim {
@@ -13,7 +12,6 @@ namespace {
 template <class IsaTag, class Float, class Byte, class F>
 void ForEachBlock(Float* plain, Byte* packed, int64_t width, int64_t begin,
                   int64_t end, const F& f) {
-  const ScopedFlushDenormals flush;
   for (int64_t r = begin; r < end; ++r) {
     Byte* const row = packed + r * PackedRow{width}.bytes();
     for (int64_t c = 0; c < width; c += kPackedBlock) {

@@ -7,7 +7,9 @@
 
 namespace tf_optim {
 
-// Rows [begin, end) of `width` elements.
+// Rows [begin, end) of `width` elements. The caller has denormals flushed: an
+// object with a destructor here would be unwound by symbols that name no
+// instruction set.
 struct PackKernels {
   void (*pack)(const float* plain, int64_t width, bool is_signed, int64_t begin,
                int64_t end, uint8_t* packed);

@@ -4,6 +4,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "cc/cpu/packed.h"
+#include "cc/drivers/denormals.h"
 #include "cc/kernels/threads.h"
 #include "cc/ops/packed_layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -36,9 +37,11 @@ class PackingOp : public tensorflow::OpKernel {
     const int64_t rows = shape.dims() > 0 ? shape.dim_size(0) : 1;
     if (shape.num_elements() == 0) return;
     const PackKernels& kernels = FindPackKernels(isa_);
-    DeviceThreads(context)(
-        rows, static_cast<double>(WidthOf(shape)),
-        [&](int64_t begin, int64_t end) { work(kernels, begin, end); });
+    DeviceThreads(context)(rows, static_cast<double>(WidthOf(shape)),
+                           [&](int64_t begin, int64_t end) {
+                             const ScopedFlushDenormals flush;
+                             work(kernels, begin, end);
+                           });
   }
 
   bool is_signed_;
