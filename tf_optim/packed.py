@@ -288,7 +288,7 @@ def _creator(name, slot, shape, is_zero) -> Callable[..., Any]:
     )
 
     def create(next_creator, **kwargs):
-        if tf.distribute.in_cross_replica_context() and tf.distribute.has_strategy():
+        if tf.distribute.has_strategy():  # inside of `strategy.run` too
             strategy = tf.distribute.get_strategy()
             if type(strategy).__name__ != "OneDeviceStrategy":
                 raise ValueError(

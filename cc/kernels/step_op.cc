@@ -45,6 +45,12 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
                            Locking locking, StepNumbers* numbers,
                            LockedVariables* variables) const {
   TF_RETURN_IF_ERROR(ReadNumbers(context, traits_, layout_, memory(), numbers));
+  if (memory() == Memory::kDevice && !rounding_seeds_.empty()) {
+    return absl::InvalidArgumentError(
+        "rounding_seeds must be empty on a GPU, whose kernels round to "
+        "nearest. "
+        "Received: seeds (stochastic_rounding).");
+  }
   // 16-bit variables have float32 slots.
   const tensorflow::DataType slot_dtype = dtype_ == tensorflow::DT_DOUBLE
                                               ? tensorflow::DT_DOUBLE

@@ -39,10 +39,7 @@ struct RowWiseAdam : ElementwiseRule {
   template <class V>
   static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
                                            const Step<V>& step) {
-    const V bias_1 = V(1) - Pow(h.beta_1, step.number);
-    const V bias_2 = V(1) - Pow(h.beta_2, step.number);
-    return {step.learning_rate * Sqrt(bias_2) / bias_1, V(1) - h.beta_1,
-            V(1) - h.beta_2, h.epsilon};
+    return {AdamRate(h, step), V(1) - h.beta_1, V(1) - h.beta_2, h.epsilon};
   }
 
   static constexpr Over kMeansOver = Over::kRow;
