@@ -1,13 +1,14 @@
 """Trains each task with each way of keeping slots, and compares the losses."""
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
 import time
 
 import numpy as np
+
+from tf_optim.demo import cli as demo
 
 # name -> the optimizer's arguments
 POLICIES = {
@@ -43,16 +44,7 @@ def main(arguments=None) -> int:
     options = parser().parse_args(arguments)
     if options.seeds < 1:
         sys.exit(f"--seeds: expected at least 1. Received: {options.seeds}")
-    missing = [
-        name
-        for name in ("matplotlib", "sklearn", "tqdm")
-        if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        sys.exit(
-            f"This command needs {', '.join(missing)}, not found in this Python. "
-            "Install with: pip install 'tf_optim[demo]'"
-        )
+    demo.require(["matplotlib", "sklearn", "tqdm"], "This command")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     began = time.perf_counter()
 

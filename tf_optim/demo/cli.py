@@ -62,11 +62,17 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _require(modules):
+def require(modules, what="The demo"):
+    """Ends the program if a module is missing.
+
+    Args:
+      modules: Names of modules.
+      what: Who needs them.
+    """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
-            f"The demo needs {', '.join(missing)}, not found in this Python. "
+            f"{what} needs {', '.join(missing)}, not found in this Python. "
             "Install with: pip install 'tf_optim[demo]'"
         )
 
@@ -80,7 +86,7 @@ def main(arguments=None) -> int:
         sys.exit(f"--mnist: expected an .npz file. Received: {mnist}")
     if not os.access(os.path.dirname(plot), os.W_OK):
         sys.exit(f"--plot: expected a file in a folder to write to. Received: {plot}")
-    _require(["matplotlib", "sklearn", "tqdm"])
+    require(["matplotlib", "sklearn", "tqdm"])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     began = time.perf_counter()
 
