@@ -232,7 +232,7 @@ def may_step_by_rows(optimizer):
         optimizer.sparse_update in MODES
         # An average moves in steps too that end no window.
         and not (optimizer.use_ema and accumulates)
-        and not extension.overrides(optimizer, extension.UPDATE + extension.DECAY)
+        and not extension.overridden(optimizer, extension.UPDATE | extension.DECAY)
     )
 
 
@@ -253,6 +253,9 @@ class Rows:
     def __init__(self, optimizer, local, pairs, average_kept=1.0, whole=False):
         self.optimizer, self.average_kept = optimizer, average_kept
         self.by_rows, self.whole = [], []  # pairs of a table and its rows' ids
+        prepared = [v for _, v in pairs if history_of(v) is not None]
+        if not prepared and optimizer.sparse_update not in MODES:
+            return
         for gradient, variable in pairs:
             gradient = local(gradient)[0]
             by_rows = not whole and steps_by_rows(optimizer, gradient, variable, pairs)
@@ -268,13 +271,15 @@ class Rows:
 
     def mode_of(self, variable):
         """The op's mode for a variable's sparse gradient."""
-        if any(variable is table for table, _ in self.by_rows):
+        if self.by_rows and any(variable is table for table, _ in self.by_rows):
             return "lazy"
         mode = self.optimizer.sparse_update
         return "dense" if mode in MODES else mode
 
     def before(self):
         """Returns the ops that come before the update."""
+        if not (self.whole or self.by_rows):
+            return []
         ops = []
         for variable in self.whole:
             if checks.is_compiled_by_xla():
@@ -299,10 +304,10 @@ class Rows:
         """Returns the ops that write the step down, once it is taken.
 
         Args:
-            step: the `apply.Step`.
+            step: the `op_calls.StepNumbers`.
             decay_of: gives a variable's rate of weight decay.
         """
-        if checks.is_compiled_by_xla():
+        if not (self.whole or self.by_rows) or checks.is_compiled_by_xla():
             return []
         groups = [*self._groups(), *([(v, None)] for v in self.whole)]
         ops = [self._advance(step, decay_of, members) for members in groups]

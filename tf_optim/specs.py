@@ -145,6 +145,12 @@ class Spec:
             for slot in self._said["slots"]
         )
 
+    @functools.cached_property
+    def checked_attributes(self) -> tuple[str, ...]:
+        """All that the check of hyperparameters reads."""
+        own = [hyper.attribute for hyper in (*self.hyper, *self.checked)]
+        return (*own, "sparse_update", *checks.KERAS_ARGUMENTS)
+
     @property
     def flags(self) -> tuple[str, ...]:
         """The op's bool attributes, which are attributes of the class too."""
@@ -160,12 +166,12 @@ class Spec:
         """The op's inputs that are hyperparameters, in its order."""
         return tuple(self._said["hyper"])
 
-    @property
-    def op_name(self) -> str:
-        """The name of the dense op in Python, without its prefix."""
-        return f"resource_apply_{_as_tensorflow_spells(self.rule)}"
+    def op_name(self, sparse: bool, bundled: bool = False) -> str:
+        """The name of an op in Python, without its prefix.
 
-    @property
-    def sparse_op_name(self) -> str:
-        """The name of the sparse op in Python, without its prefix."""
-        return f"resource_sparse_apply_{_as_tensorflow_spells(self.rule)}"
+        Args:
+            sparse: whether its gradients name rows.
+            bundled: whether it is given its variables behind one handle.
+        """
+        kind = ("bundle_" if bundled else "resource_") + ("sparse_" if sparse else "")
+        return f"{kind}apply_{_as_tensorflow_spells(self.rule)}"

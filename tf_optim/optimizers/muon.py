@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import apply, base, flavour, keras_private, specs
+from tf_optim import base, flavour, keras_private, op_calls, specs
 from tf_optim.annotations import ArgumentsButDecay, LearningRate, Number
 
 # What a step along the orthogonal matrix is: plain descent.
@@ -205,7 +205,7 @@ class Muon(  # type: ignore[misc]
             numbers = dataclasses.replace(
                 numbers, hyper=(0.0,), flags=(False,), clip_value=0.0
             )
-            ops += apply.apply_step(_DESCENT, numbers, turned)
+            ops += op_calls.call_ops(_DESCENT, numbers, turned)
         return ops
 
     def _turned(self, numbers, updates, scale):
