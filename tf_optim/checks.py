@@ -82,6 +82,8 @@ def is_tensor(value):
 
 def as_number(value):
     """A hyperparameter as an op takes it: a float, or a float64 tensor."""
+    if isinstance(value, float):
+        return value
     return as_tensor(value, tf.float64) if is_tensor(value) else float(value)
 
 

@@ -145,6 +145,32 @@ class Fused(spellings.OldSpellings, methods.Methods):
         del variable
         return self.weight_decay
 
+    def _decay_of(self, variable):
+        """The rate of weight decay that a step uses, 0 for none."""
+        rate = self._decay_rate_of(variable)
+        if rate is None or not self._is_decayed(variable):
+            return 0.0
+        return checks.as_number(rate)
+
+    def _own_numbers(self, variables):
+        """For each variable the factor of its rate, its own hyperparameters, decay."""
+        return [
+            (self._rate_factor_of(v), self._hyper_of(v), self._decay_of(v))
+            for v in variables
+        ]
+
+    def _step_numbers(self, learning_rate, per_step):
+        """What all variables of a step share, as the ops take it."""
+        hyper = [getattr(self, hyper.attribute) for hyper in self._spec.hyper]
+        return op_calls.StepNumbers(
+            learning_rate=learning_rate,
+            iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
+            hyper=(*map(checks.as_number, hyper), *per_step),
+            flags=tuple([bool(getattr(self, flag)) for flag in self._spec.flags]),
+            use_locking=self.use_locking,
+            stochastic_rounding=self.stochastic_rounding,
+        )
+
     def _apply_updates(self, numbers, updates, scale):
         """Takes the step of a device's variables, once each. Returns the ops."""
         return op_calls.call_ops(self._spec, numbers, updates, scale)

@@ -25,7 +25,7 @@ class VariableUpdate:
         variable: a resource `tf.Variable`.
         slots: for each slot of the spec a `tf.Variable`, or None when it is absent.
         gradient: a `tf.Tensor` or `tf.IndexedSlices`.
-        weight_decay: its rate of decoupled weight decay, a number or a tensor.
+        weight_decay: its rate of decoupled weight decay, a float or a tensor.
         average: the `tf.Variable` that is its moving average, or None.
         average_rows: with it and for a lazy step, that of what each row has seen.
         mode: "lazy" or "dense", for a sparse gradient.
@@ -148,12 +148,12 @@ def _in_variables_type(update):
 
 def may_decay(weight_decay):
     """Whether a rate of weight decay is other than 0, as far as is known."""
-    return tf.is_tensor(weight_decay) or weight_decay != 0
+    return not isinstance(weight_decay, float) or weight_decay != 0
 
 
 def _decays(updates):
     rates = [update.weight_decay for update in updates]
-    if any(map(tf.is_tensor, rates)):
+    if set(map(type, rates)) != {float}:
         return tf.stack([checks.as_tensor(rate, tf.float64) for rate in rates])
     return np.array(rates, np.float64) if any(rates) else _NO_DECAY
 
@@ -214,7 +214,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
         inputs["mode"] = updates[0].mode
     else:
         inputs["grad"] = gradients
-    name = spec.op_name(is_sparse, bundled="bundle" in inputs)
+    name = spec.op_names[is_sparse, "bundle" in inputs]
     return functools.partial(getattr(library.ops(), f"tf_optim_{name}"), **inputs)
 
 

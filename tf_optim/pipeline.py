@@ -50,9 +50,9 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
         step.take(getattr(optimizer, "loss_scale_factor", None))
         return None
     known = norms.Norms(*zip(*step.pairs, strict=True))
-    if optimizer.step_statistics is not None:  # of a step that is not taken, too
+    if optimizer._step_statistics is not None:  # of a step that is not taken, too
         scale = checks.as_tensor(loss_scale, tf.float64)
-        optimizer.step_statistics.see(known.divided_by(scale))
+        optimizer._step_statistics.see(known.divided_by(scale))
 
     def take():
         step.take(loss_scale, known)
@@ -66,19 +66,23 @@ class _Step:
 
     Attributes:
         members: the `members.Member` of each variable that it changes.
+        own_numbers: of each the factor of its learning rate, the hyperparameters in
+            which it differs from others, and its rate of weight decay.
         pairs: their gradients, checked, and the `tf.Variable`s.
     """
 
     def __init__(self, optimizer, grads_and_vars, reduce):
         grads, variables = zip(*grads_and_vars, strict=True)
         members = optimizer._members.of(optimizer, variables)
-        self.rates = [optimizer._rate_factor_of(m.variable) for m in members]
-        if not all(self.rates):  # 0: it is frozen
-            taken = [i for i, rate in enumerate(self.rates) if rate]
-            self.rates, grads, members = (
-                [each[i] for i in taken] for each in (self.rates, grads, members)
+        own = optimizer._own_numbers([member.variable for member in members])
+        frozen = [i for i, (rate, _, _) in enumerate(own) if not rate]
+        if frozen:
+            taken = [i for i in range(len(own)) if i not in frozen]
+            own, grads, members = (
+                [each[i] for i in taken] for each in (own, grads, members)
             )
         self.optimizer, self.members, self.reduce = optimizer, members, reduce
+        self.own_numbers = own
         tensors = [member.variable for member in members]
         self.pairs = gradients.checked(grads, tensors)
         self.several = replicas.are_several()
@@ -169,7 +173,7 @@ class _Step:
         if self.overridden & extension.UPDATE:
             ops = extension.ops_made_by(self._update_one_by_one, pairs)
         else:
-            numbers = _numbers(optimizer, optimizer._rate_of_step(), per_step)
+            numbers = optimizer._step_numbers(optimizer._rate_of_step(), per_step)
             numbers.bundles = optimizer._bundles
             if riders.riding:
                 numbers.average_momentum = riders.momentum
@@ -181,40 +185,40 @@ class _Step:
                 for updates in self._by_device(local, pairs, riders, rows):
                     ops += self._update_device(numbers, updates, clipped, scale, known)
             with tf.control_dependencies(ops):
-                ops += rows.after(numbers, self._decay_of)
+                ops += rows.after(numbers, self._decays())
         with tf.control_dependencies(ops):  # a failed step leaves no trace
             optimizer._after_step(per_step)
         return ops
 
-    def _decay_of(self, variable):
-        rate = self.optimizer._decay_rate_of(variable)
-        if rate is None or self.overridden & extension.DECAY:
-            return 0.0  # or done by the class itself
-        if not self.optimizer._is_decayed(variable):
-            return 0.0
-        return checks.as_number(rate)
+    def _decays(self):
+        """The rates of weight decay, by the id of the variable."""
+        done = self.overridden & extension.DECAY  # by the class itself
+        pairs = zip(self.members, self.own_numbers, strict=True)
+        return {id(m.variable): 0.0 if done else decay for m, (*_, decay) in pairs}
 
     def _by_device(self, local, pairs, riders, rows):
         """For each device the updates of the variables' parts there."""
-        updates = []
-        for (gradient, variable), member, rate in zip(
-            pairs, self.members, self.rates, strict=True
-        ):
-            average, seen = riders.of(variable)
+        decays, modes, updates = self._decays(), rows.modes_of(pairs), []
+        for i, member in enumerate(self.members):
+            rate_factor, hyper, _ = self.own_numbers[i]
+            gradient, variable = pairs[i]
+            average, seen = riders.of(variable) if riders.riding else (None, None)
             updates.append(
                 op_calls.VariableUpdate(
                     variable,
                     member.slots,
                     gradient,
-                    self._decay_of(variable),
+                    decays[id(variable)],
                     average,
                     seen,
-                    rows.mode_of(variable),
+                    modes[i],
                     member.number,
-                    self.optimizer._hyper_of(variable),
-                    rate,
+                    hyper,
+                    rate_factor,
                 )
             )
+        if local is replicas.only and not self.several:
+            return [updates]
         devices = range(len(local(updates[0].variable)))
         return [[update.part(local, i) for update in updates] for i in devices]
 
@@ -230,9 +234,9 @@ class _Step:
         factors = None
         if not clipped:
             factors, numbers.clip_value = clipping.factors(optimizer, measured)
-        if optimizer.step_statistics is not None:
-            optimizer.step_statistics.see(measured())
-            optimizer.step_statistics.see_factors(factors, optimizer.clipvalue)
+        if optimizer._step_statistics is not None:
+            optimizer._step_statistics.see(measured())
+            optimizer._step_statistics.see_factors(factors, optimizer.clipvalue)
         if scale is not None:
             ones = tf.ones([len(updates)], tf.float64)
             factors = (ones if factors is None else factors) / scale
@@ -248,14 +252,9 @@ class _Step:
     def _update_one_by_one(self, pairs):
         """By the `update_step` of a subclass of a user's."""
         optimizer = self.optimizer
-        rate = optimizer._rate_of_step()
-        factors = {
-            id(member.variable): factor
-            for member, factor in zip(self.members, self.rates, strict=True)
-        }
+        rate, decays = optimizer._rate_of_step(), self._decays()
 
-        def update(variable, gradient, factor):
-            weight_decay = self._decay_of(variable)
+        def update(variable, gradient, weight_decay, factor):
             if op_calls.may_decay(weight_decay):
                 decay = checks.as_tensor(weight_decay, tf.float64)
                 decay *= checks.as_tensor(rate, tf.float64) * factor
@@ -263,26 +262,14 @@ class _Step:
             optimizer._call_update_step(gradient, variable, rate)
 
         strategy = tf.distribute.get_strategy()
-        for gradient, variable in pairs:
-            arguments = gradient, factors[id(variable)]
+        for (gradient, variable), (factor, *_) in zip(
+            pairs, self.own_numbers, strict=True
+        ):
+            arguments = gradient, decays[id(variable)], factor
             if tf.distribute.get_replica_context() is None:
                 strategy.extended.update(variable, update, args=arguments, group=False)
             else:
                 update(variable, *arguments)
-
-
-def _numbers(optimizer, learning_rate, per_step):
-    """What all variables of the step share."""
-    spec = optimizer._spec
-    hyper = [checks.as_number(getattr(optimizer, h.attribute)) for h in spec.hyper]
-    return op_calls.StepNumbers(
-        learning_rate=learning_rate,
-        iterations=tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64),
-        hyper=(*hyper, *per_step),
-        flags=tuple(bool(getattr(optimizer, f)) for f in spec.flags),
-        use_locking=optimizer.use_locking,
-        stochastic_rounding=optimizer.stochastic_rounding,
-    )
 
 
 def _rounds(updates, learning_rate):
@@ -317,14 +304,14 @@ def _repeated(decay, times, learning_rate):
 def update_variable(optimizer, gradient, variable, learning_rate):
     """The update alone of one variable: no clipping, no decay, nothing counted."""
     (member,) = optimizer._members.of(optimizer, [variable])
-    numbers = _numbers(optimizer, learning_rate, optimizer._per_step_hyper())
+    numbers = optimizer._step_numbers(learning_rate, optimizer._per_step_hyper())
     pairs = gradients.checked([gradient], [member.variable])
     rows = exact.Rows(optimizer, replicas.only, pairs, whole=True)
     update = op_calls.VariableUpdate(
         member.variable,
         member.slots,
         pairs[0][0],
-        mode=rows.mode_of(member.variable),
+        mode=rows.modes_of(pairs)[0],
         number=member.number,
         hyper=optimizer._hyper_of(member.variable),
         rate_factor=optimizer._rate_factor_of(member.variable),
@@ -332,4 +319,4 @@ def update_variable(optimizer, gradient, variable, learning_rate):
     with tf.control_dependencies(rows.before()):
         ops = optimizer._apply_updates(numbers, [update], None)
     with tf.control_dependencies(ops):
-        rows.after(numbers, lambda variable: 0.0)
+        rows.after(numbers, {id(member.variable): 0.0})

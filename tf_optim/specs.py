@@ -151,7 +151,7 @@ class Spec:
         own = [hyper.attribute for hyper in (*self.hyper, *self.checked)]
         return (*own, "sparse_update", *checks.KERAS_ARGUMENTS)
 
-    @property
+    @functools.cached_property
     def flags(self) -> tuple[str, ...]:
         """The op's bool attributes, which are attributes of the class too."""
         return tuple(self._said["flags"])
@@ -161,17 +161,20 @@ class Spec:
         """Whether a row's update depends on all rows."""
         return self._said["needs_whole_table"]
 
-    @property
+    @functools.cached_property
     def hyper_names(self) -> tuple[str, ...]:
         """The op's inputs that are hyperparameters, in its order."""
         return tuple(self._said["hyper"])
 
-    def op_name(self, sparse: bool, bundled: bool = False) -> str:
-        """The name of an op in Python, without its prefix.
+    @functools.cached_property
+    def op_names(self) -> dict[tuple[bool, bool], str]:
+        """The ops' names in Python, without their prefix, by two questions.
 
-        Args:
-            sparse: whether its gradients name rows.
-            bundled: whether it is given its variables behind one handle.
+        Whether gradients name rows, and whether variables come behind one handle.
         """
-        kind = ("bundle_" if bundled else "resource_") + ("sparse_" if sparse else "")
-        return f"{kind}apply_{_as_tensorflow_spells(self.rule)}"
+        rule = _as_tensorflow_spells(self.rule)
+        return {
+            (sparse, bundled): f"{handles}_{kind}apply_{rule}"
+            for sparse, kind in ((False, ""), (True, "sparse_"))
+            for bundled, handles in ((False, "resource"), (True, "bundle"))
+        }
