@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tf_optim
 from tests import models
-from tests.marks import both_flavours, xla_calls
+from tests.marks import both_flavours
 from tf_optim import bundles
 
 pytestmark = both_flavours
@@ -230,21 +230,6 @@ def test_who_serves_needs_none_of_our_ops(tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) == COUNT * value_after(1)
-
-
-@xla_calls
-def test_a_function_that_was_traced_before_it_is_compiled():
-    variables = many()
-    optimizer = built(variables)
-    step = tf.function(lambda: once(variables, optimizer))
-    step()
-    compiled = tf.function(lambda: step(), jit_compile=True)
-    with pytest.raises(tf.errors.OpError, match="jit_compile"):
-        compiled()
-    assert_after(1, seen(variables, optimizer))
-    fresh = tf.function(lambda: once(variables, optimizer), jit_compile=True)
-    fresh()
-    assert_after(2, seen(variables, optimizer))
 
 
 def test_names_are_in_the_error_of_a_bad_gradient():

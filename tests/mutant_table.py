@@ -85,54 +85,70 @@ MUTANTS = (
         "errors",
         specs_initial_unchecked=("checked=(specs.INITIAL,),", ""),
     ),
-    # --- the one caller of the ops
+    # --- the step, and the one caller of the ops
     *_python(
-        "apply.py",
+        "pipeline.py",
         "features",
-        apply_no_decay=(
+        pipeline_always_lazy=("                    modes[i],\n", '"lazy",'),
+    ),
+    *_python(
+        "op_calls.py",
+        "features",
+        ops_no_decay=(
             "np.array(rates, np.float64) if any(rates) else _NO_DECAY",
             "_NO_DECAY",
         ),
-        apply_always_lazy=("mode=step.sparse_update", 'mode="lazy"'),
     ),
     *_python(
-        "apply.py",
+        "op_calls.py",
         "distribute_locking",
-        apply_always_locks=(
-            '"use_locking": step.use_locking',
-            '"use_locking": True',
-        ),
+        ops_always_lock=('"use_locking": numbers.use_locking', '"use_locking": True'),
     ),
     *_python(
-        "apply.py",
+        "op_calls.py",
         "keras_parity",
-        apply_scales_reversed=(
-            "tf.stack(scales), tf.float64",
-            "tf.stack(scales[::-1]), tf.float64",
+        ops_scales_reversed=(
+            "return scale if whole else tf.gather(scale, places)",
+            "return scale if whole else tf.gather(scale, places[::-1])",
         ),
     ),
     *_python(
-        "apply.py",
+        "op_calls.py",
         "dense",
-        apply_rate_in_16_bits=(
+        ops_rate_in_16_bits=(
             "else tf.cast(value, tf.float32)",
             "else tf.cast(tf.cast(value, tf.bfloat16), tf.float32)",
         ),
     ),
     *_python(
-        "apply.py",
+        "op_calls.py",
         "errors",
-        apply_no_check_across=(
+        ops_no_check_across=(
             "    if not sparse:\n        return []\n    check =",
             "    if sparse:\n        return []\n    check =",
         ),
     ),
     *_python(
-        "apply.py",
+        "op_calls.py",
         "sparse",
-        apply_no_cast_of_rows=(
-            "tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)",
-            "tf.IndexedSlices(gradient.values, indices)",
+        ops_no_cast_of_rows=(
+            "tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)",
+            "tf.IndexedSlices(gradient.values, gradient.indices)",
+        ),
+    ),
+    *_python(
+        "bundles.py",
+        "bundles",
+        bundles_in_no_order=("resource_writes.add(variable)", "pass"),
+        bundles_lose_owners=("owners.get(id(v), v)", "v"),
+        bundles_are_not_filled=("        if variables:\n", "        if False:\n"),
+    ),
+    *_python(
+        "bundles.py",
+        "xla_calls",
+        bundles_not_traced_anew=(
+            "lambda context: bool(_known)",
+            "lambda context: False",
         ),
     ),
     # --- norms, and clipping by them
@@ -152,15 +168,15 @@ MUTANTS = (
             "clipnorm / tf.minimum(norm, clipnorm)",
         ),
         clipping_infinite_norm=(
-            "_scale(norm, clipnorm) + (norm - norm)",
-            "_scale(norm, clipnorm)",
+            "_scale(norm, optimizer.global_clipnorm) + (norm - norm)",
+            "_scale(norm, optimizer.global_clipnorm)",
         ),
     ),
     # --- checks in Python
     *_python(
         "checks.py",
         "errors",
-        checks_mode=("if value not in SPARSE_UPDATES:", "if value is None:"),
+        checks_mode=("if value not in allowed:", "if value is None:"),
         checks_dtype=("if variable.dtype not in DTYPES:", "if False:"),
         checks_gradient=("if not received.is_compatible_with(expected):", "if False:"),
         checks_clip_may_be_0=("lambda x: x > 0)", "lambda x: x >= 0)"),
@@ -179,7 +195,10 @@ MUTANTS = (
         "optimizers/rmsprop.py",
         "keras_parity",
         rmsprop_default_rho=("rho: Number = 0.9,", "rho: Number = 0.99,"),
-        rmsprop_forgets_epsilon=("            epsilon=epsilon,\n", ""),
+        rmsprop_momentum_of_rho=(
+            '"momentum_rate": "momentum"',
+            '"momentum_rate": "rho"',
+        ),
     ),
     *_python(
         "optimizers/nadam.py",
@@ -208,8 +227,8 @@ MUTANTS = (
         ),
         replacement_saves_ours=("if k not in _NOT_IN_STOCK", "if k not in ()"),
         replacement_mode=(
-            '("sparse_update", _patch.sparse_update)',
-            '("sparse_update", "lazy")',
+            'arguments.setdefault("sparse_update", mode)',
+            'arguments.setdefault("sparse_update", "lazy")',
         ),
         replacement_says_twice=("if (what, why) not in _patch.said:", "if True:"),
         replacement_stays=(
@@ -274,7 +293,7 @@ MUTANTS = (
             "if name not in defaults or value != defaults[name]:",
             "if False:",
         ),
-        conversion_mode=('{**_config(old), "sparse_update": mode}', "_config(old)"),
+        conversion_mode=('{"sparse_update": mode, ', '{"sparse_update": "lazy", '),
     ),
     # --- old spellings
     *_python(
@@ -290,17 +309,21 @@ MUTANTS = (
             'decay = {"decay": self.decay} if self.decay else {}',
             "decay = {}",
         ),
-        spellings_both_rates=('if "learning_rate" in arguments:', "if False:"),
+        spellings_both_rates=('if "learning_rate" in given:', "if False:"),
     ),
     # --- rules
     *_cpp(
-        "rules/adam.h",
+        "rules/moments.h",
         _NATIVE,
-        adam_sign=("return p - c.alpha", "return p + c.alpha"),
         adam_no_bias=(
             "step.learning_rate * Sqrt(bias_2) / bias_1",
             "step.learning_rate",
         ),
+    ),
+    *_cpp(
+        "rules/adam.h",
+        _NATIVE,
+        adam_sign=("return p - c.alpha", "return p + c.alpha"),
         adam_amsgrad=("s.velocity_hat = Max(s.velocity_hat, v)", "s.velocity_hat = v"),
     ),
     *_cpp(
@@ -361,12 +384,16 @@ MUTANTS = (
     ),
     # --- the ops' checks
     *_cpp(
-        "kernels/variables.cc",
+        "kernels/found_variables.cc",
         "op_errors dense distribute_locking",
         check_same_variable=(
-            "if (vars_[order[i]] != vars_[order[i - 1]]) continue;",
+            "if (vars[order[i]] != vars[order[i - 1]]) continue;",
             "continue;",
         ),
+    ),
+    *_cpp(
+        "kernels/variables.cc",
+        "op_errors dense distribute_locking",
         check_slot_shape=("if (tensor.shape() != var.shape()) {", "if (false) {"),
         check_gradient_shape=(
             "if (grad.shape() == var.shape()) return OkStatus();",

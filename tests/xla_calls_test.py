@@ -120,9 +120,23 @@ def two_groups(case):
 def test_function_that_was_traced_outside_of_jit(case):
     (jit, function), (plain, step) = two_groups(case), two_groups(case)
     ids = tf.constant([4, 1, 4])
-    concrete = function.get_concrete_function(ids)
-    tf.function(lambda: concrete(ids), jit_compile=True)()
-    step(ids)
+    function(ids)
+    tf.function(lambda: function(ids), jit_compile=True)()
+    function(ids)
+    for _ in range(3):
+        step(ids)
     for left, right in zip(jit, plain, strict=True):
         assert not np.array_equal(left, tf.ones_like(left))
         np.testing.assert_allclose(left, right, rtol=1e-6)
+
+
+@a_few
+def test_concrete_function_that_was_traced_outside_of_jit(case):
+    """XLA cannot compile it: it has its variables behind one handle."""
+    variables, function = two_groups(case)
+    ids = tf.constant([4, 1, 4])
+    concrete = function.get_concrete_function(ids)
+    with pytest.raises(RuntimeError, match="must be traced inside of jit_compile"):
+        tf.function(lambda: concrete(ids), jit_compile=True)()
+    for variable in variables:
+        np.testing.assert_array_equal(variable, tf.ones_like(variable))

@@ -7,13 +7,16 @@ input. What the handles used to tell TensorFlow is told here in other ways: whic
 variables an op writes, so that reads come before or after it as the program says
 (`_touched_by`), and which variables a SavedModel's function needs (`_Bundle`).
 
-Under XLA, on GPUs and on parameter servers the ops have a handle for each variable.
+Under XLA, on GPUs and on parameter servers the ops have a handle for each variable:
+XLA knows what it compiles of the variables that are a function's inputs. So a
+`tf.function` is traced once more where it is called inside of jit_compile=True.
 """
 
 import weakref
 
 import tensorflow as tf
 from tensorflow.python.framework import auto_control_deps
+from tensorflow.python.ops import control_flow_ops
 
 from tf_optim import checks, keras_private, library, servers
 
@@ -196,7 +199,14 @@ def _touched_by(op, resource_reads, resource_writes):
         return False
     found = False
     for given in [*resource_reads, *resource_writes]:
-        for handle in _known.get(id(captures.outside.get(id(given))), ()):
+        handles = _known.get(id(captures.outside.get(id(given))), ())
+        if handles and checks.is_compiled_by_xla(op.graph):
+            raise RuntimeError(
+                "An optimizer's step must be traced inside of jit_compile=True to be "
+                "compiled. Received: a concrete function that was traced outside of "
+                "it. Call the tf.function that it is of."
+            )
+        for handle in handles:
             variable = captures.inside.get(id(handle))
             if variable is not None and variable not in resource_writes:
                 resource_writes.add(variable)
@@ -206,3 +216,8 @@ def _touched_by(op, resource_reads, resource_writes):
 
 _touched_by.__name__ = "tf_optim_variable_bundles"  # in a registry of all packages
 auto_control_deps.register_acd_resource_resolver(_touched_by)
+
+# What TensorFlow asks of the XLA around a call; jit_compile=True is of this class.
+control_flow_ops.XLAControlFlowContext.RequiresUniqueFunctionRetracing = (
+    lambda context: bool(_known)
+)

@@ -182,9 +182,9 @@ def check_gradients(pairs):
             )
 
 
-def is_compiled_by_xla():
-    """Whether the code being traced is inside jit_compile=True."""
-    graph = tf.compat.v1.get_default_graph()
+def is_compiled_by_xla(graph=None):
+    """Whether a graph, by default the one being traced, is inside jit_compile=True."""
+    graph = tf.compat.v1.get_default_graph() if graph is None else graph
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
