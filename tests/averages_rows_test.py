@@ -199,13 +199,12 @@ def test_a_lazy_step_touches_no_whole_average():
     graph = step.get_concrete_function(*sparse(np.random.default_rng(0))).graph
     average = vars(optimizer)["_model_variables_moving_average"][0]
     average = keras_private.raw(average)
-    inside = next(c for o, c in graph.captures if o is average.handle)
-    users = {
-        op.type
-        for op in graph.get_operations()
-        if any(each is inside for each in op.inputs)
-    }
-    assert users == {"TfOptim>ResourceSparseApplyAdam"}
+    # It is in the bundle of the op's variables, and nobody else has it.
+    assert all(outside is not average.handle for outside, _ in graph.captures)
+    steps = [op for op in graph.get_operations() if "SparseApplyAdam" in op.type]
+    assert [op.type for op in steps] == ["TfOptim>BundleSparseApplyAdam"]
+    has_average, has_rows = 1 << 3, 1 << 4  # behind three slots
+    assert steps[0].get_attr("lists") & (has_average | has_rows) == 24
 
 
 def test_a_constraint_moves_rows_that_lie_idle(monkeypatch):
