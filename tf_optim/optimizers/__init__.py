@@ -2,6 +2,7 @@
 
 from tf_optim.optimizers.ada_belief import AdaBelief
 from tf_optim.optimizers.adadelta import Adadelta
+from tf_optim.optimizers.adafactor import Adafactor
 from tf_optim.optimizers.adagrad import Adagrad
 from tf_optim.optimizers.adam import Adam
 from tf_optim.optimizers.adamax import Adamax
@@ -17,6 +18,7 @@ from tf_optim.optimizers.lazy_adam import LazyAdam
 from tf_optim.optimizers.lion import Lion
 from tf_optim.optimizers.muon import Muon
 from tf_optim.optimizers.nadam import Nadam
+from tf_optim.optimizers.novograd import NovoGrad
 from tf_optim.optimizers.proximal_adagrad import ProximalAdagrad
 from tf_optim.optimizers.rectified_adam import RectifiedAdam
 from tf_optim.optimizers.rmsprop import RMSprop
@@ -32,6 +34,7 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -45,6 +48,7 @@ __all__ = [
     "Lion",
     "Muon",
     "Nadam",
+    "NovoGrad",
     "ProximalAdagrad",
     "RMSprop",
     "RectifiedAdam",
