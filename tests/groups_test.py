@@ -13,7 +13,7 @@ import tf_optim
 from tests import cases, models
 from tests.children import Child
 from tests.marks import both_ways, keras_3_only
-from tf_optim import apply, specs
+from tf_optim import op_calls, specs
 
 one = pytest.mark.parametrize("case", cases.RICHEST[1:2], ids=str)
 DTYPES = ("float32", "float64", "float16")
@@ -49,16 +49,16 @@ class Groups:
 
     def step(self, grads):
         updates = [
-            apply.Update(v, slots, g, 0.1)
+            op_calls.VariableUpdate(v, slots, g, 0.1)
             for v, slots, g in zip(self.vars, self.slots, grads, strict=True)
         ]
-        step = apply.Step(
+        numbers = op_calls.StepNumbers(
             learning_rate=0.1,
             iterations=tf.constant(3, tf.int64),
             hyper=tuple(self.case.op_hyper(3).values()),
             flags=tuple(self.case.flags.values()),
         )
-        apply.apply_step(self.spec, step, updates)
+        op_calls.call_ops(self.spec, numbers, updates)
 
     def values(self):
         slots = [slot for slots in self.slots for slot in slots]

@@ -46,13 +46,13 @@ class Variables:
     def apply(self, grads, **changed):
         """One dense step; `changed` inputs replace the usual ones."""
         spec = specs.SPECS[self.case.name]
-        op = getattr(library.ops(), f"tf_optim_{spec.op_name}")
+        op = getattr(library.ops(), f"tf_optim_{spec.op_names[False, False]}")
         op(**{**self.inputs(), "grad": grads, **changed})
 
     def sparse_apply(self, grads, indices, **changed):
         """One sparse step."""
         spec = specs.SPECS[self.case.name]
-        op = getattr(library.ops(), f"tf_optim_{spec.sparse_op_name}")
+        op = getattr(library.ops(), f"tf_optim_{spec.op_names[True, False]}")
         changed = {"indices": indices, "average_rows": [], **changed}
         op(**{**self.inputs(), "grad": grads, **changed})
 

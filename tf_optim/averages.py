@@ -144,7 +144,7 @@ class Riders:
     def _take_on(self, index, gradient, variable, average):
         optimizer = self.optimizer
         devices = [part.handle.device for part in self.local(variable)]
-        if any("GPU" in device for device in devices) or extension.overrides(
+        if any("GPU" in device for device in devices) or extension.overridden(
             optimizer, extension.UPDATE
         ):
             return

@@ -82,6 +82,8 @@ def is_tensor(value):
 
 def as_number(value):
     """A hyperparameter as an op takes it: a float, or a float64 tensor."""
+    if isinstance(value, float):
+        return value
     return as_tensor(value, tf.float64) if is_tensor(value) else float(value)
 
 
@@ -100,10 +102,21 @@ def plain(value):
     return value
 
 
+KERAS_ARGUMENTS = (
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "weight_decay",
+    "ema_momentum",
+    "gradient_accumulation_steps",
+)
+
+
 def check_keras_arguments(optimizer):
     """Raises ValueError for a value of a stock argument that no step could use.
 
-    Stock takes these in silence, and then leaves the feature out.
+    Stock takes these in silence, and then leaves the feature out. All of them are in
+    `KERAS_ARGUMENTS`.
     """
 
     def check(name, expected, holds, optional=True):
@@ -144,28 +157,29 @@ def check_dtype(variable):
         )
 
 
-def check_gradient(variable, gradient):
-    """Raises ValueError if the gradient's static shape cannot be right."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        expected, received = variable.shape, gradient.shape
-    else:
-        if variable.shape.rank == 0:
+def check_gradients(pairs):
+    """Raises ValueError if a gradient's static shape cannot be right."""
+    for gradient, variable in pairs:
+        if not isinstance(gradient, tf.IndexedSlices):
+            expected, received = variable.shape, gradient.shape
+        else:
+            if variable.shape.rank == 0:
+                raise ValueError(
+                    f"'{variable.name}' must have rows to have a sparse gradient. "
+                    "Received: a scalar."
+                )
+            if not gradient.indices.shape.is_compatible_with([None]):
+                raise ValueError(
+                    f"The indices of the gradient of '{variable.name}' must have shape "
+                    f"[number of indices]. Received: {gradient.indices.shape}."
+                )
+            received = gradient.values.shape
+            expected = gradient.indices.shape.concatenate(variable.shape[1:])
+        if not received.is_compatible_with(expected):
             raise ValueError(
-                f"'{variable.name}' must have rows to have a sparse gradient. "
-                "Received: a scalar."
+                f"The gradient of '{variable.name}' must have shape {expected}. "
+                f"Received: {received}."
             )
-        if not gradient.indices.shape.is_compatible_with([None]):
-            raise ValueError(
-                f"The indices of the gradient of '{variable.name}' must have shape "
-                f"[number of indices]. Received: {gradient.indices.shape}."
-            )
-        received = gradient.values.shape
-        expected = gradient.indices.shape.concatenate(variable.shape[1:])
-    if not received.is_compatible_with(expected):
-        raise ValueError(
-            f"The gradient of '{variable.name}' must have shape {expected}. "
-            f"Received: {received}."
-        )
 
 
 def is_compiled_by_xla():

@@ -232,7 +232,7 @@ def may_step_by_rows(optimizer):
         optimizer.sparse_update in MODES
         # An average moves in steps too that end no window.
         and not (optimizer.use_ema and accumulates)
-        and not extension.overrides(optimizer, extension.UPDATE + extension.DECAY)
+        and not extension.overridden(optimizer, extension.UPDATE | extension.DECAY)
     )
 
 
@@ -253,6 +253,9 @@ class Rows:
     def __init__(self, optimizer, local, pairs, average_kept=1.0, whole=False):
         self.optimizer, self.average_kept = optimizer, average_kept
         self.by_rows, self.whole = [], []  # pairs of a table and its rows' ids
+        prepared = [v for _, v in pairs if history_of(v) is not None]
+        if not prepared and optimizer.sparse_update not in MODES:
+            return
         for gradient, variable in pairs:
             gradient = local(gradient)[0]
             by_rows = not whole and steps_by_rows(optimizer, gradient, variable, pairs)
@@ -266,15 +269,17 @@ class Rows:
                 self.by_rows.append((variable, gradient.indices))
                 optimizer._tables.add(variable)
 
-    def mode_of(self, variable):
-        """The op's mode for a variable's sparse gradient."""
-        if any(variable is table for table, _ in self.by_rows):
-            return "lazy"
+    def modes_of(self, pairs):
+        """The op's mode for each variable's sparse gradient."""
         mode = self.optimizer.sparse_update
-        return "dense" if mode in MODES else mode
+        mode = "dense" if mode in MODES else mode
+        by_rows = {id(table) for table, _ in self.by_rows}
+        return ["lazy" if id(variable) in by_rows else mode for _, variable in pairs]
 
     def before(self):
         """Returns the ops that come before the update."""
+        if not (self.whole or self.by_rows):
+            return []
         ops = []
         for variable in self.whole:
             if checks.is_compiled_by_xla():
@@ -295,17 +300,17 @@ class Rows:
             )
         return [op for op in ops if op is not None]
 
-    def after(self, step, decay_of):
+    def after(self, step, decays):
         """Returns the ops that write the step down, once it is taken.
 
         Args:
-            step: the `apply.Step`.
-            decay_of: gives a variable's rate of weight decay.
+            step: the `op_calls.StepNumbers`.
+            decays: the rates of weight decay, by the id of the variable.
         """
-        if checks.is_compiled_by_xla():
+        if not (self.whole or self.by_rows) or checks.is_compiled_by_xla():
             return []
         groups = [*self._groups(), *([(v, None)] for v in self.whole)]
-        ops = [self._advance(step, decay_of, members) for members in groups]
+        ops = [self._advance(step, decays, members) for members in groups]
         return [op for op in ops if op is not None]
 
     def _groups(self):
@@ -317,12 +322,12 @@ class Rows:
             groups.setdefault(key, []).append((table, ids))
         return groups.values()
 
-    def _advance(self, step, decay_of, members):
+    def _advance(self, step, decays, members):
         tables, ids = zip(*members, strict=True)
         slots = [keras_private.slots_of(self.optimizer, table) for table in tables]
         present = [slot is not None for slot in slots[0]]
         hyper = [checks.as_tensor(number, tf.float64) for number in step.hyper]
-        decays = [checks.as_tensor(decay_of(table), tf.float64) for table in tables]
+        decays = [checks.as_tensor(decays[id(t)], tf.float64) for t in tables]
         averages = []
         if self.optimizer.use_ema and ids[0] is not None:
             averages = keras_private.averages_of(self.optimizer, tables)

@@ -315,7 +315,7 @@ def _row(facts, name, calls):
             other_bytes=0,
         )
     call = [variable.device, common["dtype"], facts.is_sparse, facts.average_rides]
-    if extension.overrides(inner, extension.UPDATE):
+    if extension.overridden(inner, extension.UPDATE):
         call.append(len(calls))  # one for each variable
     slots = list(_slots(inner, variable))
     moved = _moved(facts, slots)

@@ -5,9 +5,9 @@ import tensorflow as tf
 from tf_optim import replicas
 
 # Honoured: called where stock calls them, once one of them is overridden.
-UPDATE = ("update_step",)
-CLIP = ("_clip_gradients", "_clip_by_norm")
-DECAY = ("_apply_weight_decay",)
+UPDATE = frozenset(["update_step"])
+CLIP = frozenset(["_clip_gradients", "_clip_by_norm"])
+DECAY = frozenset(["_apply_weight_decay"])
 # The rest of stock's step, in either flavour. A fused step does not call these.
 _NOT_CALLED = (
     "assign",
@@ -35,21 +35,23 @@ _NOT_CALLED = (
 )
 
 
-def overrides(optimizer, names):
-    """Whether a class below ours, or the object itself, has one of the methods."""
-    cls = type(optimizer)
+def overridden(optimizer, names=UPDATE | CLIP | DECAY):
+    """Those of the methods that a class below ours, or the object itself, has."""
+    cls, own = type(optimizer), vars(optimizer)
     ours = next(each for each in cls.__mro__ if "_spec" in vars(each))
-    return any(
-        name in vars(optimizer)
-        or getattr(cls, name, None) is not getattr(ours, name, None)
-        for name in names
+    return frozenset(
+        [
+            name
+            for name in names
+            if name in own or getattr(cls, name, None) is not getattr(ours, name, None)
+        ]
     )
 
 
 def check(optimizer):
     """Raises TypeError if a method is overridden that a fused step does not call."""
     for name in _NOT_CALLED:
-        if overrides(optimizer, [name]):
+        if overridden(optimizer, [name]):
             raise TypeError(
                 f"A subclass of a fused optimizer must not override `{name}`: its step "
                 "does not call it. Override `update_step`, `apply_gradients` or "
@@ -62,7 +64,7 @@ def check_alone(optimizer):
 
     Where they take the step together, the overridden ones cannot be called.
     """
-    names = [name for name in UPDATE + CLIP + DECAY if overrides(optimizer, [name])]
+    names = sorted(overridden(optimizer), reverse=True)
     if names and replicas.are_several():
         raise RuntimeError(
             "With `gradient_accumulation_steps` and several replicas a subclass must "

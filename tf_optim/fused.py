@@ -12,19 +12,23 @@ import tensorflow as tf
 
 from tf_optim import (
     accumulation,
-    apply,
     averages,
+    bundles,
     checks,
     exact,
     extension,
     keras_private,
     matching,
+    members,
     methods,
+    op_calls,
     packed,
     spellings,
     statistics,
 )
 from tf_optim.annotations import SlotDtype, SparseUpdate
+
+_PLAIN = frozenset([int, float, str, bool, type(None)])
 
 
 def is_half(dtype):
@@ -75,13 +79,22 @@ class Fused(spellings.OldSpellings, methods.Methods):
         self._touched_rows = accumulation.Memory()
         self._seen_by_averages = averages.Memory()
         self._tables = exact.Memory()
+        self._bundles = bundles.Bundles()
+        self._members = members.Members()
 
     def _check_hyperparameters(self):
         """Raises ValueError for a hyperparameter that no step could use."""
+        values = [getattr(self, name, None) for name in self._spec.checked_attributes]
+        key = tuple(zip(map(type, values), values, strict=True))
+        is_plain = _PLAIN.issuperset(map(type, values))
+        if is_plain and key == vars(self).get("_checked_values"):
+            return
         for hyper in (*self._spec.hyper, *self._spec.checked):
             hyper.check(getattr(self, hyper.attribute))
         checks.check_sparse_update(self.sparse_update, self._spec)
         checks.check_keras_arguments(self)
+        # Where Keras does not look for what it saves.
+        vars(self)["_checked_values"] = key
 
     def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, and our own arguments."""
@@ -119,7 +132,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _rate_factor_of(self, variable):
         """What the learning rate is multiplied by for a variable."""
-        return self._rate_factors.of(self, variable)
+        factors = self._rate_factors
+        return factors.of(self, variable) if factors.by_pattern else 1.0
 
     @property
     def learning_rate_multipliers(self) -> dict[str, float]:
@@ -131,9 +145,35 @@ class Fused(spellings.OldSpellings, methods.Methods):
         del variable
         return self.weight_decay
 
+    def _decay_of(self, variable):
+        """The rate of weight decay that a step uses, 0 for none."""
+        rate = self._decay_rate_of(variable)
+        if rate is None or not self._is_decayed(variable):
+            return 0.0
+        return checks.as_number(rate)
+
+    def _own_numbers(self, variables):
+        """For each variable the factor of its rate, its own hyperparameters, decay."""
+        return [
+            (self._rate_factor_of(v), self._hyper_of(v), self._decay_of(v))
+            for v in variables
+        ]
+
+    def _step_numbers(self, learning_rate, per_step):
+        """What all variables of a step share, as the ops take it."""
+        hyper = [getattr(self, hyper.attribute) for hyper in self._spec.hyper]
+        return op_calls.StepNumbers(
+            learning_rate=learning_rate,
+            iterations=tf.cast(tf.convert_to_tensor(self.iterations), tf.int64),
+            hyper=(*map(checks.as_number, hyper), *per_step),
+            flags=tuple([bool(getattr(self, flag)) for flag in self._spec.flags]),
+            use_locking=self.use_locking,
+            stochastic_rounding=self.stochastic_rounding,
+        )
+
     def _apply_updates(self, numbers, updates, scale):
         """Takes the step of a device's variables, once each. Returns the ops."""
-        return apply.apply_step(self._spec, numbers, updates, scale)
+        return op_calls.call_ops(self._spec, numbers, updates, scale)
 
     def _after_step(self, per_step):
         """What a class keeps of `per_step` once the step is done."""
@@ -267,6 +307,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
         if save_type == "savedmodel":  # a saved function needs all of its variables
             children.update(self._touched_rows.variables())
             children.update(self._seen_by_averages.variables())
+            built = keras_private.built_with(self) if self._is_built() else ()
+            variables = [*built, *super().variables]
+            children.update(self._bundles.children(variables))
             if self._step_statistics is not None:
                 children.update(self._step_statistics.variables())
         return children

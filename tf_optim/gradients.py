@@ -33,33 +33,41 @@ def _name(variable):
     return getattr(variable, "path", variable.name)
 
 
-def checked(gradient, variable):
-    """The gradient as a `tf.Tensor` or `tf.IndexedSlices` of such.
+def checked(grads, variables):
+    """Pairs of gradient and variable, the gradients as the ops can take them.
 
     Args:
-        gradient: a tensor, or what can be made one; `tf.IndexedSlices`, whose parts
-            may be NumPy arrays, lists or tuples.
-        variable: its `tf.Variable`.
+        grads: for each variable a tensor, or what can be made one; or
+            `tf.IndexedSlices`, whose parts may be NumPy arrays, lists or tuples.
+        variables: `tf.Variable`s.
+
+    Returns:
+        A list of pairs of a `tf.Tensor`, or `tf.IndexedSlices` of such whose indices
+        are int32 or int64, and its variable.
 
     Raises:
-        ValueError: if the variable's dtype is one without kernels, the gradient's
-            static shape cannot be right, or indices are not integers.
+        ValueError: if a gradient's static shape cannot be right, or indices are not
+            integers.
     """
-    checks.check_dtype(variable)
-    if isinstance(gradient, tf.IndexedSlices):
-        shape = gradient.dense_shape
-        gradient = tf.IndexedSlices(
-            _tensor(gradient.values, variable),
-            _indices(gradient.indices, variable),
-            None if shape is None else tf.convert_to_tensor(shape),
-        )
-    else:
-        gradient = _tensor(gradient, variable)
-    checks.check_gradient(variable, gradient)
-    return gradient
+    pairs = []
+    for gradient, variable in zip(grads, variables, strict=True):
+        if isinstance(gradient, tf.IndexedSlices):
+            shape = gradient.dense_shape
+            gradient = tf.IndexedSlices(
+                _tensor(gradient.values, variable),
+                _indices(gradient.indices, variable),
+                None if shape is None else tf.convert_to_tensor(shape),
+            )
+        else:
+            gradient = _tensor(gradient, variable)
+        pairs.append((gradient, variable))
+    checks.check_gradients(pairs)
+    return pairs
 
 
 def _tensor(value, variable):
+    if isinstance(value, tf.Tensor):
+        return value
     # A list's numbers are as exact as the variable's.
     hint = variable.dtype if isinstance(value, (list, tuple, float, int)) else None
     return tf.convert_to_tensor(value, dtype_hint=hint)

@@ -19,7 +19,7 @@ def _may_take_over(inner):
     """Whether the step of the inner optimizer can be ours, from the start."""
     return (
         isinstance(inner, fused.Fused)
-        and not extension.overrides(inner, ("apply", "apply_gradients"))
+        and not extension.overridden(inner, ("apply", "apply_gradients"))
         and not replicas.are_several()
     )
 

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tf_optim import (
     accumulation,
-    apply,
     averages,
     checks,
     clipping,
@@ -24,9 +23,9 @@ from tf_optim import (
     gradients,
     keras_private,
     norms,
+    op_calls,
     replicas,
 )
-from tf_optim.keras_private import raw
 
 
 def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
@@ -43,219 +42,234 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
         Whether the step has been taken, a scalar bool; None without `loss_scale`.
     """
     optimizer._check_hyperparameters()  # they are attributes that can be set
-    grads_and_vars = [
-        (gradient, variable)
-        for gradient, variable in grads_and_vars
-        if optimizer._rate_factor_of(raw(variable))  # 0: it is frozen
-    ]
-    if not grads_and_vars:
-        count = keras_private.count(optimizer)
-        count.assign_add(tf.ones([], count.dtype))
+    step = _Step(optimizer, grads_and_vars, reduce)
+    if not step.members:  # all are frozen
+        step.count()
         return None if loss_scale is None else tf.constant(True)
-    variables = [variable for _, variable in grads_and_vars]
-    pairs = [(gradients.checked(g, raw(v)), raw(v)) for g, v in grads_and_vars]
-    slots = [keras_private.slots_of(optimizer, v) for v in variables]
-    present = [slot for each in slots for slot in each if slot is not None]
-    replicas.check([variable for _, variable in pairs] + present)
-
     if loss_scale is None:
-        _take_step(optimizer, variables, pairs, reduce)
+        step.take(getattr(optimizer, "loss_scale_factor", None))
         return None
-    known = norms.Norms(*zip(*pairs, strict=True))
-    if optimizer.step_statistics is not None:  # of a step that is not taken, too
+    known = norms.Norms(*zip(*step.pairs, strict=True))
+    if optimizer._step_statistics is not None:  # of a step that is not taken, too
         scale = checks.as_tensor(loss_scale, tf.float64)
-        optimizer.step_statistics.see(known.divided_by(scale))
+        optimizer._step_statistics.see(known.divided_by(scale))
 
     def take():
-        _take_step(optimizer, variables, pairs, reduce, loss_scale, known)
+        step.take(loss_scale, known)
         return tf.constant(True)
 
     return tf.cond(known.are_finite, take, lambda: tf.constant(False))
 
 
-def _take_step(optimizer, variables, pairs, reduce, loss_scale=None, known=None):
-    accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
-    several = reduce and replicas.are_several()
-    if loss_scale is None:
-        loss_scale = getattr(optimizer, "loss_scale_factor", None)
-    scale = None if loss_scale is None else checks.as_tensor(loss_scale, tf.float64)
-    overridden = extension.overrides(optimizer, extension.CLIP + extension.UPDATE)
-    if scale is not None and (accumulates or several or overridden):
-        # Else the update does it.
-        pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
-        scale = known = None
+class _Step:
+    """A step, and what its parts have to know of it.
 
-    clipped = False
-    if several:
-        # Here already, so that fewer rows are sent.
-        pairs = [(norms.sum_duplicates(g), v) for g, v in pairs]
-        clipped = optimizer._clips_each_replica()
-        pairs = reduce(_clipped(optimizer, pairs) if clipped else pairs)
+    Attributes:
+        members: the `members.Member` of each variable that it changes.
+        own_numbers: of each the factor of its learning rate, the hyperparameters in
+            which it differs from others, and its rate of weight decay.
+        pairs: their gradients, checked, and the `tf.Variable`s.
+    """
 
-    if not accumulates:
-        pairs, clipped = _as_overridden(optimizer, pairs, clipped)
-    step = functools.partial(
-        _on_all_devices, optimizer, variables, accumulates, clipped, scale, known
-    )
-    replicas.together(step, pairs)
+    def __init__(self, optimizer, grads_and_vars, reduce):
+        grads, variables = zip(*grads_and_vars, strict=True)
+        members = optimizer._members.of(optimizer, variables)
+        own = optimizer._own_numbers([member.variable for member in members])
+        frozen = [i for i, (rate, _, _) in enumerate(own) if not rate]
+        if frozen:
+            taken = [i for i in range(len(own)) if i not in frozen]
+            own, grads, members = (
+                [each[i] for i in taken] for each in (own, grads, members)
+            )
+        self.optimizer, self.members, self.reduce = optimizer, members, reduce
+        self.own_numbers = own
+        tensors = [member.variable for member in members]
+        self.pairs = gradients.checked(grads, tensors)
+        self.several = replicas.are_several()
+        if self.several:
+            slots = [
+                slot for each in members for slot in each.slots if slot is not None
+            ]
+            replicas.check(tensors + slots)
+        self.accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
+        self.overridden = extension.overridden(optimizer)
 
+    def take(self, loss_scale, known=None):
+        """Takes it. `known` are the norms of `pairs`, where they are known."""
+        pairs, clipped = self.pairs, False
+        scale = None if loss_scale is None else checks.as_tensor(loss_scale, tf.float64)
+        meet = self.reduce and self.several
+        has_own_way = self.overridden & (extension.CLIP | extension.UPDATE)
+        if scale is not None and (self.accumulates or meet or has_own_way):
+            # Else the update does it.
+            pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
+            scale = known = None
+        if meet:
+            # Here already, so that fewer rows are sent.
+            pairs = [(norms.sum_duplicates(g), v) for g, v in pairs]
+            clipped = self.optimizer._clips_each_replica()
+            pairs = self.reduce(self._clipped(pairs) if clipped else pairs)
+        if self.overridden and not self.accumulates:
+            pairs, clipped = self._as_overridden(pairs, clipped)
+        on_all = functools.partial(self._on_all_devices, clipped, scale, known)
+        replicas.together(on_all, pairs)
 
-def _on_all_devices(
-    optimizer, variables, accumulates, clipped, scale, known, local, pairs
-):
-    """What follows the meeting of replicas: in one context, once for all of them."""
-    riders = averages.Riders(optimizer, local, pairs, variables)
+    def _on_all_devices(self, clipped, scale, known, local, pairs):
+        """What follows the meeting of replicas, in one context for all of them."""
+        variables = [member.given for member in self.members]
+        riders = averages.Riders(self.optimizer, local, pairs, variables)
 
-    def update(pairs):
-        extension.check_alone(optimizer)
-        if not replicas.are_several():
-            pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
-        pairs, clipped = _as_overridden(optimizer, pairs, False)
-        return _update(optimizer, clipped, local, pairs, riders)
+        def update(pairs):
+            extension.check_alone(self.optimizer)
+            clipped = False
+            if not self.several:
+                pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
+            if self.overridden:
+                pairs, clipped = self._as_overridden(pairs, False)
+            return self._update(clipped, local, pairs, riders)
 
-    with tf.control_dependencies(riders.before()):
-        if accumulates:
-            done = accumulation.accumulate(optimizer, local, pairs, update)
-        else:
-            done = _update(optimizer, clipped, local, pairs, riders, scale, known)
-    with tf.control_dependencies(done):
-        done = riders.after() or done
-    with tf.control_dependencies(done):
-        for variable in variables:
-            if variable.constraint is not None:
-                variable.assign(variable.constraint(variable))
+        with tf.control_dependencies(riders.before()):
+            if self.accumulates:
+                done = accumulation.accumulate(self.optimizer, local, pairs, update)
+            else:
+                done = self._update(clipped, local, pairs, riders, scale, known)
+        with tf.control_dependencies(done):
+            done = riders.after() or done
+        with tf.control_dependencies(done):
+            for variable in variables:
+                if variable.constraint is not None:
+                    variable.assign(variable.constraint(variable))
+            self.count()
+
+    def count(self):
+        """Counts it."""
         # One addition on the counter's device: of two workers of a parameter server
         # that read, add and write, one would be lost.
-        count = keras_private.count(optimizer)
+        count = keras_private.count(self.optimizer)
         count.assign_add(tf.ones([], count.dtype))
 
+    def _clipped(self, pairs):
+        """As Keras clips, or a subclass of a user's: in a pass of its own."""
+        grads, variables = zip(*pairs, strict=True)
+        grads = keras_private.clipped(self.optimizer, grads)
+        return list(zip(grads, variables, strict=True))
 
-def _clipped(optimizer, pairs):
-    """As Keras clips, or a subclass of a user's: in a pass of its own."""
-    grads, variables = zip(*pairs, strict=True)
-    return list(zip(keras_private.clipped(optimizer, grads), variables, strict=True))
+    def _as_overridden(self, pairs, clipped):
+        """Clips and decays where a subclass of a user's has taken that over.
 
+        Returns the pairs, and whether they are clipped.
+        """
+        if not clipped and self.overridden & (extension.CLIP | extension.UPDATE):
+            pairs, clipped = self._clipped(pairs), True
+        if self.overridden & extension.DECAY:
+            variables = [variable for _, variable in pairs]
+            keras_private.decay(self.optimizer, variables)
+        return pairs, clipped
 
-def _as_overridden(optimizer, pairs, clipped):
-    """Clips and decays where a subclass of a user's has taken that over.
+    def _update(self, clipped, local, pairs, riders, scale=None, known=None):
+        """Clips, decays and updates. Returns the ops; none in eager mode."""
+        optimizer = self.optimizer
+        per_step = optimizer._per_step_hyper()
+        if self.overridden & extension.UPDATE:
+            ops = extension.ops_made_by(self._update_one_by_one, pairs)
+        else:
+            numbers = optimizer._step_numbers(optimizer._rate_of_step(), per_step)
+            numbers.bundles = optimizer._bundles
+            if riders.riding:
+                numbers.average_momentum = riders.momentum
+                numbers.average_updates = riders.count
+                numbers.average_begins = riders.begins
+            rows = exact.Rows(optimizer, local, pairs, riders.kept)
+            ops = []
+            with tf.control_dependencies(rows.before()):
+                for updates in self._by_device(local, pairs, riders, rows):
+                    ops += self._update_device(numbers, updates, clipped, scale, known)
+            with tf.control_dependencies(ops):
+                ops += rows.after(numbers, self._decays())
+        with tf.control_dependencies(ops):  # a failed step leaves no trace
+            optimizer._after_step(per_step)
+        return ops
 
-    Returns the pairs, and whether they are clipped.
-    """
-    methods = extension.CLIP + extension.UPDATE
-    if not clipped and extension.overrides(optimizer, methods):
-        pairs, clipped = _clipped(optimizer, pairs), True
-    if extension.overrides(optimizer, extension.DECAY):
-        keras_private.decay(optimizer, [variable for _, variable in pairs])
-    return pairs, clipped
+    def _decays(self):
+        """The rates of weight decay, by the id of the variable."""
+        done = self.overridden & extension.DECAY  # by the class itself
+        pairs = zip(self.members, self.own_numbers, strict=True)
+        return {id(m.variable): 0.0 if done else decay for m, (*_, decay) in pairs}
 
-
-def _update(optimizer, clipped, local, pairs, riders, scale=None, known=None):
-    """Clips, decays and updates. Returns the ops; none in eager mode."""
-    per_step = optimizer._per_step_hyper()
-    if extension.overrides(optimizer, extension.UPDATE):
-        ops = extension.ops_made_by(_update_one_by_one, optimizer, pairs)
-    else:
-        numbers = _numbers(optimizer, optimizer._rate_of_step(), per_step)
-        if riders.riding:
-            numbers.average_momentum = riders.momentum
-            numbers.average_updates = riders.count
-            numbers.average_begins = riders.begins
-        rows = exact.Rows(optimizer, local, pairs, riders.kept)
-        ops = []
-        with tf.control_dependencies(rows.before()):
-            for updates in _by_device(optimizer, local, pairs, riders, rows):
-                ops += _update_device(
-                    optimizer, numbers, updates, clipped, scale, known
-                )
-        with tf.control_dependencies(ops):
-            ops += rows.after(numbers, functools.partial(_decay_of, optimizer))
-    with tf.control_dependencies(ops):  # a failed step leaves no trace
-        optimizer._after_step(per_step)
-    return ops
-
-
-def _numbers(optimizer, learning_rate, per_step):
-    """What all variables of the step share."""
-    spec = optimizer._spec
-    hyper = [checks.as_number(getattr(optimizer, h.attribute)) for h in spec.hyper]
-    return apply.Step(
-        learning_rate=learning_rate,
-        iterations=tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64),
-        hyper=(*hyper, *per_step),
-        flags=tuple(bool(getattr(optimizer, f)) for f in spec.flags),
-        use_locking=optimizer.use_locking,
-        stochastic_rounding=optimizer.stochastic_rounding,
-    )
-
-
-def _decay_of(optimizer, variable):
-    rate = optimizer._decay_rate_of(variable)
-    if extension.overrides(optimizer, extension.DECAY):
-        return 0.0  # done by the class itself
-    if rate is None or not optimizer._is_decayed(variable):
-        return 0.0
-    return checks.as_number(rate)
-
-
-def _by_device(optimizer, local, pairs, riders, rows):
-    """For each device the updates of the variables' parts there."""
-    of_variables = []
-    for gradient, variable in pairs:
-        parts, rate = local(variable), _decay_of(optimizer, variable)
-        *slots, average, seen = [
-            [None] * len(parts) if slot is None else local(slot)
-            for slot in (
-                *keras_private.slots_of(optimizer, variable),
-                *riders.of(variable),
-            )
-        ]
-        # Replicas may share a variable: then the sum of any of them is the one.
-        grads = local(gradient)[: len(parts)]
-        of_variables.append(
-            [
-                apply.Update(
-                    part,
-                    tuple(slot[i] for slot in slots),
+    def _by_device(self, local, pairs, riders, rows):
+        """For each device the updates of the variables' parts there."""
+        decays, modes, updates = self._decays(), rows.modes_of(pairs), []
+        for i, member in enumerate(self.members):
+            rate_factor, hyper, _ = self.own_numbers[i]
+            gradient, variable = pairs[i]
+            average, seen = riders.of(variable) if riders.riding else (None, None)
+            updates.append(
+                op_calls.VariableUpdate(
+                    variable,
+                    member.slots,
                     gradient,
-                    rate,
-                    average[i],
-                    seen[i],
-                    rows.mode_of(variable),
-                    keras_private.index_of(optimizer, variable),
-                    optimizer._hyper_of(variable),
-                    optimizer._rate_factor_of(variable),
+                    decays[id(variable)],
+                    average,
+                    seen,
+                    modes[i],
+                    member.number,
+                    hyper,
+                    rate_factor,
                 )
-                for i, (part, gradient) in enumerate(zip(parts, grads, strict=True))
-            ]
-        )
-    return zip(*of_variables, strict=True)
+            )
+        if local is replicas.only and not self.several:
+            return [updates]
+        devices = range(len(local(updates[0].variable)))
+        return [[update.part(local, i) for update in updates] for i in devices]
 
+    def _update_device(self, numbers, updates, clipped, scale, known):
+        """One op for each dtype and kind of gradient. Returns the ops."""
+        optimizer = self.optimizer
 
-def _update_device(optimizer, numbers, updates, clipped, scale, known):
-    """One op for each dtype and kind of gradient. Returns the ops."""
+        @functools.cache
+        def measured():
+            parts = zip(*((u.gradient, u.variable) for u in updates), strict=True)
+            return (known or norms.Norms(*parts)).divided_by(scale)
 
-    @functools.cache
-    def measured():
-        parts = zip(*((u.gradient, u.variable) for u in updates), strict=True)
-        return (known or norms.Norms(*parts)).divided_by(scale)
+        factors = None
+        if not clipped:
+            factors, numbers.clip_value = clipping.factors(optimizer, measured)
+        if optimizer._step_statistics is not None:
+            optimizer._step_statistics.see(measured())
+            optimizer._step_statistics.see_factors(factors, optimizer.clipvalue)
+        if scale is not None:
+            ones = tf.ones([len(updates)], tf.float64)
+            factors = (ones if factors is None else factors) / scale
+        ops = []
+        for members, places in _rounds(updates, numbers.learning_rate):
+            part = factors
+            if factors is not None and len(places) < len(updates):
+                part = tf.gather(factors, places)
+            with tf.control_dependencies(ops):
+                ops += optimizer._apply_updates(numbers, members, part)
+        return ops
 
-    factors = None
-    if not clipped:
-        factors, numbers.clip_value = clipping.factors(optimizer, measured)
-    if optimizer.step_statistics is not None:
-        optimizer.step_statistics.see(measured())
-        optimizer.step_statistics.see_factors(factors, optimizer.clipvalue)
-    if scale is not None:
-        ones = tf.ones([len(updates)], tf.float64)
-        factors = (ones if factors is None else factors) / scale
-    ops = []
-    for members, places in _rounds(updates, numbers.learning_rate):
-        part = factors
-        if factors is not None and len(places) < len(updates):
-            part = tf.gather(factors, places)
-        with tf.control_dependencies(ops):
-            ops += optimizer._apply_updates(numbers, members, part)
-    return ops
+    def _update_one_by_one(self, pairs):
+        """By the `update_step` of a subclass of a user's."""
+        optimizer = self.optimizer
+        rate, decays = optimizer._rate_of_step(), self._decays()
+
+        def update(variable, gradient, weight_decay, factor):
+            if op_calls.may_decay(weight_decay):
+                decay = checks.as_tensor(weight_decay, tf.float64)
+                decay *= checks.as_tensor(rate, tf.float64) * factor
+                variable.assign_sub(variable * tf.cast(decay, variable.dtype))
+            optimizer._call_update_step(gradient, variable, rate)
+
+        strategy = tf.distribute.get_strategy()
+        for (gradient, variable), (factor, *_) in zip(
+            pairs, self.own_numbers, strict=True
+        ):
+            arguments = gradient, decays[id(variable)], factor
+            if tf.distribute.get_replica_context() is None:
+                strategy.extended.update(variable, update, args=arguments, group=False)
+            else:
+                update(variable, *arguments)
 
 
 def _rounds(updates, learning_rate):
@@ -273,7 +287,7 @@ def _rounds(updates, learning_rate):
         times[key] += 1
     for i, (update, place) in enumerate(rounds[0]):
         n = times[id(update.variable)]
-        if n > 1 and apply.may_decay(update.weight_decay):
+        if n > 1 and op_calls.may_decay(update.weight_decay):
             rate = checks.as_tensor(learning_rate, tf.float64) * update.rate_factor
             decay = _repeated(update.weight_decay, n, rate)
             rounds[0][i] = dataclasses.replace(update, weight_decay=decay), place
@@ -287,45 +301,22 @@ def _repeated(decay, times, learning_rate):
     return decay * tf.add_n([left**i for i in range(times)])
 
 
-def _update_one_by_one(optimizer, pairs):
-    """By the `update_step` of a subclass of a user's."""
-    rate = optimizer._rate_of_step()
-
-    def update(variable, gradient):
-        weight_decay = _decay_of(optimizer, variable)
-        if apply.may_decay(weight_decay):
-            factor = checks.as_tensor(weight_decay, tf.float64)
-            factor *= checks.as_tensor(rate, tf.float64)
-            factor *= optimizer._rate_factor_of(variable)
-            variable.assign_sub(variable * tf.cast(factor, variable.dtype))
-        optimizer._call_update_step(gradient, variable, rate)
-
-    strategy = tf.distribute.get_strategy()
-    for gradient, variable in pairs:
-        if tf.distribute.get_replica_context() is None:
-            strategy.extended.update(variable, update, args=(gradient,), group=False)
-        else:
-            update(variable, gradient)
-
-
 def update_variable(optimizer, gradient, variable, learning_rate):
     """The update alone of one variable: no clipping, no decay, nothing counted."""
-    variable = raw(variable)
-    numbers = _numbers(optimizer, learning_rate, optimizer._per_step_hyper())
-    slots = keras_private.slots_of(optimizer, variable)
-    gradient = gradients.checked(gradient, variable)
-    rows = exact.Rows(optimizer, replicas.only, [(gradient, variable)], whole=True)
-    mode = rows.mode_of(variable)
-    update = apply.Update(
-        variable,
-        slots,
-        gradient,
-        mode=mode,
-        number=keras_private.index_of(optimizer, variable),
-        hyper=optimizer._hyper_of(variable),
-        rate_factor=optimizer._rate_factor_of(variable),
+    (member,) = optimizer._members.of(optimizer, [variable])
+    numbers = optimizer._step_numbers(learning_rate, optimizer._per_step_hyper())
+    pairs = gradients.checked([gradient], [member.variable])
+    rows = exact.Rows(optimizer, replicas.only, pairs, whole=True)
+    update = op_calls.VariableUpdate(
+        member.variable,
+        member.slots,
+        pairs[0][0],
+        mode=rows.modes_of(pairs)[0],
+        number=member.number,
+        hyper=optimizer._hyper_of(member.variable),
+        rate_factor=optimizer._rate_factor_of(member.variable),
     )
     with tf.control_dependencies(rows.before()):
         ops = optimizer._apply_updates(numbers, [update], None)
     with tf.control_dependencies(ops):
-        rows.after(numbers, lambda variable: 0.0)
+        rows.after(numbers, {id(member.variable): 0.0})

@@ -94,7 +94,7 @@ class Facts:
         inner = self.inner
         if not self.is_ours or not inner.use_ema or self.is_on_gpu:
             return False
-        if extension.overrides(inner, extension.UPDATE):
+        if extension.overridden(inner, extension.UPDATE):
             return False
         if not self.is_by_row:
             return not self.accumulates
@@ -142,7 +142,7 @@ def _subclass(facts):
         (extension.DECAY, "weight decay is a pass of its own"),
     ):
         for name in names:
-            if extension.overrides(facts.inner, [name]):
+            if extension.overridden(facts.inner, [name]):
                 return Reason(
                     f"{type(facts.inner).__name__} overrides `{name}`, so {cost}.",
                     f"Leave `{name}` to tf_optim where its arguments suffice.",

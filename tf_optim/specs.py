@@ -145,7 +145,13 @@ class Spec:
             for slot in self._said["slots"]
         )
 
-    @property
+    @functools.cached_property
+    def checked_attributes(self) -> tuple[str, ...]:
+        """All that the check of hyperparameters reads."""
+        own = [hyper.attribute for hyper in (*self.hyper, *self.checked)]
+        return (*own, "sparse_update", *checks.KERAS_ARGUMENTS)
+
+    @functools.cached_property
     def flags(self) -> tuple[str, ...]:
         """The op's bool attributes, which are attributes of the class too."""
         return tuple(self._said["flags"])
@@ -155,17 +161,20 @@ class Spec:
         """Whether a row's update depends on all rows."""
         return self._said["needs_whole_table"]
 
-    @property
+    @functools.cached_property
     def hyper_names(self) -> tuple[str, ...]:
         """The op's inputs that are hyperparameters, in its order."""
         return tuple(self._said["hyper"])
 
-    @property
-    def op_name(self) -> str:
-        """The name of the dense op in Python, without its prefix."""
-        return f"resource_apply_{_as_tensorflow_spells(self.rule)}"
+    @functools.cached_property
+    def op_names(self) -> dict[tuple[bool, bool], str]:
+        """The ops' names in Python, without their prefix, by two questions.
 
-    @property
-    def sparse_op_name(self) -> str:
-        """The name of the sparse op in Python, without its prefix."""
-        return f"resource_sparse_apply_{_as_tensorflow_spells(self.rule)}"
+        Whether gradients name rows, and whether variables come behind one handle.
+        """
+        rule = _as_tensorflow_spells(self.rule)
+        return {
+            (sparse, bundled): f"{handles}_{kind}apply_{rule}"
+            for sparse, kind in ((False, ""), (True, "sparse_"))
+            for bundled, handles in ((False, "resource"), (True, "bundle"))
+        }

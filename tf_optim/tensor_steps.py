@@ -9,7 +9,7 @@ import functools
 
 import tensorflow as tf
 
-from tf_optim import apply, checks, gradients, norms, specs
+from tf_optim import checks, gradients, norms, op_calls, specs
 
 _DESCENT = specs.Spec("SGD", name="SGD")
 
@@ -25,9 +25,9 @@ def seen_by_a_rule(numbers, updates, scale):
     Repeated ids are added up; scaled, clipped, in the dtype computed in.
 
     Args:
-        numbers: the `apply.Step`.
-        updates: a list of `apply.Update`.
-        scale: as `apply.apply_step` takes it.
+        numbers: the `op_calls.StepNumbers`.
+        updates: a list of `op_calls.VariableUpdate`.
+        scale: as `op_calls.call_ops` takes it.
     """
 
     def changed(place, dtype, values):
@@ -63,10 +63,10 @@ def descend(numbers, updates, steps, scale=None):
     """Subtracts learning_rate * step from each variable. Returns the ops.
 
     Args:
-        numbers: the `apply.Step`.
-        updates: a list of `apply.Update`.
+        numbers: the `op_calls.StepNumbers`.
+        updates: a list of `op_calls.VariableUpdate`.
         steps: a tensor for each.
-        scale: as `apply.apply_step` takes it, of the steps.
+        scale: as `op_calls.call_ops` takes it, of the steps.
     """
     numbers = dataclasses.replace(numbers, hyper=(0.0,), flags=(False,), clip_value=0.0)
     turned = [
@@ -78,4 +78,4 @@ def descend(numbers, updates, steps, scale=None):
         )
         for update, step in zip(updates, steps, strict=True)
     ]
-    return apply.apply_step(_DESCENT, numbers, turned, scale)
+    return op_calls.call_ops(_DESCENT, numbers, turned, scale)

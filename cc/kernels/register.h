@@ -9,15 +9,15 @@
 namespace tf_optim {
 
 template <class AllVariants, class TfType>
-void RegisterCpuKernelsFor(const OptimizerTraits& traits) {
+void RegisterCpuKernelsFor(const OptimizerTraits& traits, Handles handles) {
   using ::tensorflow::DEVICE_CPU;
   using ::tensorflow::register_kernel::Name;
   RegisterKernel<ApplyOp<AllVariants, TfType>>(
-      Name(traits.OpName(/*sparse=*/false).c_str())
+      Name(traits.OpName(/*sparse=*/false, handles).c_str())
           .Device(DEVICE_CPU)
           .TypeConstraint<TfType>("T")
           .Build());
-  const std::string sparse = traits.OpName(/*sparse=*/true);
+  const std::string sparse = traits.OpName(/*sparse=*/true, handles);
   RegisterKernel<SparseApplyOp<AllVariants, TfType, int32_t>>(
       Name(sparse.c_str())
           .Device(DEVICE_CPU)
@@ -36,10 +36,12 @@ void RegisterCpuKernelsFor(const OptimizerTraits& traits) {
 template <class AllVariants>
 bool RegisterCpuKernels(AllVariants variants) {
   const OptimizerTraits traits = TraitsOf(variants);
-  RegisterCpuKernelsFor<AllVariants, float>(traits);
-  RegisterCpuKernelsFor<AllVariants, double>(traits);
-  RegisterCpuKernelsFor<AllVariants, Eigen::half>(traits);
-  RegisterCpuKernelsFor<AllVariants, Eigen::bfloat16>(traits);
+  for (Handles handles : {Handles::kSeparate, Handles::kBundled}) {
+    RegisterCpuKernelsFor<AllVariants, float>(traits, handles);
+    RegisterCpuKernelsFor<AllVariants, double>(traits, handles);
+    RegisterCpuKernelsFor<AllVariants, Eigen::half>(traits, handles);
+    RegisterCpuKernelsFor<AllVariants, Eigen::bfloat16>(traits, handles);
+  }
   return RegisterIdleStepsOf(variants);
 }
 

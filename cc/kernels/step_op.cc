@@ -12,8 +12,10 @@ namespace tf_optim {
 StepOp::StepOp(tensorflow::OpKernelConstruction* context,
                OptimizerTraits traits, bool sparse)
     : OpKernel(context), traits_(std::move(traits)) {
+  const Handles handles =
+      context->HasAttr(kBundledLists) ? Handles::kBundled : Handles::kSeparate;
   OP_REQUIRES_OK(context, ReadLayout(
-                              traits_, sparse,
+                              traits_, sparse, handles,
                               [context](const std::string& attr, auto* value) {
                                 return context->GetAttr(attr, value);
                               },

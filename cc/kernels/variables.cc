@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "cc/kernels/variable_bundle.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 
 namespace tf_optim {
@@ -160,7 +161,7 @@ void LockedVariables::Unlock() {
 
 Tensor* LockedVariables::slot(size_t slot, int i) {
   const size_t list = list_of_slot_[slot];
-  return list == 0 ? nullptr : vars_[list * count_ + i]->tensor();
+  return list == 0 ? nullptr : found_->at(list * count_ + i).tensor();
 }
 
 std::string LockedVariables::NameOf(size_t position) const {
@@ -205,60 +206,47 @@ Status LockedVariables::LookUp(OpKernelContext* context,
                                const OpLayout& layout) {
   traits_ = &traits;
   count_ = layout.count;
-  vars_.reserve(count_ * (traits.slots.size() + 3));
-  const auto look_up = [&](int first) {
-    for (int input = first; input < first + layout.count; ++input) {
-      tensorflow::core::RefCountPtr<Var> var;
-      const auto& handle = tensorflow::HandleFromInput(context, input);
-      if (!tensorflow::LookupResource(context, handle, &var).ok()) {
-        return absl::FailedPreconditionError(
-            StrCat(NameOf(vars_.size()), " must be a variable that exists on ",
-                   "this device. Received: '", handle.name(), "' on ",
-                   handle.device(), ", which was never made or is deleted."));
-      }
-      vars_.push_back(std::move(var));
-    }
-    return OkStatus();
-  };
-  TF_RETURN_IF_ERROR(look_up(layout.var));
   std::vector<int> lists = layout.slots;
   lists.push_back(layout.average);
   lists.push_back(layout.average_rows);
   for (size_t slot = 0; slot < lists.size(); ++slot) {
     const bool present = lists[slot] != OpLayout::kAbsent;
     list_of_slot_.push_back(present ? slot_of_list_.size() + 1 : 0);
-    if (!present) continue;
-    slot_of_list_.push_back(slot);
-    TF_RETURN_IF_ERROR(look_up(lists[slot]));
+    if (present) slot_of_list_.push_back(slot);
   }
-  return OkStatus();
+  const auto name_of = [this](size_t position) { return NameOf(position); };
+  if (layout.bundle != OpLayout::kAbsent) {
+    tensorflow::core::RefCountPtr<VariableBundle> bundle;
+    TF_RETURN_IF_ERROR(tensorflow::LookupResource(
+        context, tensorflow::HandleFromInput(context, layout.bundle), &bundle));
+    return bundle->Find(context, layout.bundled, name_of, &found_);
+  }
+  std::vector<const tensorflow::ResourceHandle*> handles;
+  handles.reserve(count_ * (lists.size() + 1));
+  const auto add = [&](int first) {
+    for (int input = first; input < first + layout.count; ++input) {
+      handles.push_back(&tensorflow::HandleFromInput(context, input));
+    }
+  };
+  add(layout.var);
+  for (size_t slot : slot_of_list_) add(lists[slot]);
+  return FoundVariables::Find(context, handles, name_of, &found_);
 }
 
 Status LockedVariables::Lock(OpKernelContext* context, Locking locking) {
   locking_ = locking;
-  std::vector<size_t> order(vars_.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [this](size_t a, size_t b) {
-    return std::make_pair(vars_[a]->mu(), a) <
-           std::make_pair(vars_[b]->mu(), b);
-  });
-  for (size_t i = 1; i < order.size(); ++i) {
-    if (vars_[order[i]] != vars_[order[i - 1]]) continue;
-    return InvalidArgumentError(StrCat(
-        "Variables and slots must be different ones. Received: ",
-        NameOf(order[i - 1]), " and ", NameOf(order[i]), " are the same."));
-  }
-  locks_.reserve(order.size());
+  locks_.reserve(found_->size());
   for (;;) {
     const bool shared = locking == Locking::kShared;
     if (shared) TF_RETURN_IF_ERROR(MakeReadsCopy(context));
-    for (size_t i : order) {
+    for (size_t i : found_->lock_order()) {
+      const Mutex mutex = found_->at(i).mu();
       if (locking == Locking::kExclusive) {
-        vars_[i]->mu()->lock();
+        mutex->lock();
       } else {
-        vars_[i]->mu()->lock_shared();
+        mutex->lock_shared();
       }
-      locks_.push_back(vars_[i]->mu());
+      locks_.push_back(mutex);
     }
     // Before all locks were held a reader that wants no copy (savers do) may
     // have come: it changes the mode back, and holds the memory.
@@ -268,24 +256,26 @@ Status LockedVariables::Lock(OpKernelContext* context, Locking locking) {
 }
 
 Status LockedVariables::MakeReadsCopy(OpKernelContext* context) {
-  for (auto& var : vars_) {
-    if (var->copy_on_read_mode.load()) continue;
-    const tensorflow::mutex_lock lock(*var->mu());
-    TF_RETURN_IF_ERROR(CopyIfShared(context, copy_, var->tensor()));
-    var->copy_on_read_mode.store(true);
+  for (size_t i = 0; i < found_->size(); ++i) {
+    Var& var = found_->at(i);
+    if (var.copy_on_read_mode.load()) continue;
+    const tensorflow::mutex_lock lock(*var.mu());
+    TF_RETURN_IF_ERROR(CopyIfShared(context, copy_, var.tensor()));
+    var.copy_on_read_mode.store(true);
   }
   return OkStatus();
 }
 
 bool LockedVariables::ReadsCopy() const {
-  return std::all_of(vars_.begin(), vars_.end(), [](const auto& var) {
-    return var->copy_on_read_mode.load();
-  });
+  for (size_t i = 0; i < found_->size(); ++i) {
+    if (!found_->at(i).copy_on_read_mode.load()) return false;
+  }
+  return true;
 }
 
 Status LockedVariables::CheckPacked(size_t position) {
   const size_t i = position % count_;
-  const Tensor& tensor = *vars_[position]->tensor();
+  const Tensor& tensor = *found_->at(position).tensor();
   const SlotFormat format = FormatOf(tensor.dtype());
   size_t first = count_ + i;
   while (IsRowSlot(first)) first += count_;
@@ -296,7 +286,7 @@ Status LockedVariables::CheckPacked(size_t position) {
                "Received: ", NameOf(position), " of dtype ",
                DataTypeString(tensor.dtype()), " beside another."));
   }
-  const TensorShape& shape = vars_[i]->tensor()->shape();
+  const TensorShape& shape = found_->at(i).tensor()->shape();
   if (format != SlotFormat::k8Bits || tensor.shape() == PackedShape(shape)) {
     return OkStatus();
   }
@@ -309,9 +299,9 @@ Status LockedVariables::CheckPacked(size_t position) {
 Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
                               DataType slot_dtype, bool may_be_packed) {
   formats_.assign(count_, SlotFormat::kPlain);
-  for (size_t i = 0; i < vars_.size(); ++i) {
-    const Tensor& tensor = *vars_[i]->tensor();
-    if (!vars_[i]->is_initialized || !tensor.IsInitialized()) {
+  for (size_t i = 0; i < found_->size(); ++i) {
+    const Tensor& tensor = *found_->at(i).tensor();
+    if (!found_->at(i).is_initialized || !tensor.IsInitialized()) {
       return absl::FailedPreconditionError(
           StrCat(NameOf(i), " must be initialized. Received: a variable ",
                  "without a value."));
@@ -332,7 +322,7 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
       TF_RETURN_IF_ERROR(CheckPacked(i));
       if (tensor.dtype() == tensorflow::DT_UINT8) continue;
     }
-    const Tensor& var = *vars_[i % count_]->tensor();
+    const Tensor& var = *found_->at(i % count_).tensor();
     if (IsRowSlot(i)) {
       const TensorShape rows = RowsOf(var.shape());
       if (tensor.shape() == rows) continue;
@@ -349,8 +339,8 @@ Status LockedVariables::Check(OpKernelContext* context, DataType dtype,
     }
   }
   if (locking_ != Locking::kExclusive) return OkStatus();
-  for (auto& var : vars_) {
-    TF_RETURN_IF_ERROR(CopyIfShared(context, copy_, var->tensor()));
+  for (size_t i = 0; i < found_->size(); ++i) {
+    TF_RETURN_IF_ERROR(CopyIfShared(context, copy_, found_->at(i).tensor()));
   }
   return OkStatus();
 }

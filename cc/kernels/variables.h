@@ -5,10 +5,12 @@
 #define TF_OPTIM_CC_KERNELS_VARIABLES_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "cc/kernels/found_variables.h"
 #include "cc/ops/layout.h"
 #include "cc/ops/packed_layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -76,7 +78,7 @@ class LockedVariables {
                        tensorflow::DataType slot_dtype, bool may_be_packed,
                        Locking locking, CopyBytes copy);
 
-  tensorflow::Tensor* var(int i) { return vars_[i]->tensor(); }
+  tensorflow::Tensor* var(int i) { return found_->at(i).tensor(); }
   // Null when the slot is absent.
   tensorflow::Tensor* slot(size_t slot, int i);
   // Of the i-th variable's slots but those of a number per row.
@@ -109,7 +111,7 @@ class LockedVariables {
   const OptimizerTraits* traits_ = nullptr;
   size_t count_ = 0;
   // The variables, then each slot's; absent slots are left out.
-  std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>> vars_;
+  std::shared_ptr<const FoundVariables> found_;
   std::vector<size_t> slot_of_list_;  // slot number of list 1, 2, ...
   std::vector<size_t> list_of_slot_;  // 0: absent
   std::vector<SlotFormat> formats_;

@@ -1,5 +1,5 @@
-// Registers TfOptim>ResourceApply<Name> and TfOptim>ResourceSparseApply<Name>
-// for every rule, from what the rule says of itself.
+// Registers TfOptim>ResourceApply<Name>, TfOptim>ResourceSparseApply<Name> and
+// their bundled forms for every rule, from what the rule says of itself.
 #include <string>
 #include <vector>
 
@@ -56,10 +56,10 @@ absl::Status CheckGradient(InferenceContext* c, const OpLayout& layout, int i) {
 }
 
 absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
-                         bool sparse) {
+                         bool sparse, Handles handles) {
   OpLayout layout;
   TF_RETURN_IF_ERROR(ReadLayout(
-      traits, sparse,
+      traits, sparse, handles,
       [c](const std::string& attr, auto* value) {
         return c->GetAttr(attr, value);
       },
@@ -70,6 +70,7 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
         i == layout.gradient_scale || i == layout.weight_decay;
     TF_RETURN_IF_ERROR(c->WithRank(c->input(i), per_variable ? 1 : 0, &unused));
   }
+  if (handles == Handles::kBundled) return absl::OkStatus();
   for (int i = 0; i < layout.count; ++i) {
     const ShapeHandle var = VariableShape(c, layout.var + i);
     for (size_t s = 0; s < layout.slots.size(); ++s) {
@@ -102,7 +103,18 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
   return absl::OkStatus();
 }
 
-std::string Doc(const OptimizerTraits& traits, bool sparse) {
+std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
+  if (handles == Handles::kBundled) {
+    return StrCat("As ", traits.OpName(sparse),
+                  ", of the variables in a bundle.\n\n"
+                  "bundle: holds a list of variables, then for each slot that "
+                  "there is a list of as many, then the lists average and "
+                  "average_rows if there are such.\n",
+                  kBundledLists,
+                  ": bit i says that the bundle has slot i, the two bits "
+                  "behind those of the slots that it has average and "
+                  "average_rows.\n");
+  }
   std::string doc =
       StrCat("One ", traits.name, " step of a list of variables",
              sparse ? " with sparse gradients" : "",
@@ -189,13 +201,19 @@ std::string Doc(const OptimizerTraits& traits, bool sparse) {
   return doc;
 }
 
-void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
-  op->Input("var: N * resource");
-  for (size_t i = 0; i < traits.slots.size(); ++i) {
-    const std::string& slot = traits.slots[i];
-    op->Input(StrCat(slot, ": ",
-                     traits.IsOptional(i) ? SlotCountAttr(slot) : "N",
-                     " * resource"));
+void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
+            OpDefBuilder* op) {
+  const bool bundled = handles == Handles::kBundled;
+  if (bundled) {
+    op->Input("bundle: resource");
+  } else {
+    op->Input("var: N * resource");
+    for (size_t i = 0; i < traits.slots.size(); ++i) {
+      const std::string& slot = traits.slots[i];
+      op->Input(StrCat(slot, ": ",
+                       traits.IsOptional(i) ? SlotCountAttr(slot) : "N",
+                       " * resource"));
+    }
   }
   op->Input("grad: N * T");
   if (sparse) op->Input("indices: N * Tindices");
@@ -205,19 +223,25 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
   }
   op->Input("gradient_scale: double")
       .Input("clip_value: double")
-      .Input("weight_decay: double")
-      .Input("average: N_average * resource");
-  if (sparse) op->Input("average_rows: N_average_rows * resource");
+      .Input("weight_decay: double");
+  if (!bundled) {
+    op->Input("average: N_average * resource");
+    if (sparse) op->Input("average_rows: N_average_rows * resource");
+  }
   op->Input("average_momentum: double")
       .Input("average_updates: int64")
-      .Attr("N: int >= 1")
-      .Attr("N_average: int >= 0");
-  if (sparse) op->Attr("N_average_rows: int >= 0");
+      .Attr("N: int >= 1");
+  if (bundled) {
+    op->Attr(StrCat(kBundledLists, ": int >= 0"));
+  } else {
+    op->Attr("N_average: int >= 0");
+    if (sparse) op->Attr("N_average_rows: int >= 0");
+  }
   op->Attr("average_begins: int >= 0 = 0");
   op->Attr("rounding_seeds: list(int) = []");
   op->Attr("rounds_variables: bool = false");
   for (size_t i = 0; i < traits.slots.size(); ++i) {
-    if (traits.IsOptional(i)) {
+    if (!bundled && traits.IsOptional(i)) {
       op->Attr(StrCat(SlotCountAttr(traits.slots[i]), ": int >= 0"));
     }
   }
@@ -233,22 +257,24 @@ void Define(const OptimizerTraits& traits, bool sparse, OpDefBuilder* op) {
   op->Attr("use_locking: bool = true");
   op->Attr("check_only: bool = false");
   op->SetIsStateful();
-  op->SetShapeFn([traits, sparse](InferenceContext* c) {
-    return CheckShapes(c, traits, sparse);
+  op->SetShapeFn([traits, sparse, handles](InferenceContext* c) {
+    return CheckShapes(c, traits, sparse, handles);
   });
-  op->Doc(Doc(traits, sparse));
+  op->Doc(Doc(traits, sparse, handles));
 }
 
 bool RegisterAll() {
   ForEachOptimizer([](auto variants) {
     const OptimizerTraits traits = TraitsOf(variants);
     for (bool sparse : {false, true}) {
-      OpRegistry::Global()->Register(
-          [traits, sparse](OpRegistrationData* data) {
-            OpDefBuilder op(traits.OpName(sparse));
-            Define(traits, sparse, &op);
-            return op.Finalize(data);
-          });
+      for (Handles handles : {Handles::kSeparate, Handles::kBundled}) {
+        OpRegistry::Global()->Register(
+            [traits, sparse, handles](OpRegistrationData* data) {
+              OpDefBuilder op(traits.OpName(sparse, handles));
+              Define(traits, sparse, handles, &op);
+              return op.Finalize(data);
+            });
+      }
     }
   });
   return true;

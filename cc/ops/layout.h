@@ -13,6 +13,12 @@
 
 namespace tf_optim {
 
+// How an op is given its variables, their slots and averages.
+enum class Handles {
+  kSeparate,  // a list of handles for each of these
+  kBundled,   // one handle, of a VariableBundle that holds the lists
+};
+
 // What registration and kernels need to know of an optimizer, as data.
 struct OptimizerTraits {
   std::string name;
@@ -26,9 +32,10 @@ struct OptimizerTraits {
 
   bool IsRowSlot(size_t slot) const { return row_slots >> slot & 1; }
   bool IsOptional(size_t slot) const { return !(required_slots >> slot & 1); }
-  std::string OpName(bool sparse) const {
-    return std::string("TfOptim>Resource") + (sparse ? "Sparse" : "") +
-           "Apply" + name;
+  std::string OpName(bool sparse, Handles handles = Handles::kSeparate) const {
+    return absl::StrCat("TfOptim>",
+                        handles == Handles::kSeparate ? "Resource" : "Bundle",
+                        sparse ? "Sparse" : "", "Apply", name);
   }
 };
 
@@ -57,11 +64,18 @@ inline std::string SlotCountAttr(const std::string& slot) {
   return "N_" + slot;
 }
 
-// The index of the first tensor of every input.
+// The attribute of a bundled op that says which lists its bundle holds behind
+// the variables. Bit i: slot i; then "average" and "average_rows".
+inline constexpr char kBundledLists[] = "lists";
+
+// The index of the first tensor of every input. With a bundle the lists of
+// handles are no inputs: their indices are places in the bundle.
 struct OpLayout {
   static constexpr int kAbsent = -1;
 
   int count = 0;  // variables
+  int bundle = kAbsent;
+  int bundled = 0;  // handles in the bundle
   int var = 0;
   std::vector<int> slots;
   uint32_t variant = 0;  // VariantKey
@@ -83,8 +97,14 @@ struct OpLayout {
 // first error ends the reading.
 template <class Read>
 absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
-                        const Read& read, OpLayout* layout) {
+                        Handles handles, const Read& read, OpLayout* layout) {
+  const bool bundled = handles == Handles::kBundled;
+  int next = 0, lists = 0;
   absl::Status status = read("N", &layout->count);
+  if (status.ok() && bundled) {
+    layout->bundle = next++;
+    status = read(kBundledLists, &lists);
+  }
   if (!status.ok()) return status;
   uint32_t slot_mask = 0, flags = 0;
   for (size_t i = 0; i < traits.flags.size(); ++i) {
@@ -93,21 +113,33 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
     if (!status.ok()) return status;
     if (flag) flags |= 1u << i;
   }
-  int next = layout->count;
-  for (size_t i = 0; i < traits.slots.size(); ++i) {
+  int* const place = bundled ? &layout->bundled : &next;
+  layout->var = *place;
+  *place += layout->count;
+  const auto read_list = [&](size_t number, const std::string& list,
+                             bool is_optional, int* first) {
     int count = layout->count;
-    if (traits.IsOptional(i)) {
-      status = read(SlotCountAttr(traits.slots[i]), &count);
+    if (bundled) {
+      if (!(lists >> number & 1)) count = 0;
+    } else if (is_optional) {
+      const absl::Status status = read(SlotCountAttr(list), &count);
       if (!status.ok()) return status;
       if (count != 0 && count != layout->count) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            traits.slots[i], " must have as many variables as var (",
-            layout->count, ") or none. Received: ", count, "."));
+        return absl::InvalidArgumentError(
+            absl::StrCat(list, " must have as many variables as var (",
+                         layout->count, ") or none. Received: ", count, "."));
       }
     }
-    layout->slots.push_back(count > 0 ? next : OpLayout::kAbsent);
-    if (count > 0) slot_mask |= 1u << i;
-    next += count;
+    *first = count > 0 ? *place : OpLayout::kAbsent;
+    *place += count;
+    return absl::OkStatus();
+  };
+  for (size_t i = 0; i < traits.slots.size(); ++i) {
+    layout->slots.emplace_back();
+    status = read_list(i, traits.slots[i], traits.IsOptional(i),
+                       &layout->slots.back());
+    if (!status.ok()) return status;
+    if (layout->slots.back() != OpLayout::kAbsent) slot_mask |= 1u << i;
   }
   layout->variant = VariantKey(slot_mask, flags);
   layout->grad = next;
@@ -123,23 +155,12 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   layout->gradient_scale = next++;
   layout->clip_value = next++;
   layout->weight_decay = next++;
-  const auto read_optional = [&](const std::string& list, int* first) {
-    int count = 0;
-    const absl::Status status = read(SlotCountAttr(list), &count);
-    if (!status.ok()) return status;
-    if (count != 0 && count != layout->count) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(list, " must have as many variables as var (",
-                       layout->count, ") or none. Received: ", count, "."));
-    }
-    *first = count > 0 ? next : OpLayout::kAbsent;
-    next += count;
-    return status;
-  };
-  status = read_optional("average", &layout->average);
+  const size_t averages = traits.slots.size();
+  status = read_list(averages, "average", true, &layout->average);
   if (!status.ok()) return status;
   if (sparse) {
-    status = read_optional("average_rows", &layout->average_rows);
+    status =
+        read_list(averages + 1, "average_rows", true, &layout->average_rows);
     if (!status.ok()) return status;
     if (layout->average_rows != OpLayout::kAbsent &&
         layout->average == OpLayout::kAbsent) {

@@ -46,7 +46,7 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
                      OptimizerTraits traits, bool sparse)
     : XlaOpKernel(context), traits_(std::move(traits)) {
   OP_REQUIRES_OK(context, ReadLayout(
-                              traits_, sparse,
+                              traits_, sparse, Handles::kSeparate,
                               [context](const std::string& attr, auto* value) {
                                 return context->GetAttr(attr, value);
                               },
@@ -370,6 +370,20 @@ absl::Status XlaStepOp::ReadVariable(XlaOpKernelContext* context, int input,
 
 namespace {
 
+// XLA knows the variables of a function from its arguments, and a bundle's are
+// none. Who traces under jit_compile takes the op with handles of their own.
+class XlaBundledStepOp : public tensorflow::XlaOpKernel {
+ public:
+  using XlaOpKernel::XlaOpKernel;
+
+  void Compile(XlaOpKernelContext* context) override {
+    context->SetStatus(absl::UnimplementedError(
+        "An optimizer's step must be traced inside of jit_compile=True to be "
+        "compiled. Received: a tf.function that was called before without it. "
+        "Give the compiled function a tf.function of its own."));
+  }
+};
+
 template <class AllVariants, bool sparse>
 void Register(const OptimizerTraits& traits) {
   using ::tensorflow::DT_BFLOAT16;
@@ -380,8 +394,11 @@ void Register(const OptimizerTraits& traits) {
       -> ::tensorflow::OpKernel* {
     return new XlaApplyOp<AllVariants, sparse>(context);
   };
-  RegisterXlaOp(traits.OpName(sparse), make,
-                {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16});
+  const auto refuse = [](::tensorflow::OpKernelConstruction* context)
+      -> ::tensorflow::OpKernel* { return new XlaBundledStepOp(context); };
+  const std::vector<DataType> types{DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16};
+  RegisterXlaOp(traits.OpName(sparse), make, types);
+  RegisterXlaOp(traits.OpName(sparse, Handles::kBundled), refuse, types);
 }
 
 bool RegisterAll() {

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import apply, checks, flavour, fused, norms, specs, tensor_steps
+from tf_optim import checks, flavour, fused, norms, op_calls, specs, tensor_steps
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
@@ -208,7 +208,7 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
             dataclasses.replace(
                 update,
                 rate_factor=1.0,
-                weight_decay=decay if apply.may_decay(update.weight_decay) else 0.0,
+                weight_decay=decay if op_calls.may_decay(update.weight_decay) else 0.0,
             )
             for update, decay in zip(updates, decays, strict=True)
         ]

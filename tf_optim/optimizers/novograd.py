@@ -8,11 +8,11 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from tf_optim import (
-    apply,
     base,
     checks,
     flavour,
     norms,
+    op_calls,
     specs,
     tensor_steps,
 )
@@ -113,8 +113,11 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         dtype = tensor_steps.computed_in(tf.as_dtype(variable.dtype)).name
         return self.add_variable(shape=(), dtype=dtype, name=slot.name)
 
+    def _hyper_of(self, variable):
+        return () if self._is_decayed(variable) else (("weight_decay_rate", 0.0),)
+
     def _apply_updates(self, numbers, updates, scale):
-        decays = apply.may_decay(checks.as_number(self.weight_decay_rate))
+        decays = op_calls.may_decay(checks.as_number(self.weight_decay_rate))
         for update in updates:
             if decays and update.is_sparse:
                 raise ValueError(
@@ -131,8 +134,8 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
             factors = self._share(numbers) * tf.ones([len(updates)], tf.float64)
         else:
             factors *= self._share(numbers)
-        updates = [dataclasses.replace(u, slots=u.slots[:1]) for u in updates]
-        ops = apply.apply_step(_MOMENTUM, numbers, updates, factors)
+        updates = [dataclasses.replace(u, slots=u.slots[:1], hyper=()) for u in updates]
+        ops = op_calls.call_ops(_MOMENTUM, numbers, updates, factors)
         with tf.control_dependencies(ops):  # a failed step leaves no trace
             assigned = [slot.assign(value) for slot, value in assignments]
         return [] if tf.executing_eagerly() else ops + assigned
@@ -173,7 +176,7 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         for update, factor in zip(updates, tf.unstack(factors), strict=True):
             dtype = update.gradient.dtype
             step = update.gradient * tf.cast(factor, dtype)
-            if self._is_decayed(update.variable):
+            if not update.hyper:
                 rate = checks.as_tensor(self.weight_decay_rate, dtype)
                 step += rate * tf.cast(update.variable, dtype)
             made.append(dataclasses.replace(update, gradient=step))

@@ -1,4 +1,7 @@
-"""One optimizer step over many variables: the only caller of the raw ops."""
+"""The calls of the ops that update variables: one for each device, dtype and kind.
+
+`pipeline.py` makes a `VariableUpdate` of each variable and hands them over.
+"""
 
 import collections
 import contextlib
@@ -8,21 +11,21 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import checks, library, norms, packed, servers
+from tf_optim import checks, library, norms, packed, replicas, servers
 
 _ALL_ONE = np.zeros([0], np.float64)
 _NO_DECAY = np.zeros([0], np.float64)
 
 
 @dataclasses.dataclass
-class Update:
-    """A variable's share of a step.
+class VariableUpdate:
+    """What a step does to one variable.
 
     Attributes:
         variable: a resource `tf.Variable`.
         slots: for each slot of the spec a `tf.Variable`, or None when it is absent.
         gradient: a `tf.Tensor` or `tf.IndexedSlices`.
-        weight_decay: its rate of decoupled weight decay, a number or a tensor.
+        weight_decay: its rate of decoupled weight decay, a float or a tensor.
         average: the `tf.Variable` that is its moving average, or None.
         average_rows: with it and for a lazy step, that of what each row has seen.
         mode: "lazy" or "dense", for a sparse gradient.
@@ -48,6 +51,30 @@ class Update:
         """Whether the gradient names rows."""
         return isinstance(self.gradient, tf.IndexedSlices)
 
+    def part(self, local, i):
+        """What it does on one of the devices.
+
+        Args:
+            local: as `replicas.together` gives it.
+            i: the device's number.
+        """
+        gradients = local(self.gradient)
+        if local is replicas.only:
+            return dataclasses.replace(self, gradient=gradients[0])
+
+        def there(variable):
+            return None if variable is None else local(variable)[i]
+
+        return dataclasses.replace(
+            self,
+            variable=there(self.variable),
+            slots=tuple(map(there, self.slots)),
+            # Replicas may share a variable: then the sum of any of them is the one.
+            gradient=gradients[i],
+            average=there(self.average),
+            average_rows=there(self.average_rows),
+        )
+
     def group(self):
         """Updates of equal groups can share an op call."""
         kind = (self.gradient.indices.dtype, self.mode) if self.is_sparse else None
@@ -57,7 +84,7 @@ class Update:
 
 
 @dataclasses.dataclass
-class Step:
+class StepNumbers:
     """What all variables of a step share.
 
     Attributes:
@@ -71,6 +98,8 @@ class Step:
         average_updates: how many updates of averages were done before.
         average_begins: so many of these set the average to the variable.
         stochastic_rounding: the optimizer's argument.
+        bundles: the optimizer's `bundles.Bundles`; None for an op that is given each
+            variable's handle.
     """
 
     learning_rate: object
@@ -83,6 +112,7 @@ class Step:
     average_updates: object = 0
     average_begins: int = 0
     stochastic_rounding: bool | None = None
+    bundles: object = None
 
     def rounding_of(self, variables, slots, numbers):
         """The op's attributes that say how it rounds."""
@@ -101,31 +131,29 @@ class Step:
         return value if factor == 1.0 else value * tf.constant(factor, value.dtype)
 
 
-def _with_right_types(update):
+def _in_variables_type(update):
     """The update, its gradient cast to the variable's dtype as Keras does."""
     variable, gradient = update.variable, update.gradient
-    checks.check_dtype(variable)
+    dtype = variable.dtype
     if not update.is_sparse:
-        gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        if gradient.dtype == dtype:
+            return update
+        gradient = tf.cast(gradient, dtype)
     else:
-        indices = gradient.indices
-        if indices.dtype not in (tf.int32, tf.int64):
-            indices = tf.cast(indices, tf.int64)
-        gradient = tf.IndexedSlices(tf.cast(gradient.values, variable.dtype), indices)
-    checks.check_gradient(variable, gradient)
-    if servers.is_server(variable.handle.device):
-        gradient = norms.sum_duplicates(gradient)  # fewer rows to send
+        gradient = tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)
+        if servers.is_server(variable.handle.device):
+            gradient = norms.sum_duplicates(gradient)  # fewer rows to send
     return dataclasses.replace(update, gradient=gradient)
 
 
 def may_decay(weight_decay):
     """Whether a rate of weight decay is other than 0, as far as is known."""
-    return tf.is_tensor(weight_decay) or weight_decay != 0
+    return not isinstance(weight_decay, float) or weight_decay != 0
 
 
 def _decays(updates):
     rates = [update.weight_decay for update in updates]
-    if any(map(tf.is_tensor, rates)):
+    if set(map(type, rates)) != {float}:
         return tf.stack([checks.as_tensor(rate, tf.float64) for rate in rates])
     return np.array(rates, np.float64) if any(rates) else _NO_DECAY
 
@@ -138,50 +166,56 @@ def _scale_of(scale, places):
     return scale if whole else tf.gather(scale, places)
 
 
-def _handles(variables):
-    return [variable.handle for variable in variables if variable is not None]
+def _variables_of(spec, numbers, updates):
+    """The op's inputs that are variables: their bundle, or lists of handles."""
+    lists = [[update.variable for update in updates]]
+    lists += zip(*(update.slots for update in updates), strict=True)
+    lists.append([update.average for update in updates])
+    names = ["var", *(slot.name for slot in spec.slots), "average"]
+    if updates[0].is_sparse:
+        lists.append([update.average_rows for update in updates])
+        names.append("average_rows")
+    lists = [[each for each in members if each is not None] for members in lists]
+    bundle = numbers.bundles and numbers.bundles.of([v for each in lists for v in each])
+    if bundle is None:
+        handles = [[each.handle for each in members] for members in lists]
+        return dict(zip(names, handles, strict=True))
+    present = sum(1 << i for i, members in enumerate(lists[1:]) if members)
+    return {"bundle": bundle, "lists": present}
 
 
-def _op_of_group(spec, step, scale, updates, places):
+def _op_of_group(spec, numbers, scale, updates, places):
     """A function that calls the group's op."""
-    slots = {}
-    for i, slot in enumerate(spec.slots):
-        slots[slot.name] = _handles(update.slots[i] for update in updates)
     gradients = [update.gradient for update in updates]
+    is_sparse = updates[0].is_sparse
     inputs = {
-        "var": [update.variable.handle for update in updates],
-        **slots,
-        "learning_rate": step.rate(updates[0].rate_factor),
-        "iterations": step.iterations,
-        **dict(zip(spec.hyper_names, step.hyper, strict=True)),
+        **_variables_of(spec, numbers, updates),
+        "learning_rate": numbers.rate(updates[0].rate_factor),
+        "iterations": numbers.iterations,
+        **dict(zip(spec.hyper_names, numbers.hyper, strict=True)),
         **dict(updates[0].hyper),
-        **dict(zip(spec.flags, step.flags, strict=True)),
+        **dict(zip(spec.flags, numbers.flags, strict=True)),
         "gradient_scale": _scale_of(scale, places),
-        "clip_value": step.clip_value,
+        "clip_value": numbers.clip_value,
         "weight_decay": _decays(updates),
-        "use_locking": step.use_locking,
-        "average": _handles(update.average for update in updates),
-        "average_momentum": step.average_momentum,
-        "average_updates": step.average_updates,
-        "average_begins": step.average_begins,
-        **step.rounding_of(
+        "use_locking": numbers.use_locking,
+        "average_momentum": numbers.average_momentum,
+        "average_updates": numbers.average_updates,
+        "average_begins": numbers.average_begins,
+        **numbers.rounding_of(
             [update.variable for update in updates],
             [slot for update in updates for slot in update.slots],
             [update.number for update in updates],
         ),
     }
-    if not updates[0].is_sparse:
-        op = getattr(library.ops(), f"tf_optim_{spec.op_name}")
-        return functools.partial(op, grad=gradients, **inputs)
-    op = getattr(library.ops(), f"tf_optim_{spec.sparse_op_name}")
-    return functools.partial(
-        op,
-        grad=[g.values for g in gradients],
-        indices=[g.indices for g in gradients],
-        mode=updates[0].mode,
-        average_rows=_handles(update.average_rows for update in updates),
-        **inputs,
-    )
+    if is_sparse:
+        inputs["grad"] = [g.values for g in gradients]
+        inputs["indices"] = [g.indices for g in gradients]
+        inputs["mode"] = updates[0].mode
+    else:
+        inputs["grad"] = gradients
+    name = spec.op_names[is_sparse, "bundle" in inputs]
+    return functools.partial(getattr(library.ops(), f"tf_optim_{name}"), **inputs)
 
 
 def _outside_of_clusters():
@@ -191,13 +225,14 @@ def _outside_of_clusters():
     return tf.xla.experimental.jit_scope(compile_ops=False)
 
 
-def apply_step(spec, step, updates, scale=None):
+def call_ops(spec, numbers, updates, scale=None):
     """Updates all variables, with one op call per device, dtype and kind.
 
     Args:
         spec: the optimizer's `specs.Spec`.
-        step: the `Step`.
-        updates: a list of `Update`.
+        numbers: the `StepNumbers`.
+        updates: a list of `VariableUpdate`, their gradients as `gradients.checked`
+            gives them.
         scale: a float64 vector: for each update what its gradient is multiplied by.
             Default: None, for 1.
 
@@ -207,20 +242,21 @@ def apply_step(spec, step, updates, scale=None):
     checks.check_can_compile()
     groups = collections.defaultdict(list)
     for place, update in enumerate(updates):
-        update = _with_right_types(update)
+        update = _in_variables_type(update)
         groups[update.group()].append((update, place))
-    servers.check_they_know_our_ops(device for device, *_ in groups)
+    devices = {device for device, *_ in groups}
+    servers.check_they_know_our_ops(devices)
     groups = sorted(groups.values(), key=len, reverse=True)
     with _outside_of_clusters():
         calls = [
-            _op_of_group(spec, step, scale, *zip(*members, strict=True))
+            _op_of_group(spec, numbers, scale, *zip(*members, strict=True))
             for members in groups
         ]
-        ops = _run(groups, calls)
+        ops = _run(groups, calls, len(devices))
     return [op for op in ops if op is not None]
 
 
-def _run(groups, calls):
+def _run(groups, calls, devices):
     """Calls the groups' ops, of which none may write if one is wrong.
 
     Each op checks its own inputs before it writes. So the others are checked, then
@@ -228,7 +264,7 @@ def _run(groups, calls):
     """
     if len(calls) == 1 or checks.is_compiled_by_xla():
         return [call() for call in calls]
-    if len({members[0][0].group()[0] for members in groups}) > 1:
+    if devices > 1:
         # Devices do not wait for each other, nor are gradients sent twice.
         with tf.control_dependencies(_checks_of_indices(groups)):
             return [call() for call in calls]

@@ -1,0 +1,262 @@
+"""All variables of an op behind one handle: who reads them does so in program order."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import models
+from tests.marks import both_flavours, xla_calls
+from tf_optim import bundles
+
+pytestmark = both_flavours
+
+COUNT = 40
+SHAPE = (64, 32)
+
+
+def many():
+    return [tf.Variable(tf.zeros(SHAPE), name=f"v{i}") for i in range(COUNT)]
+
+
+def ones(variables):
+    return [tf.ones(v.shape) for v in variables]
+
+
+def built(variables, **arguments):
+    """SGD with momentum 0.5: after ones of a gradient each step is known."""
+    optimizer = tf_optim.SGD(1.0, momentum=0.5, **arguments)
+    optimizer.build(variables)
+    return optimizer
+
+
+def velocity_after(steps):
+    velocity = 0.0
+    for _ in range(steps):
+        velocity = 0.5 * velocity - 1.0
+    return velocity
+
+
+def value_after(steps):
+    return sum(velocity_after(i + 1) for i in range(steps))
+
+
+def once(variables, optimizer):
+    optimizer.apply_gradients(zip(ones(variables), variables, strict=True))
+
+
+def seen(variables, optimizer):
+    """Each variable's and each slot's one value, read in a graph."""
+    slots = [v for v in optimizer.variables if v.shape == SHAPE]
+    assert len(slots) == COUNT
+    reads = [tf.convert_to_tensor(each) for each in [*variables, *slots]]
+    return tf.stack([tf.stack([tf.reduce_min(r), tf.reduce_max(r)]) for r in reads])
+
+
+def assert_after(steps, read):
+    expected = np.repeat([value_after(steps), velocity_after(steps)], COUNT)
+    np.testing.assert_array_equal(np.asarray(read), np.stack([expected] * 2, 1))
+
+
+def in_one_function(variables, optimizer):
+    @tf.function
+    def program():
+        reads = [seen(variables, optimizer)]
+        for _ in range(2):
+            once(variables, optimizer)
+            reads.append(seen(variables, optimizer))
+        return reads
+
+    return program()
+
+
+def in_functions_of_functions(variables, optimizer):
+    @tf.function
+    def step():
+        once(variables, optimizer)
+
+    @tf.function
+    def program():
+        reads = [seen(variables, optimizer)]
+        step()
+        reads.append(seen(variables, optimizer))
+        tf.cond(tf.constant(True), lambda: step() or 1, lambda: 1)
+        return [*reads, seen(variables, optimizer)]
+
+    return program()
+
+
+def in_a_loop(variables, optimizer):
+    @tf.function
+    def program():
+        reads = tf.TensorArray(tf.float32, 3)
+        for i in tf.range(3):
+            reads = reads.write(i, seen(variables, optimizer))
+            once(variables, optimizer)
+        return reads.stack()
+
+    return list(program())
+
+
+@pytest.mark.parametrize(
+    "program", [in_one_function, in_functions_of_functions, in_a_loop]
+)
+def test_reads_stand_where_the_program_has_them(program):
+    variables = many()
+    optimizer = built(variables)
+    for steps, read in enumerate(program(variables, optimizer)):
+        assert_after(steps, read)
+
+
+def test_the_graph_says_so():
+    """Not by chance: each read behind the step waits for its op."""
+    variables = many()
+    optimizer = built(variables)
+
+    @tf.function
+    def program():
+        once(variables, optimizer)
+        return seen(variables, optimizer)
+
+    graph = program.get_concrete_function().graph
+    (step,) = [op for op in graph.get_operations() if "BundleApply" in op.type]
+    reads = [op for op in graph.get_operations() if op.type == "ReadVariableOp"]
+    of_variables = [op for op in reads if op.outputs[0].shape == SHAPE]
+    assert len(of_variables) == 2 * COUNT
+    assert all(step in op.control_inputs for op in of_variables)
+
+
+def test_a_function_captures_one_handle():
+    variables = many()
+    optimizer = tf_optim.Adam(1e-3)
+    optimizer.build(variables)
+    step = tf.function(lambda: once(variables, optimizer)).get_concrete_function()
+    handles = [t for t in step.captured_inputs if t.dtype == tf.resource]
+    # The bundle; the learning rate's and the count's variable.
+    assert len(handles) <= 3
+
+
+def test_ever_new_combinations():
+    variables = many()
+    optimizer = built(variables)
+    rng = np.random.default_rng(0)
+    steps = np.zeros(COUNT, int)
+    for _ in range(bundles.MOST + 10):
+        some = rng.permutation(COUNT)[: rng.integers(1, COUNT)]
+        once([variables[i] for i in some], optimizer)
+        steps[some] += 1
+    found = [v.numpy() for v in variables]
+    expected = [np.full(SHAPE, value_after(n)) for n in steps]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+class Trained(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = many()
+        self.optimizer = built(self.parts)
+
+    @tf.function(input_signature=[])
+    def train(self):
+        once(self.parts, self.optimizer)
+        return seen(self.parts, self.optimizer)
+
+    @tf.function(input_signature=[])
+    def serve(self):
+        return tf.add_n([tf.convert_to_tensor(v) for v in self.parts])
+
+
+def saved(module, path, **arguments):
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["TfOptim"])
+    tf.saved_model.save(module, str(path), options=options, **arguments)
+    return str(path)
+
+
+def test_a_saved_model_goes_on_training(tmp_path):
+    module = Trained()
+    module.train()
+    path = saved(module, tmp_path / "first")
+    loaded = tf.saved_model.load(path)
+    assert_after(2, loaded.train())
+    again = tf.saved_model.load(saved(loaded, tmp_path / "second"))
+    assert_after(3, again.train())
+    # Each has variables of its own.
+    assert_after(2, module.train())
+
+
+def test_a_function_of_a_saved_model_is_read_in_order(tmp_path):
+    loaded = tf.saved_model.load(saved(Trained(), tmp_path / "model"))
+
+    @tf.function
+    def program():
+        reads = [loaded.serve()]
+        for _ in range(2):
+            loaded.train()
+            reads.append(loaded.serve())
+        return reads
+
+    for steps, read in enumerate(program()):
+        np.testing.assert_allclose(read, np.full(SHAPE, COUNT * value_after(steps)))
+
+
+def test_who_serves_needs_none_of_our_ops(tmp_path):
+    """A program without tf_optim loads a model that is saved with its optimizer."""
+
+    class Served(tf.Module):
+        def __init__(self, trained):
+            super().__init__()
+            self.optimizer, self.parts = trained.optimizer, trained.parts
+            self.serve = trained.serve
+
+    module = Trained()
+    module.train()  # a bundle has been made
+    path = saved(Served(module), tmp_path / "model")
+    program = (
+        "import sys, tensorflow as tf;"
+        f"model = tf.saved_model.load({path!r});"
+        "print(float(model.serve()[0, 0]));"
+        "assert 'tf_optim' not in sys.modules"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=pathlib.Path(path),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) == COUNT * value_after(1)
+
+
+@xla_calls
+def test_a_function_that_was_traced_before_it_is_compiled():
+    variables = many()
+    optimizer = built(variables)
+    step = tf.function(lambda: once(variables, optimizer))
+    step()
+    compiled = tf.function(lambda: step(), jit_compile=True)
+    with pytest.raises(tf.errors.OpError, match="jit_compile"):
+        compiled()
+    assert_after(1, seen(variables, optimizer))
+    fresh = tf.function(lambda: once(variables, optimizer), jit_compile=True)
+    fresh()
+    assert_after(2, seen(variables, optimizer))
+
+
+def test_names_are_in_the_error_of_a_bad_gradient():
+    variables = models.variables([(2, 3), (4,)])
+    optimizer = built(variables)
+
+    @tf.function(input_signature=[tf.TensorSpec(None), tf.TensorSpec([4])])
+    def step(first, second):
+        optimizer.apply_gradients(zip([first, second], variables, strict=True))
+
+    before = [v.numpy() for v in variables]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"grad\[0\] must have"):
+        step(tf.ones([3, 2]), tf.ones([4]))
+    for variable, value in zip(variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)

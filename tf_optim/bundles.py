@@ -1,0 +1,208 @@
+"""All variables of an op call behind one handle.
+
+Each variable that a `tf.function` uses is a tensor that every call of it hands over,
+and with their slots an optimizer's are three times as many as the model's. A bundle
+(cc/kernels/variable_bundle.h) holds them all: the step's op has that one handle for an
+input. What the handles used to tell TensorFlow is told here in other ways: which
+variables an op writes, so that reads come before or after it as the program says
+(`_touched_by`), and which variables a SavedModel's function needs (`_Bundle`).
+
+Under XLA, on GPUs and on parameter servers the ops have a handle for each variable.
+"""
+
+import weakref
+
+import tensorflow as tf
+from tensorflow.python.framework import auto_control_deps
+
+from tf_optim import checks, keras_private, library, servers
+
+# An optimizer whose variables come in ever new combinations keeps this many.
+MOST = 64
+
+
+class _Bundle(tf.__internal__.tracking.Trackable):
+    """A bundle of variables that live at least as long.
+
+    In a SavedModel it is an object that refers to its variables, no op of ours among
+    it: where nothing but `serve` is called no one needs to know it.
+    """
+
+    def __init__(self, variables):
+        self._variables = list(variables)
+        self._saved = {}
+        with tf.init_scope(), tf.device(variables[0].handle.device):
+            self._handle = library.ops().tf_optim_variable_bundle()
+            _fill(self._handle, variables)
+
+    @property
+    def handle(self):
+        """The resource."""
+        return self._handle
+
+    def to_be_saved(self, owner_of):
+        """Makes its variables known to a SavedModel.
+
+        Args:
+            owner_of: gives the Keras variable of a `tf.Variable`, or that itself.
+        """
+        self._saved = {str(i): owner_of(v) for i, v in enumerate(self._variables)}
+        return self
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        del kwargs
+        return dict(self._saved) if save_type == "savedmodel" else {}
+
+    def _export_to_saved_model_graph(self, object_map, tensor_map, **kwargs):
+        del object_map, kwargs
+        # For the graph's sake: who loads it puts a bundle in the place.
+        tensor_map[self._handle] = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
+        return [self._handle]
+
+
+class _Loaded(tf.saved_model.experimental.TrackableResource):
+    """The bundle of a SavedModel."""
+
+    def __init__(self):
+        super().__init__()
+        self._found = {}
+
+    def add(self, name, variable):
+        """What a loader calls with each of the variables."""
+        self._found[name] = variable
+
+    def _create_resource(self):
+        return library.ops().tf_optim_variable_bundle()
+
+    def _initialize(self):
+        variables = [self._found[str(i)] for i in range(len(self._found))]
+        if variables:
+            _fill(self.resource_handle, variables)
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        return {**children, **self._found}
+
+
+def _fill(handle, variables):
+    library.ops().tf_optim_fill_variable_bundle(
+        bundle=handle, variables=[variable.handle for variable in variables]
+    )
+    if isinstance(handle, tf.__internal__.EagerTensor):
+        _known[id(handle)] = [variable.handle for variable in variables]
+        weakref.finalize(handle, _known.pop, id(handle), None)
+
+
+tf.__internal__.saved_model.load.register_revived_type(
+    "tf_optim_variable_bundle",
+    lambda each: isinstance(each, _Bundle),
+    versions=[
+        tf.__internal__.saved_model.load.VersionedTypeRegistration(
+            object_factory=lambda proto: _Loaded(),
+            version=1,
+            min_producer_version=1,
+            min_consumer_version=1,
+            setter=_Loaded.add,
+        )
+    ],
+)
+
+
+class Bundles:
+    """An optimizer's bundles, which its own checkpoints do not see."""
+
+    def __init__(self):
+        self._by_handles = {}
+
+    def of(self, variables):
+        """The handle of the variables' bundle; None where each has to be given."""
+        if checks.is_compiled_by_xla():
+            return None
+        handles = [variable.handle for variable in variables]
+        key = tuple(map(id, handles))
+        if key not in self._by_handles:
+            if len(self._by_handles) == MOST or not _can_be_bundled(handles):
+                return None
+            self._by_handles[key] = _Bundle(variables)
+        return self._by_handles[key].handle
+
+    def children(self, variables):
+        """By name: a saved function needs all that it uses.
+
+        Args:
+            variables: all of the optimizer's and its model's, as Keras has them. Each
+                is another object in a SavedModel than its `tf.Variable`.
+        """
+        owners = {id(keras_private.raw(variable)): variable for variable in variables}
+        return {
+            f"variable_bundle_{i}": bundle.to_be_saved(lambda v: owners.get(id(v), v))
+            for i, bundle in enumerate(self._by_handles.values())
+        }
+
+
+def _can_be_bundled(handles):
+    devices = {handle.device for handle in handles}
+    return (
+        tf.compat.v1.executing_eagerly_outside_functions()
+        and all(isinstance(h, tf.__internal__.EagerTensor) for h in handles)
+        and len(devices) == 1
+        and "CPU" in (device := devices.pop())
+        and not servers.is_server(device)
+    )
+
+
+# --- what an op that is given a bundle reads and writes
+
+# id of a bundle's handle, while it lives -> the handles of its variables
+_known = {}
+
+
+class _Captures:
+    """The eager tensors that a graph has captured, in itself or by way of others."""
+
+    _of_graphs = weakref.WeakKeyDictionary()
+
+    def __init__(self, pairs):
+        self.size = len(pairs)
+        self.outside = {}  # id of the tensor in the graph -> the eager one
+        self.inside = {}  # and back
+        for outside, inside in pairs:
+            if inside.dtype != tf.resource:
+                continue
+            if not isinstance(outside, tf.__internal__.EagerTensor):
+                captures = self.of(outside.graph)
+                outside = captures and captures.outside.get(id(outside))
+            if outside is not None:
+                self.outside[id(inside)] = outside
+                self.inside[id(outside)] = inside
+
+    @classmethod
+    def of(cls, graph):
+        pairs = getattr(graph, "captures", None)
+        if pairs is None:
+            return None
+        found = cls._of_graphs.get(graph)
+        if found is None or found.size != len(pairs):
+            found = cls._of_graphs[graph] = cls(pairs)
+        return found
+
+
+def _touched_by(op, resource_reads, resource_writes):
+    """Adds the variables of a bundle to what an op, or a function, writes."""
+    if not _known or not (resource_reads or resource_writes):
+        return False
+    captures = _Captures.of(op.graph)
+    if captures is None:
+        return False
+    found = False
+    for given in [*resource_reads, *resource_writes]:
+        for handle in _known.get(id(captures.outside.get(id(given))), ()):
+            variable = captures.inside.get(id(handle))
+            if variable is not None and variable not in resource_writes:
+                resource_writes.add(variable)
+                found = True
+    return found
+
+
+_touched_by.__name__ = "tf_optim_variable_bundles"  # in a registry of all packages
+auto_control_deps.register_acd_resource_resolver(_touched_by)
