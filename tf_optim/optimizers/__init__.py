@@ -11,6 +11,8 @@ from tf_optim.optimizers.adan import Adan
 from tf_optim.optimizers.ademamix import AdEMAMix
 from tf_optim.optimizers.adopt import Adopt
 from tf_optim.optimizers.asgd import ASGD
+from tf_optim.optimizers.cautious_adam import CautiousAdam
+from tf_optim.optimizers.cautious_lion import CautiousLion
 from tf_optim.optimizers.ftrl import Ftrl
 from tf_optim.optimizers.lamb import Lamb
 from tf_optim.optimizers.lars import LARS
@@ -41,6 +43,8 @@ __all__ = [
     "Adamax",
     "Adan",
     "Adopt",
+    "CautiousAdam",
+    "CautiousLion",
     "Ftrl",
     "LARS",
     "Lamb",

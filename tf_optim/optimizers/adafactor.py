@@ -170,12 +170,17 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
             new = square + checks.as_tensor(self.epsilon_1, dtype)
             return old + share * (new - old)
 
-        square = tf.square(gradient)
+        def mean_square(axis):  # without a tensor of squares
+            count = tf.cast(tf.shape(gradient)[axis], dtype)
+            return tf.square(tf.math.reduce_euclidean_norm(gradient, axis)) / count
+
         if gradient.shape.rank < 2:
-            new = moved(velocity, square)
+            new = moved(velocity, tf.square(gradient))
             return gradient * tf.math.rsqrt(new), [(velocity, new)]
-        rows = moved(row_mean, tf.reduce_mean(square, -1))
-        columns = moved(column_mean, tf.reduce_mean(square, -2))
+        rows, columns = (
+            moved(row_mean, mean_square(-1)),
+            moved(column_mean, mean_square(-2)),
+        )
         of_row = tf.math.rsqrt(rows / tf.reduce_mean(rows, -1, keepdims=True))
         of_column = tf.math.rsqrt(columns)
         turned = gradient * of_row[..., None] * of_column[..., None, :]
