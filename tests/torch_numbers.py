@@ -55,9 +55,9 @@ PAIRS = {
     ),
     "Adafactor": (
         "Adafactor",
-        {"lr": 0.05, "d": 1.1, "weight_decay": 0.01},
+        {"lr": 0.05, "d": 1.1},
         "Adafactor",
-        {"learning_rate": 0.05, "clip_threshold": 1.1, "weight_decay": 0.01},
+        {"learning_rate": 0.05, "clip_threshold": 1.1},
     ),
     "Adamax": ("Adamax", {"lr": 0.01}, "Adamax", {"epsilon": 1e-8}),
     "NAdam": (

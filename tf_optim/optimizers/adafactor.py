@@ -112,6 +112,10 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
 
     # --- building: by Keras, whose means are of the variable's dtype
 
+    def _make_slots(self, variables):
+        with tf.init_scope():  # a graph refuses names such as "kernel:0" for a scope
+            super()._make_slots(variables)
+
     def add_variable_from_reference(self, *args: Any, **kwargs: Any) -> Any:
         """Adds a velocity or an average."""
         self._is_from_reference = True
@@ -120,14 +124,11 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         finally:
             self._is_from_reference = False
 
-    def add_variable(
-        self, *args: Any, dtype: Any = None, name: Any = None, **kwargs: Any
-    ) -> Any:
+    def add_variable(self, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
         """Adds a variable of the optimizer."""
-        if not self._is_from_reference:
-            dtype = "float32" if dtype and fused.is_half(dtype) else dtype
-            name = name and name.partition(":")[0]  # no name of a scope has one
-        return super().add_variable(*args, dtype=dtype, name=name, **kwargs)
+        if not self._is_from_reference and dtype and fused.is_half(dtype):
+            dtype = "float32"
+        return super().add_variable(*args, dtype=dtype, **kwargs)
 
     # --- the step
 
@@ -170,7 +171,9 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
             new = square + checks.as_tensor(self.epsilon_1, dtype)
             return old + share * (new - old)
 
-        def mean_square(axis):  # without a tensor of squares
+        def mean_square(axis):
+            if checks.is_compiled_by_xla():  # it merges these, and lacks the other
+                return tf.reduce_mean(tf.square(gradient), axis)
             count = tf.cast(tf.shape(gradient)[axis], dtype)
             return tf.square(tf.math.reduce_euclidean_norm(gradient, axis)) / count
 
