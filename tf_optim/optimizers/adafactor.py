@@ -13,13 +13,13 @@ from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
 class _Factored(specs.Spec):
-    """Of an optimizer that is no rule: its slots are not numbers per element."""
+    """Of an optimizer that is no rule: two slots are not of the variable's shape."""
 
     hyper = flags = per_step = ()
     needs_whole_table = True
     slots = (
-        specs.Slot("row_mean", "_r", positive=True),
-        specs.Slot("column_mean", "_c", positive=True),
+        specs.Slot("row_mean", "_r", per_row=True, positive=True),
+        specs.Slot("column_mean", "_c", per_row=True, positive=True),
         specs.Slot("velocity", "_v", positive=True),
     )
     said_of_variables = (
@@ -69,8 +69,8 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         - A sparse gradient needs `sparse_update="dense"`: a step depends on all rows.
           Repeated indices are summed first.
         - Slots of 16-bit variables are float32, and so is the arithmetic.
-        - The `velocity` of a variable with r and c stays 0. Keras stores v there, and
-          does not read it.
+        - The `velocity` of a variable with r and c stays 0. Keras stores v there and
+          does not read it; ours is there so that checkpoints are the same.
 
     Reference:
         [Shazeer and Stern, 2018](https://arxiv.org/abs/1804.04235).
@@ -124,11 +124,11 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         finally:
             self._is_from_reference = False
 
-    def add_variable(self, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
+    def add_variable(self, *args: Any, **kwargs: Any) -> Any:
         """Adds a variable of the optimizer."""
-        if not self._is_from_reference and dtype and fused.is_half(dtype):
-            dtype = "float32"
-        return super().add_variable(*args, dtype=dtype, **kwargs)
+        if not self._is_from_reference and fused.is_half(kwargs.get("dtype", "int32")):
+            kwargs["dtype"] = "float32"
+        return super().add_variable(*args, **kwargs)
 
     # --- the step
 

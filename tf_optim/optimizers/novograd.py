@@ -23,13 +23,16 @@ _MOMENTUM = specs.Spec("SGD", name="NovoGrad")
 
 
 class _PerVariable(specs.Spec):
-    """Of an optimizer with numbers per variable, which no rule has."""
+    """Of an optimizer with numbers per variable, which no rule has.
+
+    Its slots say that they are per row: they are not of the variable's shape.
+    """
 
     needs_whole_table = True
     slots = (
         specs.Slot("momentum", "_momentums"),
-        specs.Slot("velocity", "_velocities", positive=True),
-        specs.Slot("velocity_hat", "_velocity_hats", optional=True, positive=True),
+        specs.Slot("velocity", "_velocities", per_row=True, positive=True),
+        specs.Slot("velocity_hat", "_velocity_hats", True, optional=True),
     )
     said_of_variables = (
         "Variables may be float16, bfloat16, float32 or float64. `momentum` has the "
