@@ -65,6 +65,16 @@ def generated(template, headers, path):
     return path
 
 
+def each_rule(folder, headers):
+    """A source of each rule, from the folder's template."""
+    return [
+        generated(
+            f"{folder}/rule.cc.tpl", [rule], f"{folder}/{pathlib.Path(rule).stem}.cc"
+        )
+        for rule in headers
+    ]
+
+
 def compile_one(job):
     source, target, options = job
     subprocess.run(
@@ -78,10 +88,7 @@ def jobs():
     """(source, object, options) of everything."""
     headers = rules()
     generated("cc/rules/all_rules.h.tpl", headers, "cc/rules/all_rules.h")
-    sources = [
-        generated("cc/cpu/rule.cc.tpl", [rule], f"cc/cpu/{pathlib.Path(rule).stem}.cc")
-        for rule in headers
-    ]
+    sources = each_rule("cc/cpu", headers)
     for isa in ("Scalar", "Baseline"):
         for source in [*sources, *map(pathlib.Path, PER_SET)]:
             target = FOLDER / f"{source.stem}-{isa}.o"
@@ -100,13 +107,17 @@ def native_module(objects):
     """Compiled and linked: the Python to load it would have to be aarch64's."""
     import pybind11
 
-    target = FOLDER / "native.o"
     include = ["-isystem", pybind11.get_include()]
     include += ["-isystem", sysconfig.get_paths()["include"]]
     options = [*include, '-DTFO_TF_VERSION="none"', "-DTFO_CUDA=0"]
-    compile_one(("cc/python/native.cc", target, options))
+    sources = sorted((ROOT / "cc" / "python").glob("*.cc"))
+    sources = [path for path in sources if path.name != "gpu_api.cc"]
+    sources += each_rule("cc/python", rules())
+    jobs = [(str(each), FOLDER / f"native-{each.stem}.o", options) for each in sources]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        targets = list(pool.map(compile_one, jobs))
     library = FOLDER / "_native.so"
-    subprocess.run([COMPILER, "-shared", target, *objects, "-o", library], check=True)
+    subprocess.run([COMPILER, "-shared", *targets, *objects, "-o", library], check=True)
 
 
 def main():

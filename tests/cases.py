@@ -55,6 +55,32 @@ OPTIMIZERS = (
         in_stock=(False, False),
     ),
     Optimizer(
+        name="CautiousAdam",
+        defaults=BETAS,
+        slots=(
+            Slot("momentum", share=1.0),
+            Slot("velocity"),
+            Slot("velocity_hat", option="amsgrad"),
+        ),
+        variants={
+            "plain": {"beta_1": 0.5, "beta_2": 0.9},
+            "amsgrad": {"amsgrad": True},
+        },
+        errors=BETA_ERRORS,
+        scope="variable",
+        in_stock=(False, False),
+    ),
+    Optimizer(
+        name="CautiousLion",
+        defaults={"beta_1": 0.9, "beta_2": 0.99},
+        slots=(Slot("momentum", share=1.0),),
+        variants={"plain": {}},
+        errors=(({"beta_1": 1.5}, "[0, 1]"), ({"beta_2": -0.1}, "[0, 1]")),
+        bounds={"beta_1": ("in [0, 1]", 1.5), "beta_2": ("in [0, 1]", 1.5)},
+        scope="variable",
+        in_stock=(False, False),
+    ),
+    Optimizer(
         name="RowWiseAdam",
         defaults=BETAS,
         slots=(Slot("momentum", share=1.0), Slot("velocity", per_row=True)),

@@ -53,6 +53,12 @@ PAIRS = {
         "AdamW",
         {"weight_decay": 0.01, "epsilon": 1e-8},
     ),
+    "Adafactor": (
+        "Adafactor",
+        {"lr": 0.05, "d": 1.1},
+        "Adafactor",
+        {"learning_rate": 0.05, "clip_threshold": 1.1},
+    ),
     "Adamax": ("Adamax", {"lr": 0.01}, "Adamax", {"epsilon": 1e-8}),
     "NAdam": (
         "NAdam",

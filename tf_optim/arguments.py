@@ -157,6 +157,9 @@ def _texts(cls):
 
 
 def _variables(spec):
+    said = getattr(spec, "said_of_variables", "")  # of one that is no rule
+    if said:
+        return textwrap.fill(said, 84)
     names = [
         f"`{slot.name}`" + (" (with its option)" if slot.optional else "")
         for slot in spec.slots

@@ -188,6 +188,25 @@ def lion(p, slots, g, hyper, learning_rate, t):
     return p - learning_rate * step, {"momentum": b2 * m + (1 - b2) * g}
 
 
+def _cautious(rule, p, slots, g, *arguments):
+    """Liang et al., 2024, algorithm 1; the bound is of the authors' program."""
+    moved, new = rule(np.zeros_like(p), slots, g, *arguments)
+    agrees = -moved * np.sign(g) > 0
+    return p + moved * (agrees / max(np.mean(agrees), 0.001)), new
+
+
+@_rule("CautiousAdam")
+def cautious_adam(*arguments):
+    """Where Adam's step agrees with the gradient."""
+    return _cautious(adam, *arguments)
+
+
+@_rule("CautiousLion")
+def cautious_lion(*arguments):
+    """Where Lion's step agrees with the gradient."""
+    return _cautious(lion, *arguments)
+
+
 @_rule("Lamb")
 def lamb(p, slots, g, hyper, learning_rate, t):
     """You et al., 2020, algorithm 2, one layer, phi(z) = z."""

@@ -40,8 +40,8 @@ def _schedule(learning_rate):
 _EPSILON_NONE = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop")
 
 
-# Those that have it of their own: it is in the norm of their step.
-_DECAY_IN_THE_STEP = ("Lamb", "LARS")
+# Those that have it of their own: it is in the step that they take.
+_DECAY_IN_THE_STEP = ("Lamb", "LARS", "NovoGrad")
 
 
 def _translate(name, given, stacklevel):

@@ -65,9 +65,10 @@ def built_with(optimizer):
         for name, value in vars(optimizer).items()
         if isinstance(value, list) and len(value) == len(keys) and name != "_variables"
     ]
-    slots = next(
+    slots = max(
         (each for each in lists if all(isinstance(v, tf.Variable) for v in each)),
-        [None] * len(keys),  # no slots at all: nothing but the key is needed
+        key=lambda each: sum(v.shape.num_elements() for v in each),  # not of rows
+        default=[None] * len(keys),  # no slots at all: nothing but the key is needed
     )
     return [
         _StandIn(key, slot, _name_of_model_variable(optimizer, slot))

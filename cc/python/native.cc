@@ -9,8 +9,8 @@
 
 #include "cc/cpu/isa.h"
 #include "cc/python/apply.h"
+#include "cc/python/binding.h"
 #include "cc/python/limits_module.h"
-#include "cc/rules/all_rules.h"
 
 namespace py = pybind11;
 
@@ -37,60 +37,35 @@ py::dict BuildInfo() {
   return info;
 }
 
-template <class First, class... Rest>
-py::dict Describe(Variants<First, Rest...>) {
-  constexpr uint32_t in_all = (SlotMask<First>() & ... & SlotMask<Rest>());
-  py::list hyper, slots;
-  for (const char* name : First::kHyperNames) hyper.append(name);
-  py::list ranges;
-  for (const Range& range : First::kHyperRanges) {
+py::dict Describe(const BoundRule& rule) {
+  py::list ranges, slots;
+  for (const Range& range : rule.ranges) {
     ranges.append(py::make_tuple(range.low, range.high, range.closed));
   }
-  for (size_t i = 0; i < kSlotFields<First>; ++i) {
+  for (const BoundSlot& each : rule.slots) {
     py::dict slot;
-    slot["name"] = First::kSlotNames[i];
-    slot["optional"] = (in_all >> i & 1) == 0;
-    slot["per_row"] = IsRowSlot<First>(i);
-    slot["positive"] = IsPositiveSlot<First>(i);
+    slot["name"] = each.name;
+    slot["optional"] = each.is_optional;
+    slot["per_row"] = each.is_per_row;
+    slot["positive"] = each.is_positive;
     slots.append(slot);
   }
   py::dict out;
-  out["hyper"] = hyper;
+  out["hyper"] = rule.hyper;
   out["ranges"] = ranges;
   out["slots"] = slots;
-  py::list flags;
-  for (const char* name : First::kFlagNames) flags.append(name);
-  out["flags"] = flags;
-  out["per_step"] = First::kHyperPerStep;
-  out["needs_whole_table"] = First::kMeansOver == Over::kVariable;
+  out["flags"] = rule.flags;
+  out["per_step"] = rule.per_step;
+  out["needs_whole_table"] = rule.needs_whole_table;
   return out;
 }
 
 py::dict Rules() {
   py::dict out;
-  ForEachOptimizer([&](auto variants) {
-    out[decltype(variants)::kName] = Describe(variants);
-  });
-  return out;
-}
-
-// Runs f(variants) for the optimizer of that name.
-template <class F>
-void VisitOptimizer(const std::string& name, F&& f) {
-  std::string names;
-  bool found = false;
-  ForEachOptimizer([&](auto variants) {
-    const std::string candidate = decltype(variants)::kName;
-    names += (names.empty() ? "" : ", ") + candidate;
-    if (candidate == name) {
-      found = true;
-      f(variants);
-    }
-  });
-  if (!found) {
-    throw py::value_error("rule must be one of " + names +
-                          ". Received: " + name + ".");
+  for (const auto& [name, rule] : BoundRules()) {
+    out[name.c_str()] = Describe(rule);
   }
+  return out;
 }
 
 void Apply(const std::string& rule, const py::list& var, const py::dict& slots,
@@ -116,8 +91,7 @@ void Apply(const std::string& rule, const py::list& var, const py::dict& slots,
                                    flags,
                                    rounding_seeds,
                                    rounds_variables};
-  VisitOptimizer(rule,
-                 [&](auto variants) { ApplyToArrays(variants, arguments); });
+  ApplyToArrays(rule, arguments);
 }
 
 }  // namespace

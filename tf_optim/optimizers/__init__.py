@@ -2,6 +2,7 @@
 
 from tf_optim.optimizers.ada_belief import AdaBelief
 from tf_optim.optimizers.adadelta import Adadelta
+from tf_optim.optimizers.adafactor import Adafactor
 from tf_optim.optimizers.adagrad import Adagrad
 from tf_optim.optimizers.adam import Adam
 from tf_optim.optimizers.adamax import Adamax
@@ -10,6 +11,8 @@ from tf_optim.optimizers.adan import Adan
 from tf_optim.optimizers.ademamix import AdEMAMix
 from tf_optim.optimizers.adopt import Adopt
 from tf_optim.optimizers.asgd import ASGD
+from tf_optim.optimizers.cautious_adam import CautiousAdam
+from tf_optim.optimizers.cautious_lion import CautiousLion
 from tf_optim.optimizers.ftrl import Ftrl
 from tf_optim.optimizers.lamb import Lamb
 from tf_optim.optimizers.lars import LARS
@@ -17,6 +20,7 @@ from tf_optim.optimizers.lazy_adam import LazyAdam
 from tf_optim.optimizers.lion import Lion
 from tf_optim.optimizers.muon import Muon
 from tf_optim.optimizers.nadam import Nadam
+from tf_optim.optimizers.novograd import NovoGrad
 from tf_optim.optimizers.proximal_adagrad import ProximalAdagrad
 from tf_optim.optimizers.rectified_adam import RectifiedAdam
 from tf_optim.optimizers.rmsprop import RMSprop
@@ -32,12 +36,15 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
     "Adan",
     "Adopt",
+    "CautiousAdam",
+    "CautiousLion",
     "Ftrl",
     "LARS",
     "Lamb",
@@ -45,6 +52,7 @@ __all__ = [
     "Lion",
     "Muon",
     "Nadam",
+    "NovoGrad",
     "ProximalAdagrad",
     "RMSprop",
     "RectifiedAdam",

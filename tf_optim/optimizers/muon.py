@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import re
 from collections.abc import Sequence
 
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import base, flavour, keras_private, op_calls, specs
+from tf_optim import base, flavour, keras_private, specs, tensor_steps
 from tf_optim.annotations import ArgumentsButDecay, LearningRate, Number
-
-# What a step along the orthogonal matrix is: plain descent.
-_DESCENT = specs.Spec("SGD", name="Muon")
 
 
 @flavour.register
@@ -196,29 +192,21 @@ class Muon(  # type: ignore[misc]
             return [updates[i] for i in places], factors
 
         ops = super()._apply_updates(numbers, *part(adam)) if adam else []
-        turned = []
+        order, steps = [], []
         for places in matrices.values():
-            made, assigned = self._turned(numbers, *part(places))
-            turned += made
+            made, assigned = self._steps(numbers, *part(places))
+            order += places
+            steps += made
             ops += assigned
-        if turned:
-            numbers = dataclasses.replace(
-                numbers, hyper=(0.0,), flags=(False,), clip_value=0.0
-            )
-            ops += op_calls.call_ops(_DESCENT, numbers, turned)
+        if order:
+            ops += tensor_steps.descend(numbers, [updates[i] for i in order], steps)
         return ops
 
-    def _turned(self, numbers, updates, scale):
-        """Updates along the orthogonal matrices, and the ops that set momenta."""
+    def _steps(self, numbers, updates, scale):
+        """Steps along the orthogonal matrices, and the ops that set momenta."""
         momenta = [update.slots[0] for update in updates]
-        dtype = momenta[0].dtype
-        grads = tf.stack([tf.cast(update.gradient, dtype) for update in updates])
-        if scale is not None:
-            grads *= tf.cast(tf.reshape(scale, [-1, 1, 1]), dtype)
-        if numbers.clip_value:
-            bound = tf.cast(numbers.clip_value, dtype)
-            grads = tf.clip_by_value(grads, -bound, bound)
-        rate = tf.cast(self.momentum, dtype)
+        grads = tf.stack(tensor_steps.dense_gradients(numbers, updates, scale))
+        rate = tf.cast(self.momentum, grads.dtype)
         new = rate * tf.stack([tf.convert_to_tensor(m) for m in momenta]) + grads
         ops = [
             m.assign(value) for m, value in zip(momenta, tf.unstack(new), strict=True)
@@ -227,12 +215,7 @@ class Muon(  # type: ignore[misc]
         steps = self._orthogonal(ahead)
         if self.rms_rate is not None:
             steps *= self.rms_rate * max(updates[0].variable.shape) ** 0.5
-        kind = updates[0].variable.dtype
-        turned = [
-            dataclasses.replace(update, gradient=tf.cast(step, kind), slots=(None,))
-            for update, step in zip(updates, tf.unstack(steps), strict=True)
-        ]
-        return turned, [] if tf.executing_eagerly() else ops
+        return tf.unstack(steps), [] if tf.executing_eagerly() else ops
 
     def _orthogonal(self, x):
         """Matrices whose singular values are near 1, by Newton and Schulz."""

@@ -1,0 +1,223 @@
+"""Adafactor."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+from typing_extensions import Unpack
+
+from tf_optim import checks, flavour, fused, norms, op_calls, specs, tensor_steps
+from tf_optim.annotations import LearningRate, Number, SharedArguments
+
+
+class _Factored(specs.Spec):
+    """Of an optimizer that is no rule: two slots are not of the variable's shape."""
+
+    hyper = flags = per_step = ()
+    needs_whole_table = True
+    slots = (
+        specs.Slot("row_mean", "_r", per_row=True, positive=True),
+        specs.Slot("column_mean", "_c", per_row=True, positive=True),
+        specs.Slot("velocity", "_v", positive=True),
+    )
+    said_of_variables = (
+        "Variables may be float16, bfloat16, float32 or float64; slots of 16-bit "
+        "variables are float32. A variable of two dimensions or more has a mean per "
+        "row and per column of its last two, others a `velocity` of their shape. The "
+        "means are TensorFlow's operations, variable by variable, and all variables "
+        "of one device and dtype are then updated by one op."
+    )
+
+
+@flavour.register
+class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
+    r"""Adafactor: the mean square of a matrix by rows and columns.
+
+    With g the gradient of variable p, rms(x) the root of the mean of x^2, and t the
+    number of the step, from 1:
+
+        b = 1 - t^beta_2_decay
+        r = b * r + (1 - b) * (mean of g^2 over each row + epsilon_1)
+        c = b * c + (1 - b) * (mean of g^2 over each column + epsilon_1)
+        v = r / mean(r) * c
+        u = g / sqrt(v)
+        rate = max(epsilon_2, rms(p)) * min(learning_rate, 1 / sqrt(t))
+        p -= rate * u / max(1, rms(u) / clip_threshold)
+
+    Rows and columns are those of the last two dimensions. A variable of fewer has a v
+    of its own shape, b * v + (1 - b) * (g^2 + epsilon_1).
+
+    Args:
+        beta_2_decay: the power of t that b goes to 1 by, <= 0. Default: -0.8.
+        epsilon_1: added to each squared gradient, >= 0. Default: 1e-30.
+        epsilon_2: the least that rms(p) counts as, >= 0. Default: 1e-3.
+        clip_threshold: the rms(u) above which a step is shortened, > 0. Default: 1.0.
+        relative_step: without effect, as in Keras, whose step is never longer than
+            1 / sqrt(t) in any case. Default: True.
+
+    Example:
+
+    >>> opt = Adafactor(learning_rate=0.1)
+    >>> var = tf.Variable([[10.0, 10.0], [10.0, 10.0]])
+    >>> _ = opt.apply_gradients([(tf.identity(var), var)])  # of |var|^2 / 2
+    >>> print(f"{var.numpy()[0, 0]:.4f}")
+    9.0000
+
+    Differences from Keras:
+        - A sparse gradient needs `sparse_update="dense"`: a step depends on all rows.
+          Repeated indices are summed first.
+        - Slots of 16-bit variables are float32, and so is the arithmetic.
+        - The `velocity` of a variable with r and c stays 0. Keras stores v there and
+          does not read it; ours is there so that checkpoints are the same.
+
+    Reference:
+        [Shazeer and Stern, 2018](https://arxiv.org/abs/1804.04235).
+    """
+
+    _spec = _Factored(
+        "SGD",
+        slot_dtypes=("float32",),
+        why_not_packed="they are means over rows and columns, and small",
+        checked=(
+            specs.Hyper("", "beta_2_decay", low=-float("inf"), high=0.0, closed=True),
+            specs.Hyper("", "epsilon_1"),
+            specs.Hyper("", "epsilon_2"),
+        ),
+        is_rule=False,
+    )
+    _is_from_reference = False
+
+    @flavour.handed_on
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        beta_2_decay: Number = -0.8,
+        epsilon_1: Number = 1e-30,
+        epsilon_2: Number = 1e-3,
+        clip_threshold: Number = 1.0,
+        relative_step: bool = True,
+        **kwargs: Unpack[SharedArguments],
+    ) -> None: ...
+
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        number = checks.static_value(self.clip_threshold)
+        if number is not None and not number > 0:
+            raise ValueError(
+                "`clip_threshold` must be > 0. Received: "
+                f"clip_threshold={self.clip_threshold!r}"
+            )
+
+    # --- building: by Keras, whose means are of the variable's dtype
+
+    def _make_slots(self, variables):
+        with tf.init_scope():  # a graph refuses names such as "kernel:0" for a scope
+            super()._make_slots(variables)
+
+    def add_variable_from_reference(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds a velocity or an average."""
+        self._is_from_reference = True
+        try:
+            return super().add_variable_from_reference(*args, **kwargs)
+        finally:
+            self._is_from_reference = False
+
+    def add_variable(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds a variable of the optimizer."""
+        if not self._is_from_reference and fused.is_half(kwargs.get("dtype", "int32")):
+            kwargs["dtype"] = "float32"
+        return super().add_variable(*args, **kwargs)
+
+    # --- the step
+
+    def _apply_updates(self, numbers, updates, scale):
+        sparse = [update for update in updates if update.is_sparse]
+        for update in sparse:
+            if update.mode == "lazy":
+                raise ValueError(
+                    'Adafactor must have sparse_update="dense" for a sparse gradient: '
+                    "its step depends on all rows. Received: tf.IndexedSlices for "
+                    f"'{update.variable.name}' under "
+                    f"sparse_update={self.sparse_update!r}."
+                )
+        check = sparse and checks.check_indices(
+            [update.variable for update in sparse],
+            [update.gradient.indices for update in sparse],
+        )
+        with tf.control_dependencies([check] if check else []):
+            grads = tensor_steps.dense_gradients(numbers, updates, scale)
+        step = tf.cast(numbers.iterations, tf.float64) + 1.0
+        share = step ** checks.as_tensor(self.beta_2_decay, tf.float64)
+        pairs = zip(grads, updates, strict=True)
+        steps, assignments = zip(
+            *(self._step(g, update, share) for g, update in pairs), strict=True
+        )
+        scale, numbers, updates = self._lengths(numbers, updates, steps, step)
+        ops = tensor_steps.descend(numbers, updates, steps, scale)
+        for slot, value in (pair for pairs in assignments for pair in pairs):
+            ops.append(slot.assign(value))
+        return [] if tf.executing_eagerly() else ops
+
+    def _step(self, gradient, update, share):
+        """u of the formula, and pairs of a slot and its new value."""
+        dtype = gradient.dtype
+        row_mean, column_mean, velocity = update.slots
+        share = tf.cast(share, dtype)
+
+        def moved(slot, square):
+            old = tf.convert_to_tensor(slot)
+            new = square + checks.as_tensor(self.epsilon_1, dtype)
+            return old + share * (new - old)
+
+        def mean_square(axis):
+            if checks.is_compiled_by_xla():  # it merges these, and lacks the other
+                return tf.reduce_mean(tf.square(gradient), axis)
+            count = tf.cast(tf.shape(gradient)[axis], dtype)
+            return tf.square(tf.math.reduce_euclidean_norm(gradient, axis)) / count
+
+        if gradient.shape.rank < 2:
+            new = moved(velocity, tf.square(gradient))
+            return gradient * tf.math.rsqrt(new), [(velocity, new)]
+        rows, columns = (
+            moved(row_mean, mean_square(-1)),
+            moved(column_mean, mean_square(-2)),
+        )
+        of_row = tf.math.rsqrt(rows / tf.reduce_mean(rows, -1, keepdims=True))
+        of_column = tf.math.rsqrt(columns)
+        turned = gradient * of_row[..., None] * of_column[..., None, :]
+        return turned, [(row_mean, rows), (column_mean, columns)]
+
+    def _lengths(self, numbers, updates, steps, step):
+        """What each u is multiplied by; numbers and updates of a learning rate of 1."""
+
+        def rms(tensors):
+            variables = [update.variable for update in updates]
+            sizes = tf.stack([tf.size(x, tf.int64) for x in tensors])
+            squares = norms.Norms(tensors, variables).squares
+            return tf.sqrt(squares / tf.cast(tf.maximum(sizes, 1), tf.float64))
+
+        rate = checks.as_tensor(numbers.learning_rate, tf.float64)
+        factors = tf.constant([u.rate_factor for u in updates], tf.float64)
+        decays = [
+            rate * u.rate_factor * checks.as_tensor(u.weight_decay, tf.float64)
+            for u in updates
+        ]
+        sizes = rms([tf.convert_to_tensor(update.variable) for update in updates])
+        sizes *= tf.abs(1.0 - tf.stack(decays))  # they decay before
+        epsilon = checks.as_tensor(self.epsilon_2, tf.float64)
+        threshold = checks.as_tensor(self.clip_threshold, tf.float64)
+        lengths = tf.maximum(epsilon, sizes) * factors
+        lengths *= tf.minimum(rate, tf.math.rsqrt(step))
+        lengths /= tf.maximum(tf.ones([], tf.float64), rms(steps) / threshold)
+        numbers = dataclasses.replace(numbers, learning_rate=1.0)
+        updates = [
+            dataclasses.replace(
+                update,
+                rate_factor=1.0,
+                weight_decay=decay if op_calls.may_decay(update.weight_decay) else 0.0,
+            )
+            for update, decay in zip(updates, decays, strict=True)
+        ]
+        return lengths, numbers, updates

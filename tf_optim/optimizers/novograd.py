@@ -1,0 +1,186 @@
+"""NovoGrad."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+from typing_extensions import Unpack
+
+from tf_optim import (
+    base,
+    checks,
+    flavour,
+    norms,
+    op_calls,
+    specs,
+    tensor_steps,
+)
+from tf_optim.annotations import LearningRate, Number, SharedArguments
+
+# What the step is, once a gradient is divided: momentum.
+_MOMENTUM = specs.Spec("SGD", name="NovoGrad")
+
+
+class _PerVariable(specs.Spec):
+    """Of an optimizer with numbers per variable, which no rule has.
+
+    Its slots say that they are per row: they are not of the variable's shape.
+    """
+
+    needs_whole_table = True
+    slots = (
+        specs.Slot("momentum", "_momentums"),
+        specs.Slot("velocity", "_velocities", per_row=True, positive=True),
+        specs.Slot("velocity_hat", "_velocity_hats", True, optional=True),
+    )
+    said_of_variables = (
+        "Variables may be float16, bfloat16, float32 or float64. `momentum` has the "
+        "variable's shape, and its dtype or float32 for 16-bit variables; `velocity` "
+        "and `velocity_hat` (with its option) are one number each. Gradients are read "
+        "once for their norms, and all variables of one device and dtype are updated "
+        "by one op."
+    )
+
+
+@flavour.register
+class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
+    r"""NovoGrad: momentum of gradients divided by a norm, one for each variable.
+
+    With g the gradient of variable p:
+
+        v = beta_2 * v + (1 - beta_2) * sum(g^2), and sum(g^2) in the first step
+        d = g / (sqrt(v) + epsilon) + weight_decay_rate * p
+        m = beta_1 * m - learning_rate * d
+        p += m
+
+    and with `grad_averaging` (1 - beta_1) * d in the place of d, but for the first
+    step; with `amsgrad` the largest v so far in the place of v.
+
+    Args:
+        beta_1: the decay of m, in [0, 1]. Default: 0.9.
+        beta_2: the decay of v, in [0, 1). Default: 0.999.
+        epsilon: added to the root, >= 0. Default: 1e-7.
+        grad_averaging: whether m is a mean. Default: False.
+        amsgrad: whether to use the largest v so far. Default: False.
+        weight_decay_rate: the rate of the decay that is part of the step, >= 0; not
+            for sparse gradients, and at the cost of a pass of its own. Default: 0.0.
+
+    Example:
+
+    >>> opt = NovoGrad(learning_rate=0.1)
+    >>> var = tf.Variable([3.0, 4.0])
+    >>> _ = opt.apply_gradients([(tf.identity(var), var)])  # of |var|^2 / 2
+    >>> print(f"{var.numpy()[0]:.4f}")
+    2.9400
+
+    Differences from TensorFlow Addons:
+        - Its `weight_decay` is `weight_decay_rate`; `weight_decay`, as with all
+          optimizers here, is decoupled.
+        - `velocity_hat` is one number. Repeated indices are summed before the norm.
+
+    Reference:
+        [Ginsburg et al., 2019](https://arxiv.org/abs/1905.11286).
+    """
+
+    _spec = _PerVariable(
+        "SGD",
+        attributes={"momentum_rate": "beta_1"},
+        switches={"velocity_hat": "amsgrad"},
+        checked=(
+            specs.Hyper("", "beta_2", high=1.0),
+            specs.Hyper("", "epsilon"),
+            specs.Hyper("", "weight_decay_rate"),
+        ),
+        is_rule=False,
+    )
+    nesterov = False
+
+    @flavour.handed_on
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.001,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-7,
+        grad_averaging: bool = False,
+        amsgrad: bool = False,
+        *,
+        weight_decay_rate: Number = 0.0,
+        **kwargs: Unpack[SharedArguments],
+    ) -> None: ...
+
+    def _make_slot(self, variable, slot):
+        if slot.name == "momentum":
+            return super()._make_slot(variable, slot)
+        dtype = tensor_steps.computed_in(tf.as_dtype(variable.dtype)).name
+        return self.add_variable(shape=(), dtype=dtype, name=slot.name)
+
+    def _hyper_of(self, variable):
+        return () if self._is_decayed(variable) else (("weight_decay_rate", 0.0),)
+
+    def _apply_updates(self, numbers, updates, scale):
+        decays = op_calls.may_decay(checks.as_number(self.weight_decay_rate))
+        for update in updates:
+            if decays and update.is_sparse:
+                raise ValueError(
+                    "`weight_decay_rate` must be 0 for a sparse gradient. Received: "
+                    f"weight_decay_rate={self.weight_decay_rate!r} and "
+                    f"tf.IndexedSlices for '{update.variable.name}'."
+                )
+        if decays or numbers.clip_value:
+            updates = tensor_steps.seen_by_a_rule(numbers, updates, scale)
+            numbers, scale = dataclasses.replace(numbers, clip_value=0.0), None
+        factors, assignments = self._factors(numbers, updates, scale)
+        if decays:
+            updates = self._decayed_gradients(updates, factors)
+            factors = self._share(numbers) * tf.ones([len(updates)], tf.float64)
+        else:
+            factors *= self._share(numbers)
+        updates = [dataclasses.replace(u, slots=u.slots[:1], hyper=()) for u in updates]
+        ops = op_calls.call_ops(_MOMENTUM, numbers, updates, factors)
+        with tf.control_dependencies(ops):  # a failed step leaves no trace
+            assigned = [slot.assign(value) for slot, value in assignments]
+        return [] if tf.executing_eagerly() else ops + assigned
+
+    def _factors(self, numbers, updates, scale):
+        """What gradients are multiplied by, and pairs of a slot and its new value."""
+        squares = norms.Norms(
+            [update.gradient for update in updates],
+            [update.variable for update in updates],
+        ).squares
+        if scale is not None:
+            squares *= tf.square(scale)
+        beta = checks.as_tensor(self.beta_2, tf.float64)
+        keep = tf.where(tf.equal(numbers.iterations, 0), tf.zeros_like(beta), beta)
+        roots, assignments = [], []
+        for update, square in zip(updates, tf.unstack(squares), strict=True):
+            velocity, largest = update.slots[1:]
+            mean = keep * tf.cast(velocity, tf.float64) + (1.0 - keep) * square
+            assignments.append((velocity, tf.cast(mean, velocity.dtype)))
+            if largest is not None:
+                mean = tf.maximum(tf.cast(largest, tf.float64), mean)
+                assignments.append((largest, tf.cast(mean, largest.dtype)))
+            roots.append(tf.sqrt(mean))
+        factors = 1.0 / (tf.stack(roots) + checks.as_tensor(self.epsilon, tf.float64))
+        return factors if scale is None else factors * scale, assignments
+
+    def _share(self, numbers):
+        """Of a step in the momentum."""
+        one = tf.ones([], tf.float64)
+        if not self.grad_averaging:
+            return one
+        rest = one - checks.as_tensor(self.beta_1, tf.float64)
+        return tf.where(tf.equal(numbers.iterations, 0), one, rest)
+
+    def _decayed_gradients(self, updates, factors):
+        """Divided gradients, with the decay of this class added."""
+        made = []
+        for update, factor in zip(updates, tf.unstack(factors), strict=True):
+            dtype = update.gradient.dtype
+            step = update.gradient * tf.cast(factor, dtype)
+            if not update.hyper:
+                rate = checks.as_tensor(self.weight_decay_rate, dtype)
+                step += rate * tf.cast(update.variable, dtype)
+            made.append(dataclasses.replace(update, gradient=step))
+        return made
