@@ -93,9 +93,8 @@ def missing(emulated):
     """What the machine lacks for a run, in words."""
     modules = MODULES[:-1] if emulated else MODULES
     lacks = [f"Python's {m}" for m in modules if importlib.util.find_spec(m) is None]
-    if not emulated:
-        if gpu_build.capability() is None:
-            lacks.append("a GPU (nvidia-smi and libcuda.so.1 show none)")
+    if not emulated and gpu_build.capability() is None:
+        lacks.append("a GPU (nvidia-smi and libcuda.so.1 show none)")
     return lacks
 
 
@@ -147,7 +146,9 @@ def run_all(chosen, out, library, seconds):
 
 
 def describe_machine():
-    print(platform.platform(), os.cpu_count(), "CPUs, Python", platform.python_version())
+    print(
+        platform.platform(), os.cpu_count(), "CPUs, Python", platform.python_version()
+    )
     print("compute capability", gpu_build.capability())
     for name in MODULES:
         print(name, __import__(name).__version__)

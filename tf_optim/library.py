@@ -112,7 +112,7 @@ def ops():
                 stacklevel=2,
             )
     elif native().build_info()["cuda"]:
-        _lend_gpu_kernels()
+        lend_gpu_kernels()
     return module
 
 
@@ -129,7 +129,7 @@ def gpu_state():
     return state().decode()
 
 
-def _lend_gpu_kernels():
+def lend_gpu_kernels():
     """Under XLA a GPU's steps are calls of the ops library's kernels."""
     if xla_error() is None:
         kernels = ctypes.CDLL(str(find(OPS_LIBRARY))).tf_optim_gpu_kernels

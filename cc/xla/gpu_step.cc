@@ -60,7 +60,8 @@ Streams CallGpuSteps(const GpuStepTarget& target, const GpuStepInputs& inputs) {
   return after;
 }
 
-GpuStepInputs XlaStepOp::GpuInputs(XlaOpKernelContext* context) const {
+GpuStepInputs XlaStepOp::GpuInputs(
+    tensorflow::XlaOpKernelContext* context) const {
   const auto number = [&](int input) {
     return xla::Reshape(Number(context, input).op(), {1});
   };
