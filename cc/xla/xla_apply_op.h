@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cc/drivers/gpu.h"
 #include "cc/ops/layout.h"
 #include "cc/rules/rule.h"
 #include "cc/values/xla.h"
