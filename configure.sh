@@ -8,7 +8,7 @@
 #   VIRTUAL_ENV=DIR        set by an active virtual environment, which is then used instead
 #   TF_NEED_CUDA=1         look for nvcc, so that bazel build --config=cuda makes the GPU kernels
 #   CUDA_HOME=DIR          the CUDA toolkit (default: nvcc on PATH, PyPI's nvidia-cuda-nvcc, /usr/local/cuda)
-#   TF_CUDA_COMPUTE_CAPABILITIES=8.0,9.0
+#   TF_CUDA_COMPUTE_CAPABILITIES=7.5,8.0,9.0
 #                          the GPUs to build for (the newest also as PTX, for those to come)
 #   TF_OPTIM_PYTHON=FILE   use this Python as it stands, install nothing into it (setup.py does)
 #   TF_OPTIM_BAZELRC=FILE  where to write the flags (default: .tf_optim.bazelrc)

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-DEFAULT_CAPABILITIES = "8.0,9.0"
+DEFAULT_CAPABILITIES = "7.5,8.0,9.0"
 
 
 def candidates():

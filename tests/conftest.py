@@ -9,8 +9,24 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 pytest_plugins = ["tests.flavours", "tests.covering", "tests.order"]
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--gpu",
+        action="store_true",
+        help="let the tests see GPUs: tests/gpu_*_test.py are for one.",
+    )
+
+
 def pytest_configure(config):
     from tests import flavours
+
+    if config.getoption("gpu"):
+        # Several processes share one.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    else:
+        # Most tests are of steps on a CPU, whose checks come before the step, and of
+        # CPU devices. On a machine with a GPU variables would be there.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
     if not flavours.IS_CHILD and not config.getoption("exhaustive"):
         # Most of a test under XLA is LLVM at work on code that runs once.

@@ -6,11 +6,16 @@ interleaved round by round, so that ratios mean something:
     dense   every rule on one large variable, as a fraction of the bandwidth of a copy
             within the device; torch's fused or foreach optimizers beside it
     lists   300 variables of 256, and BERT-base
-    sparse  1M x 64 and 10M x 128, 65,536 and 1M ids, uniform and Zipf; torch.SparseAdam
+    sparse  1M x 64 and 10M x 128, 65,536 and 1M ids, uniform and Zipf; beside them
+            torch.SparseAdam, and a floor: to gather the same rows of the variable and
+            its slots and to scatter them back, without a sort, a sum or a rule
 
 Times are of the device's queue (CUDA events around several steps), so a step that the
-host cannot feed fast enough shows the host's time. `--library FILE` takes a _gpu.so
-that is already built, `--quick` fewer rounds, `--only TEXT` cases so named.
+host cannot feed fast enough shows the host's time. A subject whose name ends in "graph"
+is the same step captured in a CUDA graph: the device's time alone, of both sides, where
+torch's optimizer can be captured. `--library FILE` takes a _gpu.so that is already
+built, `--quick` fewer rounds, `--only TEXT` cases so named. The file is written anew
+after each case.
 """
 
 import argparse
@@ -79,7 +84,12 @@ DENSE = {
     "ScheduleFreeAdamW": (("momentum", "velocity"), None),
     "RowWiseAdagrad": (("accumulator",), None),
 }
-SPARSE = ("SGD", "Adagrad", "Adam", "RowWiseAdagrad")
+SPARSE = ("Adam", "RowWiseAdagrad", "Adagrad", "SGD")
+# Measured first, in case the time runs out.
+TELLING = ("SGD", "Adam", "Adagrad", "Lamb", "RowWiseAdagrad")
+# Streams that means over the variable cost: Lamb's first pass writes both slots, so its
+# second reads them and the variable again (10 in all); LARS reads both twice (7).
+MEASURED = {"Lamb": 3, "LARS": 2}
 
 BERT_BASE = (
     [(30522, 768), (512, 768), (2, 768), (768,), (768,)]
@@ -126,7 +136,8 @@ def ours(library, name, shapes, indices=None):
         touched = [n * shape[1] for n, shape in zip(unique, shapes, strict=True)]
         extra = sum(i.numel() * i.element_size() for i in indices)
     full = 1 + sum(slot_shape(name, s, (1, 1)) == (1, 1) for s in slots)
-    moved = 4 * (2 * full * sum(touched) + sum(g.numel() for g in grad)) + extra
+    streams = 2 * full + MEASURED.get(name, 0)
+    moved = 4 * (streams * sum(touched) + sum(g.numel() for g in grad)) + extra
     step = library.prepare(
         rule,
         var,
@@ -144,12 +155,50 @@ def ours(library, name, shapes, indices=None):
     return step, moved
 
 
+def with_graph(name, step):
+    """`{name: step}`, and the step as a CUDA graph if it can be one."""
+    for _ in range(3):  # what is made at the first step must not be captured
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(
+            graph,
+            stream=torch.cuda.current_stream(),
+            capture_error_mode="thread_local",
+        ):
+            step()
+    except RuntimeError as error:
+        print(f"{name} cannot be captured: {str(error).splitlines()[0]}", flush=True)
+        torch.cuda.synchronize()
+        return {name: step}
+    return {name: step, f"{name} graph": graph.replay}
+
+
 def peer(name, shapes):
+    """torch's step; its state on the device where it lets a graph have it."""
     kind, arguments = DENSE[name][1]
     parameters = [torch.nn.Parameter(t) for t in tensors(shapes)]
     for parameter, grad in zip(parameters, tensors(shapes), strict=True):
         parameter.grad = grad
-    return getattr(torch.optim, kind)(parameters, lr=1e-3, **arguments).step
+    optimizer = getattr(torch.optim, kind)
+    try:
+        return optimizer(parameters, lr=1e-3, capturable=True, **arguments).step
+    except (TypeError, RuntimeError):
+        return optimizer(parameters, lr=1e-3, **arguments).step
+
+
+def gather_and_scatter(name, shape, ids):
+    """The floor of a sparse step: each row that it names, there and back."""
+    rows = ids.unique()
+    shapes = [shape, *(slot_shape(name, slot, shape) for slot in DENSE[name][0])]
+    tables = tensors(shapes)
+
+    def step():
+        for table in tables:
+            table.index_copy_(0, rows, table.index_select(0, rows))
+
+    return step
 
 
 def sparse_adam(shape, ids):
@@ -182,6 +231,7 @@ class Runner:
         self.only = options.only
         self.copy = bandwidth_of_copy
         self.rows = []
+        self.report = None  # called after each case
 
     def wants(self, case):
         return self.only in case
@@ -212,10 +262,11 @@ class Runner:
             )
             row = self.rows[-1]
             print(
-                f"{case:48} {name:14} {row['seconds'] * 1e6:10.1f} us "
+                f"{case:48} {name:16} {row['seconds'] * 1e6:10.1f} us "
                 f"{row['fraction_of_copy']:6.1%} of a copy {row['times_ours']:6.2f}x",
                 flush=True,
             )
+        self.report()
 
 
 def copy_bandwidth():
@@ -235,8 +286,8 @@ def ids_of(kind, rows, count, rng):
     return torch.from_numpy(ids).cuda()
 
 
-def run_all(library, runner):
-    for name in DENSE:
+def run_dense(library, runner, names):
+    for name in names:
         case = f"dense {name} 67M"
         if not runner.wants(case):
             continue
@@ -246,16 +297,22 @@ def run_all(library, runner):
         if DENSE[name][1]:
             subjects["torch"] = peer(name, shapes)
         runner.measure(case, subjects, moved)
+
+
+def run_lists(library, runner):
     for title, shapes in (("300 x 256", [(256,)] * 300), ("BERT-base", BERT_BASE)):
-        for name in ("SGD-momentum", "Adam", "AdamW", "RMSprop", "Lamb"):
+        for name in ("Adam", "AdamW", "SGD-momentum", "RMSprop", "Lamb"):
             case = f"list {name} {title}"
             if not runner.wants(case):
                 continue
             step, moved = ours(library, name, shapes)
-            subjects = {"ours": step}
+            subjects = with_graph("ours", step)
             if DENSE[name][1]:
-                subjects["torch"] = peer(name, shapes)
+                subjects |= with_graph("torch", peer(name, shapes))
             runner.measure(case, subjects, moved)
+
+
+def run_sparse(library, runner):
     rng = np.random.default_rng(0)
     for rows, width in ((10**6, 64), (10**7, 128)):
         for count in (65_536, 10**6):
@@ -265,13 +322,23 @@ def run_all(library, runner):
                     case = f"sparse {name} {rows:.0e} x {width}, {count} {kind}"
                     if not runner.wants(case):
                         continue
-                    step, moved = ours(library, name, [(rows, width)], [ids])
-                    subjects = {"ours": step}
+                    shape = (rows, width)
+                    step, moved = ours(library, name, [shape], [ids])
+                    subjects = with_graph("ours", step)
+                    floor = gather_and_scatter(name, shape, ids)
+                    subjects |= with_graph("floor", floor)
                     if name == "Adam":
-                        subjects["torch"] = sparse_adam((rows, width), ids)
+                        subjects["torch"] = sparse_adam(shape, ids)
                     runner.measure(case, subjects, moved)
-                    del step, subjects
+                    del step, floor, subjects
                     torch.cuda.empty_cache()
+
+
+def run_all(library, runner):
+    run_dense(library, runner, TELLING)
+    run_lists(library, runner)
+    run_sparse(library, runner)
+    run_dense(library, runner, [name for name in DENSE if name not in TELLING])
 
 
 def main():
@@ -295,10 +362,16 @@ def main():
         }
         print(about)
         runner = Runner(options, about["copy_bytes_per_second"])
-        run_all(library, runner)
-    if options.json:
-        report = {"about": about, "rows": runner.rows}
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+
+        def report():
+            if options.json:
+                whole = {"about": about, "rows": runner.rows}
+                Path(options.json).write_text(json.dumps(whole, indent=1) + "\n")
+
+        runner.report = report
+        # A graph is not captured on the default stream.
+        with torch.cuda.stream(torch.cuda.Stream()):
+            run_all(library, runner)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import ast
 import concurrent.futures
+import ctypes
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +50,55 @@ def find_nvcc():
     return next((n for n in module.candidates() if os.access(n, os.X_OK)), None)
 
 
+def find_tool(name):
+    """A program of the CUDA toolkit's, or None: on PATH, beside nvcc, with pip's."""
+    nvcc = find_nvcc()
+    packages = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
+    places = [
+        shutil.which(name) or "",
+        *([Path(nvcc).resolve().parent / name] if nvcc else []),
+        *sorted(packages.glob(f"*/bin/{name}"), reverse=True),
+        Path("/usr/local/cuda/bin") / name,
+    ]
+    return next((str(p) for p in places if p and os.access(p, os.X_OK)), None)
+
+
+def capability():
+    """The compute capability of this machine's first GPU, as "90", or None.
+
+    nvcc's own `-arch=native` builds for its oldest GPU where no driver answers.
+    """
+    try:
+        said = subprocess.run(
+            ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        if found := re.match(r"\s*(\d+)\.(\d)\b", said):
+            return found[1] + found[2]
+    except (OSError, subprocess.CalledProcessError):
+        pass  # not in every container; the driver's library is
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = (ctypes.c_int() for _ in range(3))
+    # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
+    failed = (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    )
+    return None if failed else f"{major.value}{minor.value}"
+
+
+def architecture(capability):
+    """nvcc's flag for machine code of one compute capability, "90"."""
+    return f"-gencode=arch=compute_{capability},code=sm_{capability}"
+
+
 def options():
     """The flags that Bazel gives nvcc."""
     return _list_of("NVCC_OPTS", ROOT / "build_deps" / "cuda_configure.bzl")
@@ -59,8 +111,8 @@ def _list_of(name, path):
 
 
 def compile_cuda(nvcc, source, output, *flags):
-    """Compiles one .cu file; raises RuntimeError with what nvcc said."""
-    _run([nvcc, *options(), *flags, "-I.", "-c", source, "-o", output])
+    """Compiles one .cu file and returns what nvcc said; or RuntimeError with that."""
+    return _run([nvcc, *options(), *flags, "-I.", "-c", source, "-o", output])
 
 
 def build(folder, *flags):
@@ -68,9 +120,13 @@ def build(folder, *flags):
     nvcc = find_nvcc()
     if nvcc is None:
         raise RuntimeError("There is no nvcc on PATH, in CUDA_HOME or /usr/local/cuda.")
+    if not flags:
+        number = capability()
+        if number is None:
+            raise RuntimeError("Neither nvidia-smi nor the driver shows a GPU.")
+        flags = (architecture(number),)
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    flags = flags or ("-arch=native",)
     sources = [*SOURCES, *make_sources(folder)]
     objects = [folder / f"{source.stem}.o" for source in sources]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -100,4 +156,4 @@ def _run(command):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done.stdout + done.stderr

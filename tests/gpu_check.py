@@ -4,6 +4,7 @@ Needs a GPU, nvcc, NumPy, ml_dtypes, pytest and torch or CuPy; neither Bazel nor
 TensorFlow. It builds _gpu.so with nvcc, then runs
 
     tests/gpu_drivers_test.py   every rule, dense and sparse, against float64 NumPy
+    tests/gpu_errors_test.py    a step that lacks memory, a driver, a right index
     tests/gpu_large_test.py     more than 2^31 elements, where memory allows (torch)
 
 With --sanitizer TOOL (memcheck, racecheck, initcheck, synccheck) the tests run under
@@ -12,14 +13,13 @@ NVIDIA's compute-sanitizer. --library FILE takes a _gpu.so that is already built
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/gpu_drivers_test.py", "tests/gpu_large_test.py")
+TESTS = tuple(f"tests/gpu_{name}_test.py" for name in ("drivers", "errors", "large"))
 
 
 def run_here(arguments):
@@ -45,21 +45,19 @@ def main():
     options, rest = parser.parse_known_args()
     if os.environ.get("TF_OPTIM_GPU_LIBRARY"):  # below, under the sanitizer
         return run_here(rest)
+    given = options.library and Path(options.library).resolve()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     from tests import gpu_build
 
     with tempfile.TemporaryDirectory() as folder:
-        library = options.library or gpu_build.build(folder)
-        environment = {
-            **os.environ,
-            "TF_OPTIM_GPU_LIBRARY": str(Path(library).resolve()),
-        }
+        library = given or gpu_build.build(folder)
+        environment = {**os.environ, "TF_OPTIM_GPU_LIBRARY": str(library)}
         command = [sys.executable, __file__, *(rest or ["-q", *TESTS])]
         if options.sanitizer:
-            tool = shutil.which("compute-sanitizer") or (
-                "/usr/local/cuda/bin/compute-sanitizer"
-            )
+            tool = gpu_build.find_tool("compute-sanitizer")
+            if tool is None:
+                sys.exit("compute-sanitizer is not on PATH, nor beside nvcc.")
             # torch's allocator would hide accesses past the end of an array.
             environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
             command = [

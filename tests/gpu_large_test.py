@@ -1,14 +1,12 @@
 """More than 2^31 elements on a GPU: where a 32-bit offset would wrap around."""
 
-import os
-
 import pytest
 
-if not os.environ.get("TF_OPTIM_GPU_LIBRARY"):
+from tests.gpu_states import ON_GPU, gpu
+
+if not ON_GPU:
     pytest.skip("needs a GPU: see tests/gpu_check.py", allow_module_level=True)
 torch = pytest.importorskip("torch")
-
-from tests.gpu_states import gpu  # noqa: E402
 
 ELEMENTS = 2**31 + 2**20 + 5
 WIDTH = 128

@@ -29,7 +29,10 @@ class _Item(ctypes.Structure):
 
 
 class Report(ctypes.Structure):
-    """BadIndexReport of cc/drivers/gpu.h: the first index outside its table."""
+    """BadIndexReport of cc/drivers/gpu.h: the first index outside its table.
+
+    `found` is the generation of the step that found it, 0 for none.
+    """
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
@@ -59,7 +62,14 @@ class _Call(ctypes.Structure):
         ("weight_decay", ctypes.c_void_p),
         ("stream", ctypes.c_void_p),
         ("report", ctypes.POINTER(Report)),
+        ("generation", ctypes.c_int64),
+        ("memory_limit", ctypes.c_int64),
+        ("code", ctypes.c_int64),
     )
+
+
+# GpuStatus::Code of cc/drivers/gpu.h.
+_NO_MEMORY = 1
 
 
 def dtype_name(array):
@@ -87,16 +97,42 @@ class Library:
         rules: for each rule its `hyper`, `slots`, `flags`, `row_slots` and `variants`.
         has_cuda: whether it was built with nvcc.
         report: the `Report` that steps with `indices` fill in.
+        generation: of the report's owner, which the next steps are said to be.
+        memory_limit: the most bytes of workspace that steps may have, or -1.
     """
 
     def __init__(self, path):
         self._library = ctypes.CDLL(str(path))
-        self._library.tfo_gpu_apply.restype = ctypes.c_char_p
-        self._library.tfo_gpu_rules.restype = ctypes.c_char_p
+        for function in ("apply", "rules", "state", "check_driver", "check_capability"):
+            getattr(self._library, f"tfo_gpu_{function}").restype = ctypes.c_char_p
         self._library.tfo_gpu_new_report.restype = ctypes.POINTER(Report)
         self.rules = json.loads(self._library.tfo_gpu_rules())
         self.has_cuda = bool(self._library.tfo_gpu_has_cuda())
         self.report = Report()
+        self.generation = 1
+        self.memory_limit = -1
+
+    def state(self):
+        """Why the kernels cannot run on this machine; "" if they can."""
+        return self._library.tfo_gpu_state().decode()
+
+    def check_driver(self, driver, toolkit):
+        """CheckDriver of cc/drivers/gpu_support.h: CUDA's versions, as 13000."""
+        return self._library.tfo_gpu_check_driver(driver, toolkit).decode()
+
+    def check_capability(self, capability, built):
+        """CheckCapability of cc/drivers/gpu_support.h: capabilities as 90."""
+        numbers = (ctypes.c_int * len(built))(*built)
+        return self._library.tfo_gpu_check_capability(
+            capability, numbers, len(built)
+        ).decode()
+
+    @property
+    def emulated_kernels(self):
+        """The address of a function that finds the emulation's kernels."""
+        return ctypes.cast(
+            self._library.tfo_gpu_emulated_kernels, ctypes.c_void_p
+        ).value
 
     def use_device(self):
         """Makes `report` memory that kernels on the device can write to."""
@@ -195,9 +231,12 @@ class Library:
         numbers = (learning_rate, iterations, clip_value, gradient_scale, weight_decay)
 
         def run(_memory_of_the_step=(arrays, numbers)):
+            call.generation = self.generation
+            call.memory_limit = self.memory_limit
             error = self._library.tfo_gpu_apply(ctypes.byref(call)).decode()
             if error:
-                raise RuntimeError(error)
+                kind = MemoryError if call.code == _NO_MEMORY else RuntimeError
+                raise kind(error)
 
         return run
 

@@ -1,7 +1,8 @@
 """Guarded arrays for the GPU drivers: on a GPU, or for their emulation on the CPU.
 
-The environment variable TF_OPTIM_GPU_LIBRARY names a _gpu.so whose kernels are to run
-on the GPU (tests/gpu_check.py sets it); without it Bazel's own runs the emulation.
+The environment variable TF_OPTIM_GPU_LIBRARY names the _gpu.so to be tested
+(tests/gpu_check.py sets it); without it, it is Bazel's own. Its kernels run on the GPU
+where it has any and there is one, the emulation elsewhere.
 """
 
 import os
@@ -15,15 +16,18 @@ LEARNING_RATE = 0.03
 ITERATIONS = 4
 
 _LIBRARY = os.environ.get("TF_OPTIM_GPU_LIBRARY")
-ON_GPU = bool(_LIBRARY)
 
-if ON_GPU:
+if _LIBRARY:
     gpu = gpu_library.Library(_LIBRARY)
-    gpu.use_device()
 else:
     from tf_optim import library
 
     gpu = gpu_library.Library(library.find("_gpu.so"))
+
+# Also where Bazel's build has the kernels, and the machine can run them.
+ON_GPU = gpu.has_cuda and (bool(_LIBRARY) or not gpu.state())
+if ON_GPU:
+    gpu.use_device()
 
 
 def _backend():

@@ -1,15 +1,21 @@
 """The marks and parameters that test modules have in common."""
 
 import pytest
-import tensorflow as tf
 
 from tests import cases
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:  # tests/gpu_check.py
+    _TENSORFLOW = (0, 0)
+else:
+    _TENSORFLOW = tuple(map(int, tf.__version__.split(".")[:2]))
 
 both_flavours = pytest.mark.both_flavours
 keras_3_only = pytest.mark.keras_3_only
 # On a CPU XLA calls the drivers; before that the step is a computation.
 xla_calls = pytest.mark.skipif(
-    tuple(map(int, tf.__version__.split(".")[:2])) < (2, 18),
+    _TENSORFLOW < (2, 18),
     reason="XLA calls no functions of others before TensorFlow 2.18",
 )
 

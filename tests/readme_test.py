@@ -123,7 +123,9 @@ def joined(path):
 
 
 QUOTED = re.compile(r"^### `+ ?(.*?) ?`+$", re.MULTILINE)
-CPP = [*ROOT.glob("cc/kernels/*.cc"), *ROOT.glob("cc/xla/*.cc")]
+CPP = [
+    p for f in ("kernels/*.cc", "xla/*.cc", "drivers/*.h") for p in ROOT.glob(f"cc/{f}")
+]
 
 
 def quotes():

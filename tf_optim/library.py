@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import pathlib
 import sys
+import warnings
 from typing import Any
 
 from tf_optim.version import __version__
@@ -101,7 +103,45 @@ def ops():
             f"built for this TensorFlow. Received: {error}. {REBUILD}"
         ) from error
     xla_error()
+    if state := gpu_state():
+        if tf.config.list_physical_devices("GPU"):
+            warnings.warn(
+                f"tf_optim's steps on a GPU will fail. {state} Variables on the CPU "
+                f"(`with tf.device('CPU'):`) train as ever.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    elif native().build_info()["cuda"]:
+        lend_gpu_kernels()
     return module
+
+
+@functools.cache
+def gpu_state():
+    """Why the build's GPU kernels cannot run on this machine; "" if they can.
+
+    A build without any has nothing to say.
+    """
+    if not native().build_info()["cuda"]:
+        return ""
+    state = ctypes.CDLL(str(find(OPS_LIBRARY))).tf_optim_gpu_state
+    state.restype = ctypes.c_char_p
+    return state().decode()
+
+
+def lend_gpu_kernels():
+    """Under XLA a GPU's steps are calls of the ops library's kernels."""
+    if xla_error() is None:
+        kernels = ctypes.CDLL(str(find(OPS_LIBRARY))).tf_optim_gpu_kernels
+        lend_to_xla(ctypes.cast(kernels, ctypes.c_void_p).value, emulated=False)
+
+
+def lend_to_xla(kernels, emulated):
+    """Makes XLA's steps calls of GPU kernels: UseGpuKernels of cc/xla/gpu_call.h."""
+    use = ctypes.CDLL(str(find(XLA_LIBRARY))).tf_optim_use_gpu_kernels
+    use.argtypes = (ctypes.c_void_p, ctypes.c_int)
+    use.restype = None
+    use(kernels, emulated)
 
 
 @functools.cache
@@ -121,8 +161,13 @@ def build_info() -> dict[str, Any]:
     """Facts about this build, as a dict.
 
     Keys: `tf_optim` (version), `tensorflow` (the version built for), `compiler`,
-    `cuda` (whether GPU kernels are in it), `isa` (the instruction set in use on
-    this machine; the environment variable `TF_OPTIM_ISA` can name another), and
-    `isas` (those it can run).
+    `cuda` (whether GPU kernels are in it), `gpu` (where they are: "ready", or why
+    this machine's driver or card cannot run them), `isa` (the instruction set in
+    use on this machine; the environment variable `TF_OPTIM_ISA` can name another),
+    and `isas` (those it can run).
     """
-    return {"tf_optim": __version__, **native().build_info()}
+    facts = {"tf_optim": __version__, **native().build_info()}
+    if facts["cuda"]:
+        ops()  # the library that knows
+        facts["gpu"] = gpu_state() or "ready"
+    return facts

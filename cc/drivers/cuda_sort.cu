@@ -6,6 +6,7 @@ namespace tf_optim {
 
 cudaError_t CudaSort(const SortRequest& request, void* workspace, size_t* bytes,
                      cudaStream_t stream, uint64_t** sorted) {
+  cudaGetLastError();  // CUB would take an older error for its own
   cub::DoubleBuffer<uint64_t> keys(request.keys, request.other);
   const cudaError_t status = cub::DeviceRadixSort::SortKeys(
       workspace, *bytes, keys, request.count, request.begin_bit,

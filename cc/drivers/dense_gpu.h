@@ -5,7 +5,8 @@
 #ifndef TF_OPTIM_CC_DRIVERS_DENSE_GPU_H_
 #define TF_OPTIM_CC_DRIVERS_DENSE_GPU_H_
 
-#include <algorithm>
+#include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "cc/drivers/gpu_rows.h"
@@ -25,9 +26,10 @@ struct DenseEntry {
   int64_t size = 0;
 };
 
-template <class Rule, class T>
+// `bytes` of kernel parameters.
+template <class Rule, class T, int bytes>
 struct DenseBody {
-  GpuTable<DenseEntry<Rule, T>> table;
+  GpuTable<DenseEntry<Rule, T>, bytes> table;
   GpuShared<Rule, T> shared;
 
   TFO_HD void operator()(int64_t block, int thread) const {
@@ -50,7 +52,7 @@ struct DenseBody {
     const int number = table.Find(block);
     const DenseEntry<Rule, T>& entry = table.entries[number];
     const Variable<Rule, T> variable = shared.VariableAt(entry.rule, number);
-    const CoefficientsOf<Rule, T> coefficients = shared.numbers->coefficients;
+    const CoefficientsOf<Rule, T> coefficients = *shared.coefficients;
     RowSlots<Rule, T> no_row;
     const auto run = [&](auto size, int64_t i) {
       ComputeType<T> g[size()];
@@ -81,50 +83,76 @@ struct DenseBody {
   }
 };
 
-// Calls flush(table) for tables that hold add(item, number) of all items.
-template <class Table, class MakeEntry, class Flush>
-void ForEachTable(const std::vector<GpuItem>& items,
-                  const MakeEntry& make_entry, const Flush& flush) {
-  Table table;
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (items[i].size == 0) continue;
-    if (table.count == Table::kCapacity) {
-      flush(table);
-      table.count = 0;
+// Launches bodies of short tables, or of long ones where there is that much to
+// do and the device has room, until they have held all entries.
+template <class Short, class Long, class Device, class Entry, class Launch>
+void LaunchTables(Device* device, const std::vector<Entry>& entries,
+                  const Launch& launch) {
+  using ShortTable = decltype(Short::table);
+  using LongTable = decltype(Long::table);
+  size_t begin = 0;
+  const auto fill = [&](auto* table) {
+    while (table->count < std::decay_t<decltype(*table)>::kCapacity &&
+           begin < entries.size()) {
+      table->entries[table->count++] = entries[begin++];
     }
-    table.entries[table.count++] =
-        make_entry(items[i], static_cast<int32_t>(i));
+  };
+  while (begin < entries.size()) {
+    if constexpr (Device::kParameterBytes >= kLongParameterBytes &&
+                  !std::is_same_v<ShortTable, LongTable>) {
+      if (entries.size() - begin > ShortTable::kCapacity &&
+          device->TakesLongParameters()) {
+        Long body;
+        fill(&body.table);
+        launch(&body);
+        continue;
+      }
+    }
+    Short body;
+    fill(&body.table);
+    launch(&body);
   }
-  if (table.count > 0) flush(table);
 }
 
 template <class Rule, class T, class Device>
 void ApplyDenseOn(Device* device, const std::vector<GpuItem>& items,
                   const GpuStep& step) {
-  const GpuShared<Rule, T> shared = PrepareOn<Rule, T>(device, step, nullptr);
+  const GpuShared<Rule, T> shared =
+      PrepareOn<Rule, T>(device, items.size(), step, nullptr);
+  const auto entries_of = [&](const auto& make_entry) {
+    std::vector<decltype(make_entry(items[0], 0))> entries;
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (items[i].size == 0) continue;
+      entries.push_back(make_entry(items[i], static_cast<int32_t>(i)));
+    }
+    return entries;
+  };
   if constexpr (Rule::kMeansOver == Over::kRow) {
     using Body = RowBody<Rule, T, RowSource::kDense>;
-    const auto make_entry = [](const GpuItem& item, int32_t number) {
+    const auto entries = entries_of([](const GpuItem& item, int32_t number) {
       GpuItem rows = item;
       rows.rows = item.size / item.width;
       return RowEntryOf<Rule, T>(rows, number);
-    };
-    ForEachTable<decltype(Body::table)>(items, make_entry, [&](auto& table) {
-      const int64_t blocks = table.SetBlocks([](const auto& entry) {
-        return BlocksFor(entry.ids.rows, entry.ids.lanes);
+    });
+    LaunchTables<Body, Body>(device, entries, [&](Body* body) {
+      body->shared = shared;
+      const int64_t blocks = body->table.SetBlocks([](const auto& entry) {
+        return BlocksFor(entry.ids.rows, entry.ids.lane_bits);
       });
-      RunGpuRowPasses<Rule, T>(device, Body{table, shared}, blocks);
+      RunGpuRowPasses<Rule, T>(device, body, blocks);
     });
   } else {
-    using Body = DenseBody<Rule, T>;
-    const auto make_entry = [](const GpuItem& item, int32_t number) {
+    using Short = DenseBody<Rule, T, kShortParameterBytes>;
+    using Long = DenseBody<Rule, T, kLongParameterBytes>;
+    const auto entries = entries_of([](const GpuItem& item, int32_t number) {
       return DenseEntry<Rule, T>{RuleEntry<Rule, T>(item, number),
                                  static_cast<const T*>(item.grad), item.size};
-    };
-    ForEachTable<decltype(Body::table)>(items, make_entry, [&](auto& table) {
-      const int64_t blocks = table.SetBlocks(
+    });
+    LaunchTables<Short, Long>(device, entries, [&](auto* body) {
+      body->shared = shared;
+      const int64_t blocks = body->table.SetBlocks(
           [](const auto& entry) { return CeilDiv(entry.size, kGpuChunk<T>); });
-      RunGpuPasses<Rule, T>(device, Body{table, shared}, blocks);
+      RunGpuPasses<Rule, T>(device, body, blocks);
     });
   }
 }

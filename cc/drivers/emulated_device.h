@@ -8,34 +8,37 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "cc/drivers/gpu.h"
+#include "cc/drivers/gpu_memory.h"
 #include "cc/drivers/gpu_table.h"
 
 namespace tf_optim {
 
-class EmulatedDevice {
+class EmulatedDevice : public GpuMemory {
  public:
-  explicit EmulatedDevice(const GpuContext&) {}
+  using GpuMemory::GpuMemory;
 
-  std::string error() const { return ""; }
+  static constexpr int kParameterBytes = kLongParameterBytes;
+  bool TakesLongParameters() const { return true; }
 
-  // Like a device's memory, it holds no zeros that a body could rely on.
+  // Like a device's memory, it holds no zeros that a body could rely on. Not of
+  // the context's piece: so the address sanitizer sees where each ends.
   template <class X>
-  X* Allocate(int64_t count) {
-    constexpr int64_t kAlignment = 256;
+  X* Take(int64_t count) {
     const int64_t bytes = count * static_cast<int64_t>(sizeof(X));
-    memory_.emplace_back(new char[bytes + kAlignment]);
+    if (measuring()) return static_cast<X*>(Next(bytes));
+    memory_.emplace_back(new char[bytes + kGpuAlignment]);
     char* raw = memory_.back().get();
-    std::memset(raw, 0xa5, bytes + kAlignment);
-    raw += kAlignment - reinterpret_cast<uintptr_t>(raw) % kAlignment;
+    std::memset(raw, 0xa5, bytes + kGpuAlignment);
+    raw += kGpuAlignment - reinterpret_cast<uintptr_t>(raw) % kGpuAlignment;
     return reinterpret_cast<X*>(raw);
   }
 
   template <class Body>
   void Launch(const Body& body, int64_t blocks) {
+    if (!Launches<Body>()) return;
     for (int64_t block = 0; block < blocks; ++block) {
       for (int t = 0; t < kGpuThreads; ++t) body(block, t);
     }
@@ -44,6 +47,7 @@ class EmulatedDevice {
   // The threads of a block, each at one stage before any is at the next.
   template <class Body>
   void LaunchMeasure(const Body& body, int64_t blocks) {
+    if (!Launches<Body>()) return;
     using Sums = decltype(body.Measure(0, 0));
     for (int64_t block = 0; block < blocks; ++block) {
       std::vector<Sums> sums;
@@ -57,6 +61,7 @@ class EmulatedDevice {
 
   template <class Body>
   void LaunchRowMeans(const Body& body, int64_t blocks) {
+    if (!Launches<Body>()) return;
     using State = typename Body::State;
     for (int64_t block = 0; block < blocks; ++block) {
       std::vector<State> states;
@@ -75,6 +80,7 @@ class EmulatedDevice {
   // Stable, by the bits [begin, end).
   uint64_t* Sort(uint64_t* keys, uint64_t* other, int64_t count, int begin,
                  int end) {
+    if (!working()) return keys;
     const auto digits = [begin, end](uint64_t key) {
       return (end < 64 ? key & ((uint64_t{1} << end) - 1) : key) >> begin;
     };
@@ -86,6 +92,14 @@ class EmulatedDevice {
   }
 
  private:
+  bool working() const { return ok() && !measuring(); }
+
+  template <class Body>
+  bool Launches() const {
+    static_assert(sizeof(Body) <= kParameterBytes);
+    return working();
+  }
+
   // In the order of AddUp in cuda_device.cu.h.
   template <class Sums>
   static void AddUp(int lanes, std::vector<Sums>* sums) {
@@ -94,9 +108,11 @@ class EmulatedDevice {
       for (int t = 0; t < kGpuThreads; ++t) (*sums)[t].Add(before[t ^ step]);
     }
     if (lanes <= kWarp) return;
-    Sums total;
-    for (int t = 0; t < kGpuThreads; t += kWarp) total.Add((*sums)[t]);
-    std::fill(sums->begin(), sums->end(), total);
+    for (auto begin = sums->begin(); begin != sums->end(); begin += lanes) {
+      Sums total;
+      for (int t = 0; t < lanes; t += kWarp) total.Add(begin[t]);
+      std::fill(begin, begin + lanes, total);
+    }
   }
 
   std::vector<std::unique_ptr<char[]>> memory_;

@@ -15,6 +15,7 @@
 namespace tf_optim {
 
 inline constexpr int kMaxGpuHyper = 8;
+inline constexpr int64_t kGpuAlignment = 64;  // bytes, of a step's memory
 
 // A variable with its slots and its gradient. All pointers are to memory of the
 // device; slots that the rule leaves out are null.
@@ -48,31 +49,52 @@ struct GpuSparse {
 };
 
 // Where the device tells of an index outside its table: memory of the host that
-// the device can write (or of the host, for the emulation). A kernel fills it
-// in if `found` is 0; the host reads it when it next has reason to, then sets
-// `found` to 0.
+// the device can write (or of the host, for the emulation).
+//
+// Reports are used again, and a kernel of a former owner may still be in the
+// device's queue. So every owner has a generation, above those before it, and
+// `found` is the generation that an index was found for: a kernel fills in
+// what its own owner has not found yet and no later one has. The host reads
+// only what was found for its generation, then sets `found` to 0.
 struct BadIndexReport {
   int64_t item = 0, position = 0, received = 0, rows = 0;
   int64_t found = 0;
+};
+
+// How a step went. Anything but kFailed comes before it has changed anything.
+struct GpuStatus {
+  enum Code {
+    kOk,
+    kNoMemory,     // of the device
+    kUnsupported,  // this driver or card cannot run the kernels
+    kFailed,
+  };
+
+  Code code = kOk;
+  std::string message = "";
+
+  bool ok() const { return code == kOk; }
 };
 
 // What the caller lends to a step.
 struct GpuContext {
   void* stream = nullptr;  // a cudaStream_t
   // Device memory that lives until what the step puts on the stream is done;
-  // aligned to 64 bytes or more. Null if there is none left.
-  std::function<void*(int64_t bytes)> allocate;
-  BadIndexReport* report = nullptr;  // sparse steps only
+  // aligned to kGpuAlignment or more. Called once in a step, before anything
+  // else is.
+  std::function<GpuStatus(int64_t bytes, void** memory)> allocate;
+  BadIndexReport* report = nullptr;  // sparse steps only, null for none
+  int64_t generation = 1;            // of the report's owner
 };
 
 // The steps of one rule and storage type. They return before the device is
-// done; "" or what went wrong.
+// done.
 struct GpuKernels {
-  std::string (*dense)(const std::vector<GpuItem>& items, const GpuStep& step,
-                       const GpuContext& context);
-  std::string (*sparse)(const std::vector<GpuItem>& items,
-                        const GpuSparse& sparse, const GpuStep& step,
-                        const GpuContext& context);
+  GpuStatus (*dense)(const std::vector<GpuItem>& items, const GpuStep& step,
+                     const GpuContext& context);
+  GpuStatus (*sparse)(const std::vector<GpuItem>& items,
+                      const GpuSparse& sparse, const GpuStep& step,
+                      const GpuContext& context);
 };
 
 // The GpuKernels of all variants and types; null if there are none. A file per

@@ -29,6 +29,14 @@ TFO_HD inline void StoreMin(uint64_t* least, uint64_t value) {
 #endif
 }
 
+// Where a sparse step tells of an index outside its table.
+struct BadIndices {
+  BadIndexReport* report = nullptr;
+  int64_t generation = 1;
+  // On the device: the first one, as item << 32 | position, or all ones.
+  uint64_t* first = nullptr;
+};
+
 // Every id becomes the key row << position_bits | position, where the rows of
 // the tables are counted through. An id outside its table becomes the row
 // behind the table's last one, which exists for no other purpose: it is sorted
@@ -62,8 +70,7 @@ struct PiecesBody {
   using C = ComputeType<T>;
 
   IdTable table;
-  const uint64_t* first_bad;
-  BadIndexReport* report;
+  BadIndices bad;
   int64_t blocks;  // of the table; one more reports
 
   TFO_HD void operator()(int64_t block, int thread) const {
@@ -74,10 +81,10 @@ struct PiecesBody {
     const int number = table.Find(block);
     const IdEntry& entry = table.entries[number];
     const int64_t tile =
-        UnitOf(block - table.first_block[number], thread, entry.lanes);
+        UnitOf(block - table.first_block[number], thread, entry.lane_bits);
     const Run piece = PieceOfTile(entry.ids(), tile);
     if (piece.begin == piece.end) return;
-    const int lane = thread % entry.lanes;
+    const int lane = LaneOf(thread, entry.lane_bits);
     if (entry.packed) {
       Add<kPack<T>>(entry, tile, piece, lane);
     } else {
@@ -90,7 +97,7 @@ struct PiecesBody {
   TFO_HD void Add(const IdEntry& entry, int64_t tile, const Run& piece,
                   int lane) const {
     for (int64_t column = int64_t{lane} * count; column < entry.width;
-         column += int64_t{entry.lanes} * count) {
+         column += int64_t{entry.lanes()} * count) {
       C sum[count];
       LoadPack<count>(static_cast<const T*>(entry.grad) +
                           entry.ids().position(piece.begin) * entry.width +
@@ -103,12 +110,13 @@ struct PiecesBody {
   }
 
   TFO_HD void Report() const {
-    if (report == nullptr || *first_bad == ~uint64_t{0}) return;
-    const int32_t item = static_cast<int32_t>(*first_bad >> 32);
-    const int64_t position = static_cast<int64_t>(*first_bad & 0xffffffff);
+    const uint64_t first = *bad.first;
+    if (bad.report == nullptr || first == ~uint64_t{0}) return;
+    const int32_t item = static_cast<int32_t>(first >> 32);
+    const int64_t position = static_cast<int64_t>(first & 0xffffffff);
     // What the host reads must get there: volatile, and `found` last.
-    volatile BadIndexReport* out = report;
-    if (out->found != 0) return;
+    volatile BadIndexReport* out = bad.report;
+    if (out->found >= bad.generation) return;
     for (int i = 0; i < table.count; ++i) {
       const IdEntry& entry = table.entries[i];
       if (entry.item != item) continue;
@@ -119,7 +127,7 @@ struct PiecesBody {
 #ifdef __CUDA_ARCH__
       __threadfence_system();
 #endif
-      out->found = 1;
+      out->found = bad.generation;
     }
   }
 };
@@ -127,8 +135,7 @@ struct PiecesBody {
 // Sorts the ids of the table's entries and adds up their long runs' pieces.
 // Sets what the row bodies need in the entries.
 template <class T, class Device>
-void SortIdsOn(Device* device, IdTable* table, uint64_t* first_bad,
-               BadIndexReport* report) {
+void SortIdsOn(Device* device, IdTable* table, const BadIndices& bad) {
   int64_t rows = 0, count = 0, most = 0;
   for (int i = 0; i < table->count; ++i) {
     IdEntry& entry = table->entries[i];
@@ -140,8 +147,8 @@ void SortIdsOn(Device* device, IdTable* table, uint64_t* first_bad,
   if (count == 0) return;
   const int position_bits = BitsFor(most);
   const int id_bits = std::max(1, BitsFor(rows));
-  uint64_t* keys = device->template Allocate<uint64_t>(count);
-  uint64_t* other = device->template Allocate<uint64_t>(count);
+  uint64_t* keys = device->template Take<uint64_t>(count);
+  uint64_t* other = device->template Take<uint64_t>(count);
   int64_t first = 0, elements = 0;
   for (int i = 0; i < table->count; ++i) {
     IdEntry& entry = table->entries[i];
@@ -149,7 +156,7 @@ void SortIdsOn(Device* device, IdTable* table, uint64_t* first_bad,
     entry.keys = keys + first;
     first += entry.count;
   }
-  MakeKeysBody make_keys = {*table, first_bad};
+  MakeKeysBody make_keys = {*table, bad.first};
   const int64_t key_blocks = make_keys.table.SetBlocks(
       [](const IdEntry& e) { return CeilDiv(e.count, kGpuThreads); });
   device->Launch(make_keys, key_blocks);
@@ -167,7 +174,7 @@ void SortIdsOn(Device* device, IdTable* table, uint64_t* first_bad,
                 kPieceAlignment;
   }
   using C = ComputeType<T>;
-  C* pieces = elements > 0 ? device->template Allocate<C>(elements) : nullptr;
+  C* pieces = elements > 0 ? device->template Take<C>(elements) : nullptr;
   for (int i = 0; i < table->count; ++i) {
     IdEntry& entry = table->entries[i];
     if (tiles_of(entry) == 0) continue;
@@ -175,9 +182,9 @@ void SortIdsOn(Device* device, IdTable* table, uint64_t* first_bad,
     pieces += CeilDiv(tiles_of(entry) * entry.width, kPieceAlignment) *
               kPieceAlignment;
   }
-  PiecesBody<T> add_pieces = {*table, first_bad, report, 0};
+  PiecesBody<T> add_pieces = {*table, bad, 0};
   add_pieces.blocks = add_pieces.table.SetBlocks(
-      [&](const IdEntry& e) { return BlocksFor(tiles_of(e), e.lanes); });
+      [&](const IdEntry& e) { return BlocksFor(tiles_of(e), e.lane_bits); });
   device->Launch(add_pieces, add_pieces.blocks + 1);
 }
 

@@ -2,30 +2,31 @@
 #ifndef TF_OPTIM_CC_DRIVERS_GPU_KERNELS_H_
 #define TF_OPTIM_CC_DRIVERS_GPU_KERNELS_H_
 
-#include <string>
 #include <vector>
 
 #include "cc/drivers/dense_gpu.h"
 #include "cc/drivers/gpu.h"
+#include "cc/drivers/gpu_memory.h"
 #include "cc/drivers/sparse_gpu.h"
 
 namespace tf_optim {
 
 template <class Device, class Rule, class T>
-std::string RunDenseOn(const std::vector<GpuItem>& items, const GpuStep& step,
-                       const GpuContext& context) {
-  Device device(context);
-  ApplyDenseOn<Rule, T>(&device, items, step);
-  return device.error();
+GpuStatus RunDenseOn(const std::vector<GpuItem>& items, const GpuStep& step,
+                     const GpuContext& context) {
+  return RunOnDevice<Device>(context, [&](Device* device) {
+    ApplyDenseOn<Rule, T>(device, items, step);
+  });
 }
 
 template <class Device, class Rule, class T>
-std::string RunSparseOn(const std::vector<GpuItem>& items,
-                        const GpuSparse& sparse, const GpuStep& step,
-                        const GpuContext& context) {
-  Device device(context);
-  ApplySparseOn<Rule, T>(&device, items, sparse, step, context.report);
-  return device.error();
+GpuStatus RunSparseOn(const std::vector<GpuItem>& items,
+                      const GpuSparse& sparse, const GpuStep& step,
+                      const GpuContext& context) {
+  return RunOnDevice<Device>(context, [&](Device* device) {
+    ApplySparseOn<Rule, T>(device, items, sparse, step,
+                           {context.report, context.generation});
+  });
 }
 
 template <class Device, class Rule, class T>

@@ -35,8 +35,8 @@ RowEntry<Rule, T> RowEntryOf(const GpuItem& item, int32_t number) {
   entry.ids.width = item.width;
   entry.ids.item = number;
   entry.ids.packed = entry.rule.packed;
-  entry.ids.lanes =
-      LanesFor(entry.rule.packed ? item.width / kPack<T> : item.width);
+  entry.ids.lane_bits =
+      LaneBitsFor(entry.rule.packed ? item.width / kPack<T> : item.width);
   return entry;
 }
 
@@ -61,7 +61,7 @@ template <int count, class T>
 TFO_HD inline void SumRun(const IdEntry& entry, int64_t column, const Run& run,
                           ComputeType<T>* sum) {
   using C = ComputeType<T>;
-  const int64_t length = PieceLength(run.end - run.begin);
+  const int64_t length = int64_t{1} << PieceBits(run.end - run.begin);
   const int64_t first_end =
       run.begin + length < run.end ? run.begin + length : run.end;
   const SortedIds ids = entry.ids();
@@ -83,6 +83,11 @@ template <class Rule, class T, RowSource source>
 struct RowBody {
   using C = ComputeType<T>;
   static constexpr bool kByRow = Rule::kMeansOver == Over::kRow;
+  // Where ptxas would spill to fit in a block more (tests/gpu_compile_test.py).
+  static constexpr int kMinGpuBlocks = sizeof(T) == 8 ? 2
+                                       : kByRow && source == RowSource::kAll
+                                           ? 3
+                                           : 0;
   static_assert(kByRow || Rule::kRowSlots == 0,
                 "a row slot needs a pass that sees whole rows");
 
@@ -102,7 +107,7 @@ struct RowBody {
   };
 
   TFO_HD int Lanes(int64_t block) const {
-    return table.entries[table.Find(block)].ids.lanes;
+    return table.entries[table.Find(block)].ids.lanes();
   }
 
   TFO_HD State Start(int64_t block, int thread) const {
@@ -110,12 +115,12 @@ struct RowBody {
     const int number = table.Find(block);
     state.entry = &table.entries[number];
     const IdEntry& entry = state.entry->ids;
-    state.lane = thread % entry.lanes;
-    FindRow(UnitOf(block - table.first_block[number], thread, entry.lanes),
+    state.lane = LaneOf(thread, entry.lane_bits);
+    FindRow(UnitOf(block - table.first_block[number], thread, entry.lane_bits),
             &state);
     if (state.row < 0) return state;
     state.variable = shared.VariableAt(state.entry->rule, number);
-    state.coefficients = shared.numbers->coefficients;
+    state.coefficients = *shared.coefficients;
     ForEachField(state.row_slots.before, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)> && IsRowSlot<Rule>(s())) {
         slot = state.variable.slots[s()][state.row];
@@ -199,25 +204,29 @@ struct RowBody {
   TFO_HD void VisitPacks(State* state, const MeansOf<Rule, T>& means,
                          GpuSums<Rule>* sums) const {
     const IdEntry& entry = state->entry->ids;
-    const int64_t first = int64_t{state->lane} * count;
-    for (int64_t column = first; column < entry.width;
-         column += int64_t{entry.lanes} * count) {
-      C g[count] = {};
-      if constexpr (Rule::kMeasureChangesSlots && pass == GpuPass::kUpdate) {
-        // The slots have taken the gradient in.
-      } else if (kByRow && pass == GpuPass::kUpdate && column == first) {
-        TFO_UNROLL
-        for (int i = 0; i < count; ++i) g[i] = state->kept[i];
-      } else {
-        Gradient<count>(*state, column, g);
-      }
-      if (kByRow && pass == GpuPass::kMeasure && column == first) {
-        TFO_UNROLL
-        for (int i = 0; i < count; ++i) state->kept[i] = g[i];
-      }
+    const int64_t stride = int64_t{entry.lanes()} * count;
+    int64_t column = int64_t{state->lane} * count;
+    const auto run = [&](const C* g) {
       RunPack<pass, count>(state->variable, state->coefficients,
                            state->row * entry.width + column, g, means,
                            &state->row_slots, sums);
+    };
+    if constexpr (kByRow && !Rule::kMeasureChangesSlots) {
+      // Means over a row need its gradient twice.
+      if (column >= entry.width) return;
+      if (pass == GpuPass::kMeasure) {
+        Gradient<count>(*state, column, state->kept);
+      }
+      run(state->kept);
+      column += stride;
+    }
+    for (; column < entry.width; column += stride) {
+      C g[count] = {};
+      // Or the slots have taken the gradient in.
+      if (!Rule::kMeasureChangesSlots || pass == GpuPass::kMeasure) {
+        Gradient<count>(*state, column, g);
+      }
+      run(g);
     }
   }
 
@@ -239,9 +248,9 @@ struct RowBody {
 
 // Runs a row body the way its rule's means ask for.
 template <class Rule, class T, class Body, class Device>
-void RunGpuRowPasses(Device* device, const Body& body, int64_t blocks) {
+void RunGpuRowPasses(Device* device, Body* body, int64_t blocks) {
   if constexpr (Rule::kMeansOver == Over::kRow) {
-    device->LaunchRowMeans(body, blocks);
+    device->LaunchRowMeans(*body, blocks);
   } else {
     RunGpuPasses<Rule, T>(device, body, blocks);
   }

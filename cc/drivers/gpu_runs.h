@@ -21,18 +21,20 @@
 
 namespace tf_optim {
 
-inline constexpr int64_t kMinPiece = 32;
+inline constexpr int kMinPieceBits = 5;
+inline constexpr int64_t kMinPiece = int64_t{1} << kMinPieceBits;
 
 struct Run {
   int64_t begin = 0, end = 0;
 };
 
 // Adding a run takes two steps, of a piece's length and of the number of
-// pieces: both grow as the root of the run's length.
-TFO_HD constexpr int64_t PieceLength(int64_t run_length) {
-  int64_t piece = kMinPiece;
-  while (piece * piece < run_length) piece *= 2;
-  return piece;
+// pieces: both grow as the root of the run's length. A piece's length is this
+// power of two.
+TFO_HD constexpr int PieceBits(int64_t run_length) {
+  int bits = kMinPieceBits;
+  while (int64_t{1} << 2 * bits < run_length) ++bits;
+  return bits;
 }
 
 TFO_HD constexpr bool BeginsRun(const SortedIds& ids, int64_t i) {
@@ -100,9 +102,10 @@ TFO_HD constexpr Run PieceOfTile(const SortedIds& ids, int64_t tile) {
   if (first >= ids.count || BeginsRun(ids, first)) return {};
   const int64_t begin = RunBeginBefore(ids, first);
   const int64_t end = RunEndAfter(ids, first);
-  const int64_t length = PieceLength(end - begin);
-  const int64_t pieces = (first - begin + length - 1) / length;
-  const int64_t start = begin + pieces * length;
+  const int bits = PieceBits(end - begin);
+  const int64_t length = int64_t{1} << bits;
+  const int64_t pieces = (first - begin + length - 1) >> bits;
+  const int64_t start = begin + (pieces << bits);
   if (start >= first + kMinPiece || start >= end) return {};
   return {start, start + length < end ? start + length : end};
 }
@@ -117,13 +120,14 @@ struct IdEntry {
   int64_t first_row = 0;  // of the table, among the rows of all tables
   int64_t rows = 0;
   int64_t width = 1;
-  int32_t item = 0;   // among the items of the step
-  int32_t lanes = 1;  // threads that share a row
+  int32_t item = 0;       // among the items of the step
+  int16_t lane_bits = 0;  // 2^lane_bits threads share a row
   int16_t position_bits = 0;
   bool wide_indices = false;
   bool packed = false;  // 16-byte accesses fit
 
   TFO_HD SortedIds ids() const { return {keys, count, position_bits}; }
+  TFO_HD int lanes() const { return 1 << lane_bits; }
   TFO_HD int64_t Index(int64_t i) const {
     return wide_indices ? static_cast<const int64_t*>(indices)[i]
                         : static_cast<const int32_t*>(indices)[i];

@@ -140,6 +140,13 @@ TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
   }
 }
 
+// What is special to a variable in a step (drivers/cpu.h).
+template <class T>
+struct GpuTail {
+  Tail<ComputeType<T>> tail;
+  bool has_tail;
+};
+
 // A rule's part of a table's entry.
 template <class Rule, class T>
 struct RuleEntry {
@@ -162,19 +169,11 @@ struct RuleEntry {
   }
 };
 
-// What PrepareBody makes of a step's numbers, on the device.
-template <class Rule, class T>
-struct GpuNumbers {
-  CoefficientsOf<Rule, T> coefficients;
-  double learning_rate, clip_value;
-};
-
 // What the bodies of a step share. Null where the rule has no use for it.
 template <class Rule, class T>
 struct GpuShared {
-  const GpuNumbers<Rule, T>* numbers = nullptr;
-  const double* gradient_scale = nullptr;
-  const double* weight_decay = nullptr;
+  const CoefficientsOf<Rule, T>* coefficients = nullptr;
+  const GpuTail<T>* tails = nullptr;        // one per item of the step
   GpuSums<Rule>* parts = nullptr;           // one per block
   const MeansOf<Rule, T>* means = nullptr;  // one per entry of the table
 
@@ -185,10 +184,9 @@ struct GpuShared {
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       variable.slots[s] = entry.slots[s];
     }
-    const double scale = gradient_scale ? gradient_scale[entry.item] : 1.0;
-    const double decay =
-        weight_decay ? numbers->learning_rate * weight_decay[entry.item] : 0.0;
-    SetTail(scale, numbers->clip_value, decay, &variable);
+    const GpuTail<T> tail = tails[entry.item];
+    variable.tail = tail.tail;
+    variable.has_tail = tail.has_tail;
     if constexpr (Rule::kMeansOver == Over::kVariable) {
       if (means != nullptr) variable.means = means[number];
     }
@@ -196,40 +194,61 @@ struct GpuShared {
   }
 };
 
-// Makes the step's coefficients, in float64.
+// Makes what a step's bodies need of its numbers, in float64: here once, and
+// not in each of their threads. One block; each coefficient in a warp of its
+// own, since lanes of one warp would wait for each other.
 template <class Rule, class T>
 struct PrepareBody {
   GpuStep step;
-  GpuNumbers<Rule, T>* numbers;
+  CoefficientsOf<Rule, T>* coefficients;
+  GpuTail<T>* tails;
+  int64_t count;        // of tails
   uint64_t* first_bad;  // null with dense gradients
 
   TFO_HD void operator()(int64_t, int thread) const {
-    if (thread != 0) return;
     const double rate = step.learning_rate_is_double
                             ? *static_cast<const double*>(step.learning_rate)
                             : *static_cast<const float*>(step.learning_rate);
+    if (thread % kWarp == 0) MakeCoefficients(rate, thread / kWarp);
+    if (thread == 0 && first_bad != nullptr) *first_bad = ~uint64_t{0};
+    for (int64_t i = thread; i < count; i += kGpuThreads) {
+      Variable<Rule, T> variable;
+      SetTail(step.gradient_scale ? step.gradient_scale[i] : 1.0,
+              *step.clip_value,
+              step.weight_decay ? rate * step.weight_decay[i] : 0.0, &variable);
+      tails[i] = {variable.tail, variable.has_tail};
+    }
+  }
+
+ private:
+  TFO_HD void MakeCoefficients(double rate, int warp) const {
     typename Rule::template Hyper<double> hyper;
     ForEachField(hyper,
                  [&](auto i, double& value) { value = *step.hyper[i()]; });
-    numbers->coefficients = PrepareAs<Rule, ComputeType<T>>(
-        hyper, {rate, static_cast<double>(*step.iterations) + 1});
-    numbers->learning_rate = rate;
-    numbers->clip_value = *step.clip_value;
-    if (first_bad != nullptr) *first_bad = ~uint64_t{0};
+    const Step<double> now = {rate, static_cast<double>(*step.iterations) + 1};
+    ForEachField(*coefficients, [&](auto i, auto& out) {
+      if (static_cast<int>(i()) % (kGpuThreads / kWarp) != warp) return;
+      // The compiler leaves off what only other members need.
+      const auto all = PrepareAs<Rule, ComputeType<T>>(hyper, now);
+      ForEachField(all, [&](auto k, const auto& value) {
+        if constexpr (k() == i()) out = value;
+      });
+    });
   }
 };
 
-// Puts the making of coefficients on the device's queue.
+// Puts that on the device's queue, for `count` items.
 template <class Rule, class T, class Device>
-GpuShared<Rule, T> PrepareOn(Device* device, const GpuStep& step,
+GpuShared<Rule, T> PrepareOn(Device* device, size_t count, const GpuStep& step,
                              uint64_t* first_bad) {
+  const int64_t items = static_cast<int64_t>(count);
   const PrepareBody<Rule, T> body = {
-      step, device->template Allocate<GpuNumbers<Rule, T>>(1), first_bad};
+      step, device->template Take<CoefficientsOf<Rule, T>>(1),
+      device->template Take<GpuTail<T>>(items), items, first_bad};
   device->Launch(body, 1);
   GpuShared<Rule, T> shared;
-  shared.numbers = body.numbers;
-  shared.gradient_scale = step.gradient_scale;
-  shared.weight_decay = step.weight_decay;
+  shared.coefficients = body.coefficients;
+  shared.tails = body.tails;
   return shared;
 }
 
@@ -261,23 +280,22 @@ TFO_HD GpuSums<Rule> FinishMeansBody<Rule, T, capacity>::Measure(
 // Runs the body's passes over `blocks` blocks: the update and, for rules with
 // means over the variable, the measuring before it.
 template <class Rule, class T, class Body, class Device>
-void RunGpuPasses(Device* device, Body body, int64_t blocks) {
+void RunGpuPasses(Device* device, Body* body, int64_t blocks) {
   if constexpr (Rule::kMeansOver == Over::kVariable) {
-    constexpr int kCapacity = decltype(body.table)::kCapacity;
-    body.shared.parts = device->template Allocate<GpuSums<Rule>>(blocks);
-    device->LaunchMeasure(body, blocks);
+    constexpr int kCapacity = decltype(body->table)::kCapacity;
+    body->shared.parts = device->template Take<GpuSums<Rule>>(blocks);
+    device->LaunchMeasure(*body, blocks);
     FinishMeansBody<Rule, T, kCapacity> finish = {};
-    for (int i = 0; i < body.table.count; ++i) {
-      finish.first_block[i] = body.table.first_block[i];
+    for (int i = 0; i < body->table.count; ++i) {
+      finish.first_block[i] = body->table.first_block[i];
     }
-    finish.first_block[body.table.count] = static_cast<int32_t>(blocks);
-    finish.parts = body.shared.parts;
-    finish.means =
-        device->template Allocate<MeansOf<Rule, T>>(body.table.count);
-    device->LaunchMeasure(finish, body.table.count);
-    body.shared.means = finish.means;
+    finish.first_block[body->table.count] = static_cast<int32_t>(blocks);
+    finish.parts = body->shared.parts;
+    finish.means = device->template Take<MeansOf<Rule, T>>(body->table.count);
+    device->LaunchMeasure(finish, body->table.count);
+    body->shared.means = finish.means;
   }
-  device->Launch(body, blocks);
+  device->Launch(*body, blocks);
 }
 
 }  // namespace tf_optim

@@ -2,7 +2,9 @@
 //
 // A kernel's parameters are a table: the variables, and the number of each
 // one's first block. They take no copy to the device and no memory there, but
-// there is room for 4 KiB only, so a longer list takes several launches.
+// there is room for 32,764 bytes (before CUDA 12.1 for 4 KiB), so a longer list
+// takes several launches. Every launch hands over all of its table, filled or
+// not: what can be a short list or a long one has a kernel for each.
 //
 // How many blocks a variable has depends on its size and nothing else: what is
 // summed up per block is the same bits on every device.
@@ -18,17 +20,15 @@ namespace tf_optim {
 inline constexpr int kGpuThreads = 256;  // of a block
 inline constexpr int kWarp = 32;
 inline constexpr int64_t kMaxGpuBlocks = 0x7fffffff;
-inline constexpr int kKernelParameterBytes = 4096;
+inline constexpr int kShortParameterBytes = 4096;  // of a kernel
+inline constexpr int kLongParameterBytes = 32764;
 inline constexpr int kOtherParameterBytes = 192;  // beside a table
 
-template <class Entry>
-inline constexpr int kTableCapacity =
-    (kKernelParameterBytes - kOtherParameterBytes) /
-    static_cast<int>(sizeof(Entry) + sizeof(int32_t));
-
-template <class Entry, int capacity = kTableCapacity<Entry>>
+template <class Entry, int bytes = kShortParameterBytes>
 struct GpuTable {
-  static constexpr int kCapacity = capacity;
+  static constexpr int kCapacity =
+      (bytes - kOtherParameterBytes) /
+      static_cast<int>(sizeof(Entry) + sizeof(int32_t));
 
   int32_t count = 0;
   int32_t first_block[kCapacity];
@@ -66,23 +66,27 @@ TFO_HD constexpr int64_t CeilDiv(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// How many threads share a row of `packs` packs: a power of two up to a warp,
-// or the whole block where each of its threads has a pack.
-inline int LanesFor(int64_t packs) {
-  if (packs >= kGpuThreads) return kGpuThreads;
-  int lanes = 1;
-  while (lanes < packs && lanes < kWarp) lanes *= 2;
-  return lanes;
+// How many threads share a row of `packs` packs, as a power of two: one for
+// each pack, up to a block. So up to 1,024 columns of float32 a thread has one
+// pack, and what it keeps of it in registers is all that it needs again.
+inline int16_t LaneBitsFor(int64_t packs) {
+  int16_t bits = 0;
+  while ((1 << bits) < packs && (1 << bits) < kGpuThreads) ++bits;
+  return bits;
 }
 
-// Blocks for `units` rows that `lanes` threads share each.
-inline int64_t BlocksFor(int64_t units, int lanes) {
-  return CeilDiv(units, kGpuThreads / lanes);
+// Blocks for `units` rows that 2^lane_bits threads share each.
+inline int64_t BlocksFor(int64_t units, int lane_bits) {
+  return CeilDiv(units, kGpuThreads >> lane_bits);
 }
 
-// The row of a thread, counted from the first one of its variable.
-TFO_HD constexpr int64_t UnitOf(int64_t block, int thread, int lanes) {
-  return block * (kGpuThreads / lanes) + thread / lanes;
+// The row of a thread, counted from the first one of its variable, and the
+// thread's number in it.
+TFO_HD constexpr int64_t UnitOf(int64_t block, int thread, int lane_bits) {
+  return block * (kGpuThreads >> lane_bits) + (thread >> lane_bits);
+}
+TFO_HD constexpr int LaneOf(int thread, int lane_bits) {
+  return thread & ((1 << lane_bits) - 1);
 }
 
 }  // namespace tf_optim

@@ -16,35 +16,34 @@ namespace tf_optim {
 // The tables of one launch: as many as there is room for.
 template <class Rule, class T, RowSource source, class Device>
 void ApplyTablesOn(Device* device, RowBody<Rule, T, source>* body,
-                   uint64_t* first_bad, BadIndexReport* report) {
+                   const BadIndices& bad) {
   auto& table = body->table;
   IdTable ids;
   ids.count = table.count;
   for (int i = 0; i < table.count; ++i) ids.entries[i] = table.entries[i].ids;
-  SortIdsOn<T>(device, &ids, first_bad, report);
+  SortIdsOn<T>(device, &ids, bad);
   for (int i = 0; i < table.count; ++i) table.entries[i].ids = ids.entries[i];
   const int64_t blocks = table.SetBlocks([](const auto& entry) {
     return BlocksFor(
         source == RowSource::kNamed ? entry.ids.count : entry.ids.rows,
-        entry.ids.lanes);
+        entry.ids.lane_bits);
   });
-  if (blocks > 0) RunGpuRowPasses<Rule, T>(device, *body, blocks);
+  if (blocks > 0) RunGpuRowPasses<Rule, T>(device, body, blocks);
 }
 
 template <class Rule, class T, RowSource source, class Device>
 void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
-                     bool wide_indices, const GpuStep& step,
-                     BadIndexReport* report) {
+                     bool wide_indices, const GpuStep& step, BadIndices bad) {
   using Body = RowBody<Rule, T, source>;
   constexpr int kCapacity = decltype(Body::table)::kCapacity;
   static_assert(kCapacity <= IdTable::kCapacity);
-  uint64_t* first_bad = device->template Allocate<uint64_t>(1);
-  Body body = {{}, PrepareOn<Rule, T>(device, step, first_bad)};
+  bad.first = device->template Take<uint64_t>(1);
+  Body body = {{}, PrepareOn<Rule, T>(device, items.size(), step, bad.first)};
   const GpuShared<Rule, T> shared = body.shared;
   int64_t rows = 0, count = 0, most = 0;
   const auto flush = [&] {
     if (body.table.count > 0) {
-      ApplyTablesOn<Rule, T, source>(device, &body, first_bad, report);
+      ApplyTablesOn<Rule, T, source>(device, &body, bad);
     }
     body.table.count = 0;
     body.shared = shared;
@@ -75,13 +74,13 @@ void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
 template <class Rule, class T, class Device>
 void ApplySparseOn(Device* device, const std::vector<GpuItem>& items,
                    const GpuSparse& sparse, const GpuStep& step,
-                   BadIndexReport* report) {
+                   const BadIndices& bad) {
   if (sparse.lazy) {
-    ApplySparseFrom<Rule, T, RowSource::kNamed>(
-        device, items, sparse.wide_indices, step, report);
+    ApplySparseFrom<Rule, T, RowSource::kNamed>(device, items,
+                                                sparse.wide_indices, step, bad);
   } else {
-    ApplySparseFrom<Rule, T, RowSource::kAll>(
-        device, items, sparse.wide_indices, step, report);
+    ApplySparseFrom<Rule, T, RowSource::kAll>(device, items,
+                                              sparse.wide_indices, step, bad);
   }
 }
 

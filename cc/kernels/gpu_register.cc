@@ -1,6 +1,7 @@
 // Registers every op for GPUs, with the kernels that nvcc built from the rules.
 #include <string>
 
+#include "cc/cuda/memory.h"
 #include "cc/kernels/gpu_step_op.h"
 #include "cc/rules/all_rules.h"
 
@@ -69,3 +70,24 @@ REGISTER_KERNEL_BUILDER(Name("TfOptim>CheckIndices")
 
 }  // namespace
 }  // namespace tf_optim
+
+// For library.py: "" or why the kernels cannot run on this machine.
+extern "C" __attribute__((visibility("default"))) const char*
+tf_optim_gpu_state() {
+  thread_local std::string state;
+  state = tf_optim::CheckAllGpus().message;
+  return state.c_str();
+}
+
+// For cc/xla/gpu_step.h, which is in another library; null if there is none.
+extern "C" __attribute__((visibility("default"))) const tf_optim::GpuKernels*
+tf_optim_gpu_kernels(const char* rule, uint32_t variant, int storage) {
+  const tf_optim::GpuKernels* found = nullptr;
+  tf_optim::ForEachOptimizer([&](auto variants) {
+    using AllVariants = decltype(variants);
+    if (std::string(AllVariants::kName) != rule) return;
+    found = tf_optim::GpuKernelTable<AllVariants>::Find(
+        variant, static_cast<tf_optim::Storage>(storage));
+  });
+  return found;
+}

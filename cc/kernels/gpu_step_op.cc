@@ -5,6 +5,7 @@
 
 #include "cc/cuda/memory.h"
 #include "cc/drivers/sort_ids.h"
+#include "tensorflow/core/framework/resource_mgr.h"
 #include "xla/stream_executor/stream.h"
 
 namespace tf_optim {
@@ -34,8 +35,30 @@ void* StreamOf(OpKernelContext* context) {
       .stream;
 }
 
-absl::Status StatusOf(const std::string& error) {
-  return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+absl::Status StatusOf(const GpuStatus& status) {
+  switch (status.code) {
+    case GpuStatus::kOk:
+      return absl::OkStatus();
+    case GpuStatus::kNoMemory:
+      return absl::ResourceExhaustedError(status.message);
+    case GpuStatus::kUnsupported:
+      return absl::FailedPreconditionError(status.message);
+    default:
+      return absl::InternalError(status.message);
+  }
+}
+
+// The error of an index that a step before this one skipped, once.
+absl::Status EarlierError(const OwnedReport& owned) {
+  BadIndexReport* const report = owned.report;
+  // The GPU writes `found` last, while this may run.
+  if (__atomic_load_n(&report->found, __ATOMIC_ACQUIRE) != owned.generation) {
+    return absl::OkStatus();
+  }
+  const absl::Status error = SkippedIndexError(report->item, report->position,
+                                               report->rows, report->received);
+  __atomic_store_n(&report->found, 0, __ATOMIC_RELEASE);
+  return error;
 }
 
 }  // namespace
@@ -56,7 +79,11 @@ GpuStepOp::GpuStepOp(tensorflow::OpKernelConstruction* context,
   sparse_.wide_indices = index_type == tensorflow::DT_INT64;
 }
 
-GpuStepOp::~GpuStepOp() { DeleteBadIndexReport(report_); }
+GpuStepOp::~GpuStepOp() {
+  for (const auto& [variable, report] : reports_) {
+    DeleteBadIndexReport(report.owned);
+  }
+}
 
 absl::Status GpuStepOp::Copy(OpKernelContext* context, void* to,
                              const void* from, size_t bytes) const {
@@ -64,22 +91,34 @@ absl::Status GpuStepOp::Copy(OpKernelContext* context, void* to,
       CopyOnGpu(to, from, static_cast<int64_t>(bytes), StreamOf(context)));
 }
 
-absl::Status GpuStepOp::EarlierError() {
-  if (!is_sparse_) return absl::OkStatus();
+absl::Status GpuStepOp::ReportOf(OpKernelContext* context,
+                                 OwnedReport* report) {
+  tensorflow::core::RefCountPtr<tensorflow::Var> variable;
+  TF_RETURN_IF_ERROR(tensorflow::LookupResource(
+      context, tensorflow::HandleFromInput(context, layout().var), &variable));
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (report_ == nullptr) report_ = NewBadIndexReport();
-  if (report_ == nullptr) {
-    return absl::ResourceExhaustedError(
-        "CUDA gave no memory that the host and the GPU share.");
-  }
-  // The GPU writes `found` last, while this may run.
-  if (__atomic_load_n(&report_->found, __ATOMIC_ACQUIRE) == 0) {
+  const auto found = reports_.find(variable.get());
+  if (found != reports_.end() &&
+      found->second.variable.GetNewRef() == variable) {
+    *report = found->second.owned;
     return absl::OkStatus();
   }
-  const absl::Status error = SkippedIndexError(
-      report_->item, report_->position, report_->rows, report_->received);
-  __atomic_store_n(&report_->found, 0, __ATOMIC_RELEASE);
-  return error;
+  for (auto i = reports_.begin(); i != reports_.end();) {
+    if (i->second.variable.GetNewRef() == nullptr ||
+        i->first == variable.get()) {
+      DeleteBadIndexReport(i->second.owned);
+      i = reports_.erase(i);
+    } else {
+      ++i;
+    }
+  }
+  TF_RETURN_IF_ERROR(StatusOf(NewBadIndexReport(report)));
+  const tensorflow::Var* const key = variable.get();
+  reports_.emplace(
+      key,
+      VariableReport{tensorflow::core::WeakPtr<tensorflow::Var>(variable.get()),
+                     *report});
+  return absl::OkStatus();
 }
 
 GpuItem GpuStepOp::ItemAt(OpKernelContext* context, int i,
@@ -128,7 +167,12 @@ GpuStep GpuStepOp::StepOf(OpKernelContext* context,
 void GpuStepOp::TakeStep(OpKernelContext* context) {
   OP_REQUIRES(context, kernels_ != nullptr,
               NoSuchVariantError(traits(), layout()));
-  OP_REQUIRES_OK(context, EarlierError());
+  OP_REQUIRES_OK(context, StatusOf(CheckThisGpu()));
+  OwnedReport report;
+  if (is_sparse_) {
+    OP_REQUIRES_OK(context, ReportOf(context, &report));
+    OP_REQUIRES_OK(context, EarlierError(report));
+  }
   StepNumbers numbers;
   LockedVariables variables;
   OP_REQUIRES_OK(
@@ -149,17 +193,19 @@ void GpuStepOp::TakeStep(OpKernelContext* context) {
 
   const GpuStep step = StepOf(context, numbers);
   // TensorFlow gives freed memory only to work that comes later on the stream.
-  std::vector<Tensor> workspaces;
+  Tensor workspace;
   GpuContext gpu;
   gpu.stream = StreamOf(context);
-  gpu.report = report_;
-  gpu.allocate = [&](int64_t bytes) -> void* {
-    Tensor workspace;
+  gpu.report = report.report;
+  gpu.generation = report.generation;
+  gpu.allocate = [&](int64_t bytes, void** memory) -> GpuStatus {
     const absl::Status status = context->allocate_temp(
         tensorflow::DT_INT8, tensorflow::TensorShape({bytes}), &workspace);
-    if (!status.ok()) return nullptr;
-    workspaces.push_back(workspace);
-    return workspace.data();
+    if (!status.ok()) {
+      return {GpuStatus::kNoMemory, std::string(status.message())};
+    }
+    *memory = workspace.data();
+    return {};
   };
   OP_REQUIRES_OK(
       context, StatusOf(is_sparse_ ? kernels_->sparse(items, sparse_, step, gpu)

@@ -3,11 +3,15 @@
 #ifndef TF_OPTIM_CC_KERNELS_GPU_STEP_OP_H_
 #define TF_OPTIM_CC_KERNELS_GPU_STEP_OP_H_
 
+#include <map>
 #include <mutex>
 #include <vector>
 
+#include "cc/cuda/memory.h"
 #include "cc/drivers/gpu.h"
 #include "cc/kernels/step_op.h"
+#include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/lib/core/refcount.h"
 
 namespace tf_optim {
 
@@ -26,8 +30,17 @@ class GpuStepOp : public StepOp {
                     const void* from, size_t bytes) const override;
 
  private:
-  // The error of an index that a step before this one skipped.
-  absl::Status EarlierError();
+  // Where steps on a variable tell of bad indices.
+  struct VariableReport {
+    tensorflow::core::WeakPtr<tensorflow::Var> variable;
+    OwnedReport owned;
+  };
+
+  // The report of this op's steps whose first variable is the context's. In
+  // eager mode models share kernels: an error is that of its own model's next
+  // step.
+  absl::Status ReportOf(tensorflow::OpKernelContext* context,
+                        OwnedReport* report);
   GpuItem ItemAt(tensorflow::OpKernelContext* context, int i,
                  LockedVariables* variables) const;
   GpuStep StepOf(tensorflow::OpKernelContext* context,
@@ -37,7 +50,8 @@ class GpuStepOp : public StepOp {
   GpuSparse sparse_;
   bool is_sparse_;
   std::mutex mutex_;
-  BadIndexReport* report_ = nullptr;  // made by the first sparse step
+  // By address, which a later variable may have again: the weak pointer tells.
+  std::map<const tensorflow::Var*, VariableReport> reports_;
 };
 
 template <class AllVariants, bool sparse>

@@ -7,10 +7,12 @@
 #include <cstring>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cc/drivers/emulated_device.h"
 #include "cc/drivers/gpu_kernels.h"
+#include "cc/drivers/gpu_support.h"
 #include "cc/rules/all_rules.h"
 #if TFO_CUDA
 #include "cc/cuda/memory.h"
@@ -19,7 +21,7 @@
 namespace tf_optim {
 namespace {
 
-// Mirrored by tf_optim/gpu_library.py, member by member.
+// Mirrored by tests/gpu_library.py, member by member.
 struct Call {
   const char* rule;
   int64_t variant;  // VariantKey
@@ -37,19 +39,21 @@ struct Call {
   const double* weight_decay;
   void* stream;
   BadIndexReport* report;
+  int64_t generation;    // of the report's owner
+  int64_t memory_limit;  // bytes of a step's workspace, or -1 for none
+  int64_t code;          // GpuStatus::Code, set by the call
 };
 
-const GpuKernels* FindKernels(const Call& call) {
+const GpuKernels* FindKernels(const char* rule, uint32_t variant,
+                              Storage storage, bool cuda) {
   const GpuKernels* found = nullptr;
   ForEachOptimizer([&](auto variants) {
-    if (std::strcmp(decltype(variants)::kName, call.rule) != 0) return;
-    const uint32_t variant = static_cast<uint32_t>(call.variant);
-    const Storage storage = static_cast<Storage>(call.storage);
-    if (!call.cuda) {
+    if (std::strcmp(decltype(variants)::kName, rule) != 0) return;
+    if (!cuda) {
       found = FindGpuKernels<EmulatedDevice>(variants, variant, storage);
     }
 #if TFO_CUDA
-    if (call.cuda) {
+    if (cuda) {
       found = GpuKernelTable<decltype(variants)>::Find(variant, storage);
     }
 #endif
@@ -57,9 +61,13 @@ const GpuKernels* FindKernels(const Call& call) {
   return found;
 }
 
-std::string Apply(const Call& call) {
-  const GpuKernels* kernels = FindKernels(call);
-  if (kernels == nullptr) return "There is no such kernel in this build.";
+GpuStatus Apply(const Call& call) {
+  const GpuKernels* kernels =
+      FindKernels(call.rule, static_cast<uint32_t>(call.variant),
+                  static_cast<Storage>(call.storage), call.cuda != 0);
+  if (kernels == nullptr) {
+    return {GpuStatus::kFailed, "There is no such kernel in this build."};
+  }
   const std::vector<GpuItem> items(call.items, call.items + call.item_count);
   GpuStep step;
   step.learning_rate = call.learning_rate;
@@ -72,22 +80,41 @@ std::string Apply(const Call& call) {
   GpuContext context;
   context.stream = call.stream;
   context.report = call.report;
-  std::vector<void*> allocated;
+  context.generation = call.generation;
+  [[maybe_unused]] void* workspace = nullptr;
+  context.allocate = [&](int64_t bytes, void** memory) -> GpuStatus {
+    if (call.memory_limit >= 0 && bytes > call.memory_limit) {
+      return {GpuStatus::kNoMemory,
+              "A step's workspace must have at most " +
+                  std::to_string(call.memory_limit) +
+                  " bytes. Received: " + std::to_string(bytes) + "."};
+    }
 #if TFO_CUDA
-  context.allocate = [&](int64_t bytes) {
-    allocated.push_back(AllocateOnGpu(bytes, call.stream));
-    return allocated.back();
-  };
+    if (call.cuda) {
+      const GpuStatus status = AllocateOnGpu(bytes, call.stream, &workspace);
+      *memory = workspace;
+      return status;
+    }
 #endif
-  const std::string error =
+    *memory = nullptr;  // the emulation has its own
+    return {};
+  };
+#if TFO_CUDA
+  if (call.cuda) {
+    GpuStatus status = CheckThisGpu();
+    if (!status.ok()) return status;
+  }
+#endif
+  GpuStatus status =
       call.sparse
           ? kernels->sparse(items, {call.wide_indices != 0, call.lazy != 0},
                             step, context)
           : kernels->dense(items, step, context);
 #if TFO_CUDA
-  for (void* memory : allocated) FreeOnGpu(memory, call.stream);
+  const GpuStatus freed = FreeOnGpu(workspace, call.stream);
+  if (status.ok()) status = freed;
 #endif
-  return error;
+  return status;
 }
 
 template <class Names>
@@ -115,11 +142,50 @@ std::string Describe(Variants<First, Rest...>) {
 
 #define TFO_EXPORT extern "C" __attribute__((visibility("default")))
 
-// One step; "" or what went wrong, valid until this thread's next call.
-TFO_EXPORT const char* tfo_gpu_apply(const tf_optim::Call* call) {
-  thread_local std::string error;
-  error = tf_optim::Apply(*call);
-  return error.c_str();
+namespace {
+
+// Valid until this thread's next call.
+const char* Lend(std::string text) {
+  thread_local std::string kept;
+  kept = std::move(text);
+  return kept.c_str();
+}
+
+}  // namespace
+
+// One step; "" or what went wrong.
+TFO_EXPORT const char* tfo_gpu_apply(tf_optim::Call* call) {
+  tf_optim::GpuStatus status = tf_optim::Apply(*call);
+  call->code = status.code;
+  return Lend(std::move(status.message));
+}
+
+// The emulation's kernels, for what calls them in another way
+// (cc/xla/gpu_step.h).
+TFO_EXPORT const tf_optim::GpuKernels* tfo_gpu_emulated_kernels(
+    const char* rule, uint32_t variant, int storage) {
+  return tf_optim::FindKernels(rule, variant,
+                               static_cast<tf_optim::Storage>(storage),
+                               /*cuda=*/false);
+}
+
+// "" or why the kernels cannot run here.
+TFO_EXPORT const char* tfo_gpu_state() {
+#if TFO_CUDA
+  return Lend(tf_optim::CheckAllGpus().message);
+#else
+  return "This build has no GPU kernels.";
+#endif
+}
+
+// cc/drivers/gpu_support.h, of any machine.
+TFO_EXPORT const char* tfo_gpu_check_driver(int driver, int toolkit) {
+  return Lend(tf_optim::CheckDriver(driver, toolkit).message);
+}
+TFO_EXPORT const char* tfo_gpu_check_capability(int capability,
+                                                const int* built, int count) {
+  return Lend(
+      tf_optim::CheckCapability(capability, {built, built + count}).message);
 }
 
 // Every rule's hyperparameters, slots, flags and variants, in JSON.
@@ -138,10 +204,12 @@ TFO_EXPORT const char* tfo_gpu_rules() {
 
 TFO_EXPORT int tfo_gpu_has_cuda() { return TFO_CUDA; }
 
-// Memory for a report that the kernels can write to.
+// Memory for a report that the kernels can write to; null if there is none.
 TFO_EXPORT void* tfo_gpu_new_report() {
 #if TFO_CUDA
-  return tf_optim::NewBadIndexReport();
+  tf_optim::OwnedReport owned;
+  tf_optim::NewBadIndexReport(&owned);
+  return owned.report;
 #else
   return nullptr;
 #endif

@@ -4,33 +4,21 @@
 #include <cstdint>
 #include <iterator>
 
+#include "cc/xla/in_place_call.h"
+
 namespace tf_optim {
 
 namespace {
 
-// Row-major, as the drivers read and write.
-xla::Shape ShapeOf(xla::XlaOp op) {
-  const xla::Shape shape = op.builder()->GetShape(op).value();
-  return xla::ShapeUtil::MakeShapeWithDescendingLayout(shape.element_type(),
-                                                       shape.dimensions());
-}
-
 // XLA's time to compile grows with the product of a call's operands and
 // results: with all variables in one call 600 took 16 s, and 1,500 227 s.
 constexpr size_t kVariablesPerCall = 16;
-
-using Streams = std::vector<std::vector<xla::XlaOp>>;
 
 // The streams of variables [begin, end) after the step. `numbers` are those of
 // these variables.
 Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
                     size_t begin, size_t end, xla::XlaOp numbers) {
   std::vector<xla::XlaOp> operands;
-  for (size_t i = begin; i < end; ++i) {
-    operands.insert(operands.end(), inputs.streams[i].begin(),
-                    inputs.streams[i].end());
-  }
-  const size_t streams = operands.size();
   for (const auto* list : {&inputs.gradients, &inputs.ids}) {
     if (list->empty()) continue;
     operands.insert(operands.end(), list->begin() + begin, list->begin() + end);
@@ -46,30 +34,10 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
       /*dimension=*/0));
   operands.push_back(numbers);
 
-  std::vector<xla::Shape> shapes;
-  for (xla::XlaOp operand : operands) shapes.push_back(ShapeOf(operand));
-  const xla::Shape results = xla::ShapeUtil::MakeTupleShape(
-      std::vector<xla::Shape>(shapes.begin(), shapes.begin() + streams));
-  std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>>
-      same_memory;
-  for (int64_t i = 0; i < static_cast<int64_t>(streams); ++i) {
-    same_memory.emplace_back(xla::ShapeIndex({i}),
-                             std::make_pair(i, xla::ShapeIndex()));
-  }
-  const xla::XlaOp call = xla::CustomCallWithLayout(
-      numbers.builder(), target, operands, results, shapes, /*opaque=*/"",
-      /*has_side_effect=*/false, same_memory, /*literal=*/nullptr,
-      xla::CustomCallSchedule::SCHEDULE_NONE,
-      xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
-
-  Streams after(inputs.streams.begin() + begin, inputs.streams.begin() + end);
-  int64_t i = 0;
-  for (auto& of_variable : after) {
-    for (xla::XlaOp& stream : of_variable) {
-      stream = xla::GetTupleElement(call, i++);
-    }
-  }
-  return after;
+  return CallInPlace(
+      target, /*attributes=*/"",
+      Streams(inputs.streams.begin() + begin, inputs.streams.begin() + end),
+      operands);
 }
 
 }  // namespace

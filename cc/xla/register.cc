@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-#include "cc/xla/cpu_call.h"
+#include "cc/xla/ffi_call.h"
 #include "tensorflow/compiler/tf2xla/xla_compiler.h"
 
 namespace tf_optim {
@@ -20,12 +20,18 @@ bool KernelsAreMade() {
 
 }  // namespace
 
-bool IsOnCpu(tensorflow::XlaOpKernelContext* context) {
+std::string DeviceTypeOf(tensorflow::XlaOpKernelContext* context) {
+  return context->compiler()->options().device_type.type_string();
+}
+
+bool WantsPortableStep() {
   const char* step = std::getenv("TF_OPTIM_XLA_STEP");
-  if (step != nullptr && std::string(step) == "portable") return false;
-  return XlaCanCall() &&
-         context->compiler()->options().device_type.type_string() ==
-             kCpuJitDevice;
+  return step != nullptr && std::string(step) == "portable";
+}
+
+bool IsOnCpu(tensorflow::XlaOpKernelContext* context) {
+  return !WantsPortableStep() && XlaCanCall() &&
+         DeviceTypeOf(context) == kCpuJitDevice;
 }
 
 void RegisterXlaOp(const std::string& name, MakeXlaKernel make,
@@ -34,7 +40,7 @@ void RegisterXlaOp(const std::string& name, MakeXlaKernel make,
   if (!types.empty()) definition.TypeConstraint("T", types);
   ::tensorflow::XlaOpRegistrar registrar(definition.Build(make));
   if (!KernelsAreMade()) return;
-  for (const char* device : {kCpuJitDevice, "XLA_GPU_JIT"}) {
+  for (const char* device : {kCpuJitDevice, kGpuJitDevice}) {
     ::tensorflow::kernel_factory::OpKernelRegistrar(
         ::tensorflow::register_kernel::Name(name.c_str())
             .Device(device)

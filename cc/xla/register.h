@@ -11,12 +11,19 @@
 namespace tf_optim {
 
 inline constexpr char kCpuJitDevice[] = "XLA_CPU_JIT";
+inline constexpr char kGpuJitDevice[] = "XLA_GPU_JIT";
 
 using MakeXlaKernel =
     tensorflow::OpKernel* (*)(tensorflow::OpKernelConstruction*);
 
-// Whether a CPU will run what is compiled, so that it can call us. The
-// environment variable TF_OPTIM_XLA_STEP=portable says no, for tests.
+// What will run what is compiled: one of those above.
+std::string DeviceTypeOf(tensorflow::XlaOpKernelContext* context);
+
+// Whether the environment variable TF_OPTIM_XLA_STEP=portable asks for steps
+// that call nobody, for tests.
+bool WantsPortableStep();
+
+// Whether a CPU will run what is compiled, so that it can call us.
 bool IsOnCpu(tensorflow::XlaOpKernelContext* context);
 
 // `types` are those of the op's attribute T; none: it has no such attribute.

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "cc/drivers/gpu.h"
 #include "cc/ops/layout.h"
 #include "cc/rules/rule.h"
 #include "cc/values/xla.h"
 #include "cc/xla/cpu_step.h"
+#include "cc/xla/gpu_step.h"
 #include "cc/xla/register.h"
 #include "cc/xla/sparse_rows.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
@@ -70,6 +72,8 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   // be: the ids behind the last are -1, which is no row.
   xla::XlaOp Gradient(tensorflow::XlaOpKernelContext* context, int i) const;
   xla::XlaOp Ids(tensorflow::XlaOpKernelContext* context, int i) const;
+  // All that a call of the CUDA drivers is given but the streams.
+  GpuStepInputs GpuInputs(tensorflow::XlaOpKernelContext* context) const;
   absl::Status ReadVariable(tensorflow::XlaOpKernelContext* context, int input,
                             tensorflow::DataType dtype,
                             tensorflow::TensorShape* shape,
@@ -152,12 +156,17 @@ class XlaApplyOp : public XlaStepOp {
   absl::Status Update(Context* context) {
     std::vector<Streams> streams(layout().count);
     std::vector<tensorflow::TensorShape> shapes(layout().count);
-    bool on_cpu = IsOnCpu(context);
+    bool on_gpu = CallsGpuKernels(context);
+    bool on_cpu = IsOnCpu(context) && !on_gpu;
     for (int i = 0; i < layout().count; ++i) {
       TF_RETURN_IF_ERROR(
           ReadStreams<Rule>(context, i, &shapes[i], &streams[i]));
       if constexpr (sparse) {
-        on_cpu &= KeyFits(shapes[i].dim_size(0), CountIds(context, i));
+        const int64_t ids = CountIds(context, i);
+        on_cpu &= KeyFits(shapes[i].dim_size(0), ids);
+        // A row more than there is: that of ids outside of it.
+        on_gpu &=
+            KeyFits(shapes[i].dim_size(0) + 1, ids) && ids <= kMaxGpuIndices;
       }
     }
     if (!on_cpu) TF_RETURN_IF_ERROR(CheckNothingIsPacked(context));
@@ -166,6 +175,8 @@ class XlaApplyOp : public XlaStepOp {
                                    Tails(context)};
     if (on_cpu) {
       streams = OnCpu<Rule>(context, numbers, streams);
+    } else if (on_gpu) {
+      streams = OnGpu<Rule>(context, streams);
     } else {
       for (int i = 0; i < layout().count; ++i) {
         if (shapes[i].num_elements() == 0) continue;
@@ -305,6 +316,21 @@ class XlaApplyOp : public XlaStepOp {
                          : lazy_ ? Target<Rule, Kind::kLazyRows>()
                                  : Target<Rule, Kind::kAllRows>();
     return CallCpuSteps(target, inputs);
+  }
+
+  // The same, by the CUDA drivers, which make the coefficients too.
+  template <class Rule>
+  std::vector<Streams> OnGpu(Context* context,
+                             const std::vector<Streams>& streams) {
+    Storage storage = Storage::kFloat32;
+    if (dtype() == tensorflow::DT_DOUBLE) storage = Storage::kFloat64;
+    if (dtype() == tensorflow::DT_HALF) storage = Storage::kFloat16;
+    if (dtype() == tensorflow::DT_BFLOAT16) storage = Storage::kBFloat16;
+    GpuStepInputs inputs = GpuInputs(context);
+    inputs.streams = streams;
+    return CallGpuSteps({AllVariants::kName, VariantKey<Rule>(), storage,
+                         SlotMask<Rule>(), lazy_},
+                        inputs);
   }
 
   template <class Rule, CpuStepKind kind>

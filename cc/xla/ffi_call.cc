@@ -1,0 +1,91 @@
+#include "cc/xla/ffi_call.h"
+
+#include "absl/log/log.h"
+#include "cc/values/xla_version.h"
+
+#if TFO_XLA_CALLS
+
+namespace xla::ffi {
+
+// In every TensorFlow's library; the C function of this purpose is not.
+const XLA_FFI_Api* GetXlaFfiApi();
+
+}  // namespace xla::ffi
+
+namespace tf_optim {
+
+bool XlaCanCall() { return true; }
+
+bool AnswerMetadata(const XLA_FFI_CallFrame& frame) {
+  const XLA_FFI_Extension_Base* const extension = frame.extension_start;
+  if (extension == nullptr || extension->type != XLA_FFI_Extension_Metadata) {
+    return false;
+  }
+  XLA_FFI_Metadata* const metadata =
+      reinterpret_cast<const XLA_FFI_Metadata_Extension*>(extension)->metadata;
+  metadata->api_version = {XLA_FFI_Api_Version_STRUCT_SIZE, nullptr,
+                           XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
+  metadata->traits = 0;
+#ifdef XLA_FFI_UNKNOWN_TYPE_ID
+  metadata->state_type_id = XLA_FFI_UNKNOWN_TYPE_ID;
+#endif
+  return true;
+}
+
+XLA_FFI_Error* MakeCallError(const XLA_FFI_Api* api, XLA_FFI_Error_Code code,
+                             const std::string& message) {
+  XLA_FFI_Error_Create_Args args = {};
+  args.struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE;
+  args.message = message.c_str();
+  args.errc = code;
+  return api->XLA_FFI_Error_Create(&args);
+}
+
+std::string TakeMessage(const XLA_FFI_Api* api, XLA_FFI_Error* error) {
+  XLA_FFI_Error_GetMessage_Args get = {};
+  get.struct_size = XLA_FFI_Error_GetMessage_Args_STRUCT_SIZE;
+  get.error = error;
+  api->XLA_FFI_Error_GetMessage(&get);
+  std::string message = get.message;
+  XLA_FFI_Error_Destroy_Args destroy = {};
+  destroy.struct_size = XLA_FFI_Error_Destroy_Args_STRUCT_SIZE;
+  destroy.error = error;
+  api->XLA_FFI_Error_Destroy(&destroy);
+  return message;
+}
+
+void RegisterCall(const std::string& name, const std::string& platform,
+                  CallHandler handler) {
+  const XLA_FFI_Api* const api = xla::ffi::GetXlaFfiApi();
+  XLA_FFI_Handler_Register_Args args = {};
+  args.struct_size = XLA_FFI_Handler_Register_Args_STRUCT_SIZE;
+  args.name = {name.data(), name.size()};
+  args.platform = {platform.data(), platform.size()};
+  args.bundle.execute = handler;
+  if (XLA_FFI_Error* error = api->XLA_FFI_Handler_Register(&args)) {
+    LOG(FATAL) << name << ": " << TakeMessage(api, error);
+  }
+}
+
+}  // namespace tf_optim
+
+#else  // the steps are computations alone
+
+namespace tf_optim {
+
+bool XlaCanCall() { return false; }
+
+bool AnswerMetadata(const XLA_FFI_CallFrame&) { return false; }
+
+XLA_FFI_Error* MakeCallError(const XLA_FFI_Api*, XLA_FFI_Error_Code,
+                             const std::string&) {
+  return nullptr;
+}
+
+std::string TakeMessage(const XLA_FFI_Api*, XLA_FFI_Error*) { return ""; }
+
+void RegisterCall(const std::string&, const std::string&, CallHandler) {}
+
+}  // namespace tf_optim
+
+#endif
