@@ -36,6 +36,7 @@ LACKS = {
         **dict.fromkeys(("tf_keras legacy", "tf_keras legacy function"), NO_LEGACY),
         **dict.fromkeys(("torch for-loop", "torch foreach"), NO_TORCH),
         **dict.fromkeys(("torch compile", "torch foreach, allocator"), NO_TORCH),
+        "ours, bfloat16 slots": set(NAMES),  # these variables are in float32
         "torch fused": set(NAMES) - {"SGD", "Adagrad", "Adam", "AdamW"},
     },
     "sparse": {
@@ -73,7 +74,8 @@ SUBJECTS = {
     "sparse": {
         *LACKS["sparse"],
         *EVERYWHERE,
-        *("ours, dense update", "ours, after lookup"),
+        *("ours, dense update", "ours, dense update function"),
+        "ours, after lookup",
     },
 }
 PAIRS = [
@@ -159,3 +161,14 @@ def test_a_timed_loop_makes_the_steps_one_by_one(case):
         np.testing.assert_array_equal(
             looped.read(0, list(everywhere)), looked_up.read(0, list(everywhere))
         )
+
+
+def test_slots_as_short_as_a_peers_are_near():
+    from tf_optim.benchmark import tf_subjects
+
+    case = dataclasses.replace(DENSE, dtype="bfloat16")
+    work, inputs = plain(case, "Adam"), cases.Inputs(case)
+    subject = tf_subjects.OursShortSlots(work, inputs)
+    assert check.check(subject, work, inputs).note == ""
+    plain_bytes = tf_subjects.OursFunction(work, inputs).bytes_moved(work, inputs)
+    assert plain_bytes - subject.bytes_moved(work, inputs) == 2 * 2 * 2 * case.numbers

@@ -168,6 +168,13 @@ def test_unknown_names_are_refused(capsys, option):
     assert "Received: nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--threads", "--placements"])
+def test_numbers_below_one_are_refused(capsys, option):
+    with pytest.raises(SystemExit):
+        cli.main([option, "0"])
+    assert f"{option} must be at least 1. Received: 0" in capsys.readouterr().err
+
+
 def test_footnotes_name_each_reason_once():
     miss = {"case": "dense", "optimizer": "Adam", "subject": "torch"}
     missing = {**miss, "reason": "torch is not installed", "kind": "missing"}

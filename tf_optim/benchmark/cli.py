@@ -21,7 +21,7 @@ def _parser():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer cases, optimizers and rounds, one placement: about QUICK_MINUTES",
+        help="fewer cases, optimizers and rounds, one placement: 5 min or more",
     )
     parser.add_argument(
         "--full",
@@ -74,6 +74,13 @@ def _parser():
         type=int,
         default=_cores(),
         help="threads of every subject (default: all cores, here %(default)s)",
+    )
+    parser.add_argument(
+        "--placements",
+        type=int,
+        metavar="N",
+        help="how often what is close is made and timed, each time in new processes "
+        f"(default: {runner.Settings.placements}, with --quick {_QUICK['placements']})",
     )
     parser.add_argument("--json", metavar="FILE", help="write the records to FILE")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the records")
@@ -188,15 +195,19 @@ def main(arguments=None):
         return 0
     if options.threads < 1:
         parser.error(f"--threads must be at least 1. Received: {options.threads}.")
+    if options.placements is not None and options.placements < 1:
+        received = options.placements
+        parser.error(f"--placements must be at least 1. Received: {received}.")
     try:
         chosen, optimizers = _chosen(options)
         subjects.select(options.subject, "dense")
         planned = work.plan(chosen, optimizers, options.quick, options.full)
     except ValueError as error:
         parser.error(str(error))
-    settings = runner.Settings(
-        threads=options.threads, **(_QUICK if options.quick else {})
-    )
+    chosen_settings = _QUICK if options.quick else {}
+    if options.placements is not None:
+        chosen_settings = {**chosen_settings, "placements": options.placements}
+    settings = runner.Settings(threads=options.threads, **chosen_settings)
     advance, close = _progress(
         settings.placements * len(planned) * (settings.rounds + 1)
     )

@@ -21,6 +21,7 @@ _LOOPS = (
 )
 _TORCH = ("torch fused", "torch foreach", "torch for-loop")
 _CALLS = (
+    ("ours, bfloat16 slots", ("ours, bfloat16 slots",)),
     ("Keras 3", ("keras3 function",)),
     ("Keras 3 XLA", ("keras3 jit function",)),
     ("tf_keras", ("tf_keras function",)),

@@ -92,6 +92,7 @@ def explanation(rows):
         subjects.OURS: "steps in a loop inside of one function",
         subjects.OURS_DENSE: "the same, of Keras' result on the whole table",
         subjects.OURS_FUNCTION: "a call from Python for each step",
+        subjects.OURS_DENSE_FUNCTION: "a call, of Keras' result on the whole table",
         subjects.OURS_LOOKUP: "a call for each step, the rows having been looked up",
     }
     lines = [

@@ -136,6 +136,7 @@ WORKERS = {
 OURS = "ours"
 OURS_DENSE = "ours, dense update"
 OURS_FUNCTION = "ours, function"
+OURS_DENSE_FUNCTION = "ours, dense update function"
 OURS_LOOKUP = "ours, after lookup"
 LIMIT = "limit"
 _DENSE = ("dense", "own")
@@ -154,7 +155,21 @@ SUBJECTS = (
     Entry("tf_keras", "tf_keras", "tf_subjects:Keras"),
     Entry("tf_keras legacy", "tf_keras", "tf_subjects:KerasLegacy"),
     Entry(OURS_FUNCTION, "keras3", "tf_subjects:OursFunction", CALL),
+    Entry(
+        OURS_DENSE_FUNCTION,
+        "keras3",
+        "tf_subjects:OursDenseFunction",
+        CALL,
+        ("sparse", "own"),
+    ),
     Entry("ours, concrete", "keras3", "tf_subjects:OursConcrete", CALL),
+    Entry(
+        "ours, bfloat16 slots",
+        "keras3",
+        "tf_subjects:OursShortSlots",
+        CALL,
+        ("dense",),
+    ),
     Entry("keras3 function", "keras3", "tf_subjects:KerasFunction", CALL, _DENSE),
     Entry(
         "keras3 jit function", "keras3", "tf_subjects:KerasJitFunction", CALL, _DENSE
@@ -214,7 +229,7 @@ SUBJECTS = (
 # every subject leaves it alone; and else.
 _BASES = {
     LOOP: (OURS, OURS_DENSE),
-    CALL: (OURS_FUNCTION, None),
+    CALL: (OURS_FUNCTION, OURS_DENSE_FUNCTION),
     LOOKUP: (OURS_LOOKUP, None),
 }
 

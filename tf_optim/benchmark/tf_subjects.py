@@ -252,6 +252,22 @@ class OursConcrete(Called, Ours):
         self._update = self._update.get_concrete_function(*batches[0])
 
 
+class OursShortSlots(OursFunction):
+    """Beside peers whose slots have the 2 bytes of a bfloat16 variable.
+
+    They are rounded, so that it is looked at as a peer is.
+    """
+
+    ours = False
+    slot_item = 2
+    note = "slots of 2 bytes"
+
+    def choose(self, work, case):
+        if case.dtype != "bfloat16":
+            raise Unsupported("is measured on bfloat16 variables only")
+        self._cls = functools.partial(our_class(work), slot_dtype="bfloat16")
+
+
 class OursAfterLookup(OursFunction):
     """Called when the rows have just been looked up, as training has it.
 
@@ -294,7 +310,13 @@ class OursDenseUpdate(Ours):
     lazy = False
 
     def choose(self, work, case):
+        if not case.tables:
+            raise Unsupported("is the same as ours without tables")
         self._cls = functools.partial(our_class(work), sparse_update="dense")
+
+
+class OursDenseFunction(Called, OursDenseUpdate):
+    pass
 
 
 class OursPerTable(Ours):
