@@ -17,14 +17,18 @@ def record():
     return json.loads(RECORDS.read_text())
 
 
-def test_long_table_is_made_from_the_committed_records(record):
-    assert markdown.table(record) in (ROOT / "docs" / "performance.md").read_text()
+def test_long_tables_are_made_from_the_committed_records(record):
+    page = (ROOT / "docs" / "performance.md").read_text()
+    tables = markdown.tables(record)
+    assert len(tables) >= 2
+    for table in tables:
+        assert table in page
 
 
 def test_short_table_is_made_from_the_committed_records(record):
     short = markdown.summary(record)
     assert short in (ROOT / "README.md").read_text()
-    assert 5 <= len(short.splitlines()) - 2 <= 10
+    assert 5 <= len(short.splitlines()) - 2 <= 14
 
 
 def test_short_table_says_what_the_records_say(record):
@@ -35,14 +39,14 @@ def test_short_table_says_what_the_records_say(record):
     line = next(
         line
         for line in markdown.summary(record).splitlines()
-        if "uniform ids" in line and "Adam" in line and "dense" in line
+        if "uniform ids" in line and "| Adam |" in line and "dense" in line
     )
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     key = ("sparse-uniform", "Adam")
     ms = rows[(*key, "ours, dense update")]["ms"]
-    assert float(cells[2]) == pytest.approx(ms, rel=0.01)
+    assert float(cells[3]) == pytest.approx(ms, rel=0.01)
     keras = rows[(*key, "keras3 graph")]["ms"]
-    assert float(cells[3].rstrip("x")) == pytest.approx(keras / ms, rel=0.1)
+    assert float(cells[4].split("x")[0]) == pytest.approx(keras / ms, rel=0.1)
 
 
 def test_charts_are_drawn_from_the_committed_records(record):

@@ -161,55 +161,109 @@ inline float Sum(const float* x, int64_t n) {
   return sum;
 }
 
-// Reads, changes and writes back every number of `rw`, and reads every number
-// of `ro`, as a dense step does; blocks of `block` numbers of each stream in
-// turn. The threads take contiguous parts of the streams; `backwards`, which
-// the second of two passes profits from, the last part first.
-inline double DenseReadModifyWrite(const std::vector<Stream>& rw,
-                                   const std::vector<Stream>& ro, int64_t block,
-                                   int threads, bool backwards) {
-  int64_t longest = 0;
-  for (const Stream& s : rw) longest = std::max(longest, s.size);
-  for (const Stream& s : ro) longest = std::max(longest, s.size);
-  const int64_t blocks = (longest + block - 1) / block;
-  const float one = One();
-  // Block b of a stream; shorter streams have shorter blocks.
-  const auto part = [blocks](const Stream& s, int64_t b) {
+// One variable of a dense pass: what is changed, and what is only read.
+struct Variable {
+  std::vector<Stream> rw, ro;
+
+  int64_t Blocks(int64_t block) const {
+    int64_t longest = 0;
+    for (const auto* streams : {&rw, &ro})
+      for (const Stream& s : *streams) longest = std::max(longest, s.size);
+    return (longest + block - 1) / block;
+  }
+};
+
+// One pass over variables; `backwards`, which the second of two passes profits
+// from, the last part first.
+struct DensePass {
+  std::vector<Variable> variables;
+  bool backwards;
+};
+
+// Block b of `blocks`: the variable's streams in turn, shorter ones by shorter
+// blocks.
+inline void OneBlock(const Variable& v, int64_t b, int64_t blocks, float one) {
+  const auto part = [b, blocks](const Stream& s) {
     const int64_t first = s.size * b / blocks;
     return Stream{s.data + first, s.size * (b + 1) / blocks - first};
   };
-  const int parts = threads * kParts;
-  return Team::Shared().Run(threads, parts, [&](int turn) {
-    const int p = backwards ? parts - 1 - turn : turn;
-    const int64_t last = blocks * (p + 1) / parts;
-    for (int64_t b = blocks * p / parts; b < last; ++b) {
-      for (size_t i = 0; i < rw.size(); ++i) {
-        const Stream x = part(rw[i], b);
-        if (i < ro.size() && ro[i].size == rw[i].size) {
-          Add(x.data, part(ro[i], b).data, x.size, one);
-        } else {
-          Scale(x.data, x.size, one);
-        }
-      }
-      for (size_t i = 0; i < ro.size(); ++i) {
-        if (i < rw.size() && ro[i].size == rw[i].size) continue;
-        const Stream y = part(ro[i], b);
-        // A use of the sum, so that the reads are not thrown away.
-        volatile float kept = Sum(y.data, y.size);
-        (void)kept;
-      }
+  for (size_t i = 0; i < v.rw.size(); ++i) {
+    const Stream x = part(v.rw[i]);
+    if (i < v.ro.size() && v.ro[i].size == v.rw[i].size) {
+      Add(x.data, part(v.ro[i]).data, x.size, one);
+    } else {
+      Scale(x.data, x.size, one);
     }
-  });
+  }
+  for (size_t i = 0; i < v.ro.size(); ++i) {
+    if (i < v.rw.size() && v.ro[i].size == v.rw[i].size) continue;
+    const Stream y = part(v.ro[i]);
+    // A use of the sum, so that the reads are not thrown away.
+    volatile float kept = Sum(y.data, y.size);
+    (void)kept;
+  }
 }
 
-// Tables of `dim` floats per row, the rows of one step, and its gradient.
+// Calls body(i, first, last) for the ranges of things i that lie within part p
+// of `parts`; `ends` are the running totals of their sizes.
+template <typename Body>
+void ForPart(const std::vector<int64_t>& ends, int p, int parts,
+             const Body& body) {
+  const int64_t total = ends.empty() ? 0 : ends.back();
+  int64_t at = total * p / parts;
+  const int64_t last = total * (p + 1) / parts;
+  size_t i = std::upper_bound(ends.begin(), ends.end(), at) - ends.begin();
+  for (; at < last; ++i) {
+    const int64_t begin = i == 0 ? 0 : ends[i - 1];
+    const int64_t end = std::min(ends[i], last);
+    if (end > at) body(i, at - begin, end - begin);
+    at = end;
+  }
+}
+
+// Reads, changes and writes back every number, as `steps` dense steps of
+// `passes` each do. The threads share out the blocks of all variables together,
+// in contiguous parts. Returns the seconds of all passes.
+inline double DenseReadModifyWrite(const std::vector<DensePass>& passes,
+                                   int64_t block, int threads, int steps) {
+  const float one = One();
+  const int parts = threads * kParts;
+  std::vector<std::vector<int64_t>> ends(passes.size());
+  for (size_t n = 0; n < passes.size(); ++n) {
+    int64_t total = 0;
+    for (const Variable& v : passes[n].variables)
+      ends[n].push_back(total += v.Blocks(block));
+  }
+  double seconds = 0;
+  for (int step = 0; step < steps; ++step) {
+    for (size_t n = 0; n < passes.size(); ++n) {
+      const DensePass& pass = passes[n];
+      seconds += Team::Shared().Run(threads, parts, [&](int turn) {
+        const int p = pass.backwards ? parts - 1 - turn : turn;
+        ForPart(ends[n], p, parts, [&](size_t i, int64_t first, int64_t last) {
+          const Variable& v = pass.variables[i];
+          const int64_t blocks = v.Blocks(block);
+          for (int64_t b = first; b < last; ++b) OneBlock(v, b, blocks, one);
+        });
+      });
+    }
+  }
+  return seconds;
+}
+
+// A table of a step: its `dim` floats per row and those of its slots, the rows
+// that are named, and the gradient.
 struct Rows {
-  std::vector<float*> rw, ro;  // tables
+  std::vector<float*> rw, ro;   // of dim floats per row
+  std::vector<float*> per_row;  // changed: one float per row
   int64_t dim;
   const int64_t* ids;  // each row once
   int64_t id_count;
   const float* grad;  // grad_rows x dim, all of them read, in order
   int64_t grad_rows;
+
+  // What a thread's share is counted in.
+  int64_t Weight() const { return std::max(id_count, grad_rows); }
 };
 
 // The rows first ... last - 1 of `r.ids`.
@@ -224,6 +278,7 @@ TF_OPTIM_LIMITS_CLONES void SomeRows(const Rows& r, int64_t first, int64_t last,
         for (int64_t d = 0; d < dim; d += 16) __builtin_prefetch(row + d, 1);
       }
     }
+    for (float* numbers : r.per_row) __builtin_prefetch(numbers + r.ids[i], 1);
   };
   for (int64_t i = first; i < std::min(first + distance, last); ++i) touch(i);
   int64_t k = r.grad_rows * first / r.id_count;
@@ -245,23 +300,38 @@ TF_OPTIM_LIMITS_CLONES void SomeRows(const Rows& r, int64_t first, int64_t last,
       float* __restrict other_row = r.rw[s] + row;
       for (int64_t d = 0; d < dim; ++d) other_row[d] *= one;
     }
+    for (float* numbers : r.per_row) numbers[r.ids[i]] *= one;
   }
 }
 
-// Reads, changes and writes back the rows `ids` of the tables `rw`, and reads
-// those of `ro` and the gradient, as a sparse step does whose duplicates
-// somebody else has found.
-// `distance`: how many rows ahead memory is told of.
-inline double RandomRows(const Rows& r, int distance, int threads) {
+// One pass over tables.
+using RowsPass = std::vector<Rows>;
+
+// Reads, changes and writes back the rows that are named, and reads the
+// gradients, as sparse steps do whose duplicates somebody else has found.
+// `distance`: how many rows ahead memory is told of. Returns the seconds of all
+// passes.
+inline double RandomRows(const std::vector<RowsPass>& passes, int distance,
+                         int threads) {
   const float one = One();
-  auto* some_rows = &SomeRows<0>;
-  if (r.dim == 16) some_rows = &SomeRows<16>;
-  if (r.dim == 64) some_rows = &SomeRows<64>;
   const int parts = threads * kParts;
-  return Team::Shared().Run(threads, parts, [&](int p) {
-    some_rows(r, r.id_count * p / parts, r.id_count * (p + 1) / parts, distance,
-              one);
-  });
+  double seconds = 0;
+  for (const RowsPass& pass : passes) {
+    std::vector<int64_t> ends;
+    int64_t total = 0;
+    for (const Rows& r : pass) ends.push_back(total += r.Weight());
+    seconds += Team::Shared().Run(threads, parts, [&](int p) {
+      ForPart(ends, p, parts, [&](size_t i, int64_t first, int64_t last) {
+        const Rows& r = pass[i];
+        auto* some_rows = &SomeRows<0>;
+        if (r.dim == 16) some_rows = &SomeRows<16>;
+        if (r.dim == 64) some_rows = &SomeRows<64>;
+        some_rows(r, r.id_count * first / r.Weight(),
+                  r.id_count * last / r.Weight(), distance, one);
+      });
+    });
+  }
+  return seconds;
 }
 
 }  // namespace limits

@@ -24,15 +24,19 @@ class Case:
     Attributes:
       name: what `--case` takes.
       title: what the table prints.
-      kind: "dense", "sparse" (every variable is a table of rows) or "fit".
+      kind: "dense", "sparse" (every variable is a table of rows), "fit" or "own"
+        (a user's variables, some of which may be tables).
       shapes: the shapes of the variables.
       dtype: of variables and gradients.
       ids: sparse: rows of the gradient per table.
+      each_dtype: own: of each variable and its gradient.
+      each_ids: own: rows of the gradient of each variable, 0 where it is dense.
       zipf: sparse: exponent of the distribution of ids; None is uniform.
-      variants: whether to run every variant of an optimizer's options.
+      variants: whether `--full` runs every optimizer in it, with all its options.
       optimizers: names of those it is run for when none is named; () for all.
       quick: whether `--quick` runs it when no case is named.
-      batches: sparse: batches of ids that the steps of a loop cycle through.
+      batches: sparse: batches of ids that the steps of a loop cycle through, so
+        many that their rows together do not stay in a cache.
     """
 
     name: str
@@ -46,6 +50,23 @@ class Case:
     optimizers: tuple = ()
     quick: bool = False
     batches: int = BATCHES
+    each_dtype: tuple = ()
+    each_ids: tuple = ()
+
+    def dtype_of(self, i):
+        """The dtype of variable i."""
+        return self.each_dtype[i] if self.each_dtype else self.dtype
+
+    def ids_of(self, i):
+        """Rows of the gradient of variable i; 0 where it is dense."""
+        if self.each_ids:
+            return self.each_ids[i]
+        return 0 if self.kind in ("dense", "own") else self.ids
+
+    @property
+    def tables(self):
+        """The variables whose gradients name rows."""
+        return [i for i in range(len(self.shapes)) if self.ids_of(i)]
 
     @property
     def numbers(self):
@@ -89,11 +110,19 @@ _CRITEO = (
 )  # fmt: skip
 _CRITEO_CAP = 1_000_000
 _EMBEDDING = ((1_000_000, 64),)
-# Every optimizer is measured on one large variable and on one large table. Where
-# the question is another (how lists, rows or a model add up), a few will do.
-_LISTS = ("RMSprop", "Adam", "Lamb")  # Lamb because its norms are per variable
+# Those of Keras, and one more, are measured on one large variable and on one large
+# table; --full measures all. Where the question is another (how lists, rows or a
+# model add up), a few will do.
+_MAIN = (
+    "SGD", "RMSprop", "Adagrad", "RowWiseAdagrad", "Adadelta", "Adam", "AdamW",
+    "Adamax", "Nadam", "Ftrl", "Lion", "Lamb",
+)  # fmt: skip
+# Lamb because its norms are per variable; SGD, Adagrad because torch's are fast.
+_LISTS = ("SGD", "RMSprop", "Adagrad", "RowWiseAdagrad", "Adam", "Lamb")
+_SMALL = ("SGD", "RMSprop", "Adam", "Lamb")
 _TABLES = ("RMSprop", "RowWiseAdagrad", "Adam")  # the middle one as FBGEMM's best
 _FEW = ("RMSprop", "Adam")
+_MANY_TABLES = ("RowWiseAdagrad", "Adam")
 
 
 def _growth(name, rows):
@@ -103,7 +132,7 @@ def _growth(name, rows):
         kind="sparse",
         shapes=((rows, 16),),
         ids=8192,
-        optimizers=_TABLES,
+        optimizers=_MANY_TABLES,
     )
 
 
@@ -114,6 +143,7 @@ CASES = (
         kind="dense",
         shapes=((4096, 4096),),
         variants=True,
+        optimizers=_MAIN,
         quick=True,
     ),
     Case(
@@ -121,7 +151,7 @@ CASES = (
         title="300 variables of 256 float32",
         kind="dense",
         shapes=((256,),) * 300,
-        optimizers=_LISTS,
+        optimizers=_SMALL,
     ),
     Case(
         name="resnet50",
@@ -152,6 +182,7 @@ CASES = (
         shapes=_EMBEDDING,
         ids=8192,
         variants=True,
+        optimizers=_MAIN,
         quick=True,
     ),
     Case(
@@ -162,6 +193,7 @@ CASES = (
         ids=8192,
         zipf=1.2,
         optimizers=_TABLES,
+        batches=512,  # the rows of 64 take 30 MB
     ),
     _growth("100k", 100_000),
     _growth("1m", 1_000_000),
@@ -172,7 +204,7 @@ CASES = (
         kind="sparse",
         shapes=tuple((min(rows, _CRITEO_CAP), 16) for rows in _CRITEO),
         ids=2048,
-        optimizers=_TABLES,
+        optimizers=_MANY_TABLES,
     ),
     Case(
         name="fit",
@@ -229,35 +261,36 @@ class Inputs:
         whole = np.tile(self._pattern * np.float32(factor), rounds)
         return whole[start : start + count]
 
-    def _cast(self, array):
-        if self.case.dtype == "float32":
+    def _cast(self, array, i):
+        dtype = self.case.dtype_of(i)
+        if dtype == "float32":
             return array
         import ml_dtypes
 
-        return array.astype(getattr(ml_dtypes, self.case.dtype))
+        return array.astype(getattr(ml_dtypes, dtype))
 
     def initial(self, i):
         """The initial value of variable i."""
         shape = self.case.shapes[i]
         return self._cast(
-            self._filled(int(np.prod(shape)), 7919 * i, 0.05).reshape(shape)
+            self._filled(int(np.prod(shape)), 7919 * i, 0.05).reshape(shape), i
         )
 
     def gradient(self, i):
         """The gradient of variable i: dense, or the rows at `indices(i)`."""
         shape = self.case.shapes[i]
-        if self.case.kind != "dense":
-            shape = (self.case.ids,) + shape[1:]
+        if self.case.ids_of(i):
+            shape = (self.case.ids_of(i),) + shape[1:]
         return self._cast(
-            self._filled(int(np.prod(shape)), 104729 * (i + 1), 1.0).reshape(shape)
+            self._filled(int(np.prod(shape)), 104729 * (i + 1), 1.0).reshape(shape), i
         )
 
     @functools.cache  # noqa: B019 - lives as long as its case
     def ids(self, i):
-        """Batches of ids into table i: int64 [case.batches, case.ids]."""
+        """Batches of ids into table i: int64 [case.batches, case.ids_of(i)]."""
         rows = self.case.shapes[i][0]
         rng = np.random.default_rng((self.seed, i))
-        shape = (self.case.batches, self.case.ids)
+        shape = (self.case.batches, self.case.ids_of(i))
         if self.case.zipf is None:
             return rng.integers(0, rows, shape)
         weights = np.arange(1, rows + 1, dtype=np.float64) ** -self.case.zipf

@@ -6,9 +6,10 @@ import json
 import os
 import sys
 
-from tf_optim.benchmark import cases, markdown, report, runner, subjects, work
+from tf_optim.benchmark import cases, markdown, own, report, runner, subjects, work
 
-_QUICK = {"rounds": 5, "budget": 0.05, "patience": 1.0, "placements": 1}
+_QUICK = {"rounds": 3, "budget": 0.05, "placements": 1}
+_BATCH = 32
 
 
 def _parser():
@@ -20,7 +21,32 @@ def _parser():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer cases, optimizers and rounds, no variants: 2 to 3 min",
+        help="fewer cases, optimizers and rounds, one placement: 5 min or more",
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="every optimizer in the large cases, with the variants of its options",
+    )
+    yours = parser.add_mutually_exclusive_group()
+    yours.add_argument(
+        "--model",
+        metavar="FILE.keras",
+        help="measure the trainable variables of this model instead of a case, by the "
+        "optimizer that it was compiled with, or else Adam",
+    )
+    yours.add_argument(
+        "--shapes",
+        metavar="FILE",
+        help="measure variables of these shapes, one a line: SHAPE [DTYPE] [sparse N], "
+        "as in 30522x768 float32 sparse 4096; by Adam, if no --optimizer is named",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help=f"with --model: examples of a step (default: {_BATCH}), which says how "
+        "many ids its embeddings look up",
     )
     parser.add_argument(
         "--case",
@@ -48,6 +74,13 @@ def _parser():
         type=int,
         default=_cores(),
         help="threads of every subject (default: all cores, here %(default)s)",
+    )
+    parser.add_argument(
+        "--placements",
+        type=int,
+        metavar="N",
+        help="how often what is close is made and timed, each time in new processes "
+        f"(default: {runner.Settings.placements}, with --quick {_QUICK['placements']})",
     )
     parser.add_argument("--json", metavar="FILE", help="write the records to FILE")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the records")
@@ -83,6 +116,34 @@ def _list():
     lines += ["", "Subjects:"]
     lines += [f"    {name}" for name in subjects.names()]
     return "\n".join(lines)
+
+
+def _chosen(options):
+    """The cases and the optimizers that are named.
+
+    Raises:
+      ValueError: for what does not exist or cannot be read.
+    """
+    mine = options.model or options.shapes
+    if options.batch is not None and not options.model:
+        raise ValueError(f"--batch needs --model. Received: {options.batch}.")
+    if not mine:
+        return cases.select(options.case, options.quick), options.optimizer
+    if options.case:
+        raise ValueError(
+            f"--model and --shapes take no --case. Received: {options.case[0]}."
+        )
+    try:
+        if options.shapes:
+            return [own.from_shapes(mine)], options.optimizer or ["Adam"]
+        batch = _BATCH if options.batch is None else options.batch
+        if batch < 1:
+            raise ValueError(f"--batch must be at least 1. Received: {batch}.")
+        case = own.from_model(mine, batch)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{mine} cannot be read: {error}") from error
+    named = own.optimizer_of(mine)
+    return [case], options.optimizer or [named if work.exists(named) else "Adam"]
 
 
 def _progress(total):
@@ -123,7 +184,7 @@ def main(arguments=None):
     if options.markdown:
         with open(options.markdown, encoding="utf-8") as file:
             record = json.load(file)
-        print(markdown.summary(record), markdown.table(record), sep="\n\n")
+        print(markdown.summary(record), *markdown.tables(record), sep="\n\n")
         return 0
     if (options.plot or options.charts) and not importlib.util.find_spec("matplotlib"):
         parser.error("--plot and --charts need matplotlib: pip install tf_optim[bench]")
@@ -134,15 +195,19 @@ def main(arguments=None):
         return 0
     if options.threads < 1:
         parser.error(f"--threads must be at least 1. Received: {options.threads}.")
+    if options.placements is not None and options.placements < 1:
+        received = options.placements
+        parser.error(f"--placements must be at least 1. Received: {received}.")
     try:
-        chosen = cases.select(options.case, options.quick)
+        chosen, optimizers = _chosen(options)
         subjects.select(options.subject, "dense")
-        planned = work.plan(chosen, options.optimizer, options.quick)
+        planned = work.plan(chosen, optimizers, options.quick, options.full)
     except ValueError as error:
         parser.error(str(error))
-    settings = runner.Settings(
-        threads=options.threads, **(_QUICK if options.quick else {})
-    )
+    chosen_settings = _QUICK if options.quick else {}
+    if options.placements is not None:
+        chosen_settings = {**chosen_settings, "placements": options.placements}
+    settings = runner.Settings(threads=options.threads, **chosen_settings)
     advance, close = _progress(
         settings.placements * len(planned) * (settings.rounds + 1)
     )
@@ -164,9 +229,9 @@ def main(arguments=None):
     titles = {case.name: case.title for case in chosen}
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     print(report.table(run.rows, titles))
-    notes = report.footnotes(run.not_measured)
-    if notes:
-        print("\n" + notes)
+    for notes in (report.explanation(run.rows), report.footnotes(run.not_measured)):
+        if notes:
+            print("\n" + notes)
     save(run)
     if options.plot and run.rows:
         from tf_optim.benchmark.plot import write_plot

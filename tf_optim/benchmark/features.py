@@ -48,7 +48,7 @@ def _subject(base, features, feature, work_, inputs):
 
     options = {**work_.options, **features[feature]}
     subject = Subject(dataclasses.replace(work_, options=options), inputs)
-    subject.step()
+    subject.make_step()
     subject.tune()
     return subject
 

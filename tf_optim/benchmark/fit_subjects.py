@@ -129,3 +129,13 @@ class OursJit(Ours):
     def _fit(self, examples):
         with tf_subjects.missing_xla_kernels_are_unsupported():
             super()._fit(examples)
+
+
+class OursDenseUpdate(Ours):
+    """The same mathematics as stock: every row of the table decays."""
+
+    lazy = False
+
+    def make_optimizer(self, work):
+        cls = tf_subjects.our_class(work)
+        return cls(LEARNING_RATE, sparse_update="dense", **work.options)

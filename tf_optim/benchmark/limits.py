@@ -1,11 +1,12 @@
-"""The limit: what the memory does with as many bytes in as many streams.
+"""The limit: what the memory does with the same bytes in the same places.
 
 The work is done in C++ (cc/python/limits.h): read every number, change it in the
-simplest way, write it back; on dense streams, or on the rows of a step, each
-once, somebody else having found the duplicates. Where a rule must see a whole
-variable before it changes it (Lamb), in two passes, the second one backwards so
-that it finds in a cache what the first has touched last. The settings that are
-fastest on this machine are found before timing.
+simplest way, write it back; on arrays of the variables' own sizes, or on the rows
+of a step, each once, somebody else having found the duplicates, with the cache
+line of a slot of one number per row. Several steps are made in one call. Where a
+rule must see a whole variable before it changes it (Lamb), in two passes, the
+second one backwards so that it finds in a cache what the first has touched last.
+The settings that are fastest on this machine are found before timing.
 """
 
 import itertools
@@ -13,12 +14,25 @@ import itertools
 import numpy as np
 
 from tf_optim.benchmark import traffic
-from tf_optim.benchmark.cases import BATCHES
 from tf_optim.benchmark.subjects import NotInstalled, Subject, passes
 
 _BLOCKS = (256, 1024, 4096, 16384, 65536)  # numbers of a stream, then the next
 _DISTANCES = (0, 4, 8, 16, 32)  # rows that are prefetched ahead
 _TRIALS = 7
+_CALL = 0.03  # seconds of steps that one call makes, as TensorFlow's loops
+_MOST_STEPS = 4096
+
+
+def ones(*shape):
+    """float32 at the start of a cache line, as TensorFlow's and torch's are.
+
+    NumPy's own begin 16 bytes behind: each of their rows would touch a line more.
+    """
+    count = int(np.prod(shape))
+    spare = traffic.LINE // 4
+    array = np.ones(count + spare, np.float32)
+    first = -array.ctypes.data % traffic.LINE // 4
+    return array[first : first + count].reshape(shape)
 
 
 class Limit(Subject):
@@ -31,110 +45,134 @@ class Limit(Subject):
             from tf_optim import _native
         except ImportError as error:
             raise NotInstalled("the compiled library of tf_optim") from error
-        case = inputs.case
         self._native = _native
+        self._work, self._inputs = work, inputs
         self._passes = passes(work)
-        if case.kind == "dense":
-            self._calls = self._dense(case, work.full_slots)
-        else:
-            self._calls = self._rows(inputs, work.full_slots)
-        self._next = next(iter(self._calls.values()))
+        case = inputs.case
+        named = set(case.tables)
+        dense = [i for i in range(len(case.shapes)) if i not in named]
+        # name -> setting -> the seconds of so many steps
+        self._parts = {}
+        if dense:
+            self._parts["dense"] = self._dense(dense)
+        if named:
+            self._parts["rows"] = self._rows(case.tables)
+        self._setting = {name: next(iter(part)) for name, part in self._parts.items()}
+        self._steps = 1
 
-    def _dense(self, case, slots):
+    def _dense(self, variables):
         """One call per block size."""
-        item = traffic.item_size(case.dtype)
-        floats = case.numbers * item // 4
-        var, gradient = np.ones(floats, np.float32), np.ones(floats, np.float32)
-        kept = [np.ones(case.numbers, np.float32) for _ in range(slots)]
-
-        def move(written, read, block, backwards=False):
-            return self._native.limit_dense(
-                written, read, self.threads, block, backwards
-            )
-
+        case, slots = self._inputs.case, self._work.full_slots
+        arrays = {}
+        for i in variables:
+            numbers = int(np.prod(case.shapes[i]))
+            # 16-bit numbers go as half as many float32.
+            floats = -(-numbers * traffic.item_size(case.dtype_of(i)) // 4)
+            kept = [ones(numbers) for _ in range(slots)]
+            kept_rows = max(1, case.shapes[i][0] if case.shapes[i] else 1)
+            kept += [ones(kept_rows) for _ in self._work.row_slots]
+            arrays[i] = ones(floats), ones(floats), kept
         if self._passes == 1:
-            return {
-                block: lambda block=block: move([var, *kept], [gradient], block)
-                for block in _BLOCKS
-            }
+            every = [([var, *kept], [grad]) for var, grad, kept in arrays.values()]
+            made = [(False, every)]
+        else:
+            made = []
+            for group in traffic.cached_together(case, variables, slots):
+                chosen = [arrays[i] for i in group]
+                first = [(kept, [var, grad]) for var, grad, kept in chosen]
+                second = [([var], kept) for var, _, kept in chosen]
+                made += [(False, first), (True, second)]
 
-        def part(arrays, begin, end):
-            n = case.numbers  # bfloat16 goes as half as many float32
-            return [a[len(a) * begin // n : len(a) * end // n] for a in arrays]
-
-        groups = [
-            (part(kept, *g), part([var], *g), part([var, gradient], *g))
-            for g in traffic.cached_together(case, slots)
-        ]
-
-        def two_passes(block):
-            return sum(
-                move(kept, read, block) + move(var, kept, block, backwards=True)
-                for kept, var, read in groups
-            )
-
-        return {block: lambda block=block: two_passes(block) for block in _BLOCKS}
-
-    def _rows(self, inputs, slots):
-        """One call per prefetch distance and order of the ids."""
-        shapes = inputs.case.shapes
-        first_row = np.cumsum([0] + [rows for rows, _ in shapes])
-        dim = shapes[0][1]
-
-        # All tables in one, so that the limit is not split into 26 calls.
-        def table():
-            return np.ones((first_row[-1], dim), np.float32)
-
-        var, kept = [table()], [table() for _ in range(slots)]
-        count = len(shapes)
-        gradient = np.concatenate([inputs.gradient(i) for i in range(count)])
-        batches = [
-            np.concatenate(
-                [np.unique(inputs.ids(i)[b]) + first_row[i] for i in range(count)]
-            )
-            for b in range(BATCHES)
-        ]
-        rng = np.random.default_rng(0)
-        orders = {"sorted": batches, "mixed": [rng.permutation(b) for b in batches]}
-        turn = itertools.count()  # of all calls together: no batch twice in a row
-
-        def move(order, distance):
-            def rows(written, read, grad, ids):
-                return self._native.limit_rows(
-                    written, read, grad, ids, self.threads, distance
-                )
-
-            ids = orders[order][next(turn) % BATCHES]
-            if self._passes == 1:
-                return rows(var + kept, [], gradient, ids)
-            first = rows(kept, var, gradient, ids)
-            backwards = np.ascontiguousarray(ids[::-1])
-            return first + rows(var, kept, gradient[:0], backwards)
+        def call(block, steps):
+            return self._native.limit_dense(made, self.threads, block, steps)
 
         return {
-            (order, distance): lambda order=order, distance=distance: move(
-                order, distance
+            block: lambda steps, block=block: call(block, steps) for block in _BLOCKS
+        }
+
+    def _rows(self, variables):
+        """One call per prefetch distance and order of the ids."""
+        inputs, slots = self._inputs, self._work.full_slots
+        case = inputs.case
+        tables = {}
+        for i in variables:
+            rows, dim = case.shapes[i][0], int(np.prod(case.shapes[i][1:]))
+            floats = -(-dim * traffic.item_size(case.dtype_of(i)) // 4)
+            var, grad = ones(rows, floats), ones(case.ids_of(i), floats)
+            if self._passes == 1 and floats == dim:
+                kept = [ones(rows, dim) for _ in range(slots)]
+                kept_rows = [ones(rows) for _ in self._work.row_slots]
+                tables[i] = [([var, *kept], [], kept_rows, grad)]
+            elif self._passes == 1:  # rows of two widths
+                kept = [ones(rows, dim) for _ in range(slots)]
+                kept_rows = [ones(rows) for _ in self._work.row_slots]
+                tables[i] = [([var], [], kept_rows, grad)]
+                if kept:
+                    tables[i].append((kept, [], [], ones(0, dim)))
+            else:
+                kept = [ones(rows, floats) for _ in range(slots)]
+                none = grad[:0]
+                tables[i] = [(kept, [var], [], grad), ([var], kept, [], none)]
+        rng = np.random.default_rng(0)
+        once = {i: [np.unique(batch) for batch in inputs.ids(i)] for i in variables}
+        orders = {
+            "sorted": once,
+            "mixed": {i: [rng.permutation(b) for b in once[i]] for i in variables},
+        }
+        turn = itertools.count()  # of all calls together: no batch twice in a row
+
+        def step(ids_of):
+            """The passes of the next step."""
+            batch = next(turn) % case.batches
+            if self._passes == 1:
+                return [
+                    [
+                        (*part, ids_of[i][batch])
+                        for i, parts in tables.items()
+                        for part in parts
+                    ]
+                ]
+            ids = {i: ids_of[i][batch] for i in tables}
+            back = {i: np.ascontiguousarray(ids[i][::-1]) for i in tables}
+            return [
+                [(*tables[i][0], ids[i]) for i in tables],
+                [(*tables[i][1], back[i]) for i in reversed(list(tables))],
+            ]
+
+        def call(order, distance, steps):
+            every = [made for _ in range(steps) for made in step(orders[order])]
+            return self._native.limit_rows(every, self.threads, distance)
+
+        return {
+            (order, distance): lambda steps, order=order, distance=distance: call(
+                order, distance, steps
             )
             for order, distance in itertools.product(orders, _DISTANCES)
         }
 
-    def bytes_moved(self, work, inputs):
-        """What its streams are: no slots of one number per row."""
-        return traffic.case_bytes(inputs, work.full_slots, passes=self._passes)
-
     def tune(self):
-        """Keeps the fastest setting, the trials of all of them interleaved."""
-        best = dict.fromkeys(self._calls, np.inf)
-        for _ in range(_TRIALS):
-            for key, call in self._calls.items():
-                best[key] = min(best[key], call())
-        self._next = self._calls[min(best, key=best.get)]
+        """Keeps the fastest settings, the trials of all of them interleaved."""
+        for name, part in self._parts.items():
+            best = dict.fromkeys(part, np.inf)
+            for _ in range(_TRIALS):
+                for key, call in part.items():
+                    best[key] = min(best[key], call(1))
+            self._setting[name] = min(best, key=best.get)
+        self._steps = 1
+        while self._steps < _MOST_STEPS and self._make(self._steps) < _CALL:
+            self._steps *= 2
+
+    def _make(self, steps):
+        """The seconds of `steps` steps, without the time it takes to wake threads."""
+        return sum(
+            part[self._setting[name]](steps) for name, part in self._parts.items()
+        )
 
     def step(self):
-        self._next()
+        self._make(1)
 
     def seconds(self):
-        return self._next()  # without the time it takes to wake threads
+        return self._make(self._steps) / self._steps
 
     def read(self, i, positions):
         raise NotImplementedError("the limit computes nothing")

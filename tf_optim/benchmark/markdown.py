@@ -1,18 +1,46 @@
-"""The tables of README.md and docs/performance.md, from the command's JSON file."""
+"""The tables of README.md and docs/performance.md, from the command's JSON file.
+
+A cell is how many times as long a peer takes as the same step of ours that is made
+the same way: a loop beside a loop, a call beside a call, rows beside rows, whole
+tables beside whole tables. What the peer's note says stands in brackets behind it.
+"""
+
+import re
 
 from tf_optim.benchmark import cases, report, subjects
 
-# (column, the subject it compares with ours)
-_PEERS = (
-    ("ours XLA", "ours jit"),
-    ("Keras 3", "keras3 graph"),
-    ("Keras 3 XLA", "keras3 jit"),
-    ("tf_keras", "tf_keras"),
-    ("raw TF op", "tf raw op"),
-    ("torch", "torch"),
-    ("torch sparse", "torch sparse"),
-    ("FBGEMM", "fbgemm"),
+# (column, subjects of which the fastest is shown)
+_LOOPS = (
+    ("ours XLA", ("ours jit",)),
+    ("Keras 3", ("keras3 graph",)),
+    ("Keras 3 XLA", ("keras3 jit",)),
+    ("tf_keras", ("tf_keras",)),
+    ("tf_keras legacy", ("tf_keras legacy",)),
+    ("raw TF op", ("tf raw op",)),
+    ("TF recipe", ("tf lazy recipe",)),
 )
+_TORCH = ("torch fused", "torch foreach", "torch for-loop")
+_CALLS = (
+    ("ours, bfloat16 slots", ("ours, bfloat16 slots",)),
+    ("Keras 3", ("keras3 function",)),
+    ("Keras 3 XLA", ("keras3 jit function",)),
+    ("tf_keras", ("tf_keras function",)),
+    ("tf_keras legacy", ("tf_keras legacy function",)),
+    ("raw TF op", ("tf raw op function",)),
+    ("TF recipe", ("tf lazy recipe function",)),
+    ("torch", _TORCH),
+    ("torch, other malloc", ("torch foreach, allocator",)),
+    ("torch.compile", ("torch compile",)),
+    ("torch sparse", ("torch sparse",)),
+    ("torch sparse, coalesced", ("torch sparse, coalesced",)),
+    ("FBGEMM", ("fbgemm, forward long before",)),
+)
+_LOOKUPS = (
+    ("torch sparse", ("torch sparse, after lookup",)),
+    ("FBGEMM", ("fbgemm",)),
+    ("FBGEMM's op", ("fbgemm op",)),
+)
+_CONCRETE = "ours, concrete"
 
 
 def _percent(row):
@@ -21,98 +49,169 @@ def _percent(row):
     return f"{100 * row['limit_fraction']:.0f} %"
 
 
-def _times(row):
+def _ms(row):
+    return report.number(row["ms"]) if row else "-"
+
+
+def _times(row, among=()):
+    """A cell of a peer; of several, with the name of which it is."""
     if row is None:
         return "-"
-    return f"{report.number(row['ratio_to_ours'], 2)}x"
+    said = [row["subject"].removeprefix("torch ")] if len(among) > 1 else []
+    note = re.sub(r"wrong in (.*) of numbers", r"\1 wrong", row["note"])
+    said += [note] if note else []
+    brackets = f" ({', '.join(said)})" if said else ""
+    return f"{report.number(row['ratio_to_ours'], 2)}x{brackets}"
 
 
-def table(record):
-    """Markdown: a line per case and plain optimizer, how much slower each peer is.
+def _fastest(group, names, base):
+    """The fastest of `names` that was compared with `base`; None without any."""
+    found = [
+        group[name] for name in names if name in group and group[name]["base"] == base
+    ]
+    return min(found, key=lambda row: row["ms"], default=None)
+
+
+def _groups(record):
+    """(case, optimizer) -> subject -> row, of optimizers without options."""
+    groups = {}
+    for row in record["rows"]:
+        if "(" not in row["optimizer"]:
+            group = groups.setdefault((row["case"], row["optimizer"]), {})
+            group[row["subject"]] = row
+    return groups
+
+
+def _table(names, columns, lines):
+    """Markdown of `lines`: the first cells and, in order, those of `columns`.
+
+    Columns without a figure are left out.
+    """
+    kept = [
+        i
+        for i in range(len(columns))
+        if any(line[len(names) + i] != "-" for line in lines)
+    ]
+    header = names + [columns[i][0] for i in kept]
+    made = [
+        "| " + " | ".join(header) + " |",
+        "|---|---" + "|---:" * (len(header) - 2) + "|",
+    ]
+    for line in lines:
+        cells = line[: len(names)] + [line[len(names) + i] for i in kept]
+        made.append("| " + " | ".join(cells) + " |")
+    return "\n".join(made)
+
+
+def _peers(group, columns, base):
+    return [_times(_fastest(group, of, base), of) for _, of in columns]
+
+
+def _title(case):
+    return {case.name: case.title for case in cases.CASES}.get(case, case)
+
+
+def loops(record):
+    """Steps in a loop inside of one function; a line for each of ours."""
+    lines = []
+    for (case, optimizer), group in _groups(record).items():
+        for base, mode in ((subjects.OURS, ""), (subjects.OURS_DENSE, ', "dense"')):
+            if base not in group:
+                continue
+            peers = _peers(group, _LOOPS, base)
+            if base == subjects.OURS_DENSE and set(peers) == {"-"}:
+                continue  # to the optimizer it is the same as the line before
+            ours = group[base]
+            first = [_title(case), optimizer + mode, _ms(ours), _percent(ours)]
+            lines.append(first + peers)
+    return _table(["one step", "optimizer", "ours, ms", "of limit"], _LOOPS, lines)
+
+
+def calls(record):
+    """A call from Python for each step."""
+    lines = []
+    for (case, optimizer), group in _groups(record).items():
+        function, concrete = group.get(subjects.OURS_FUNCTION), group.get(_CONCRETE)
+        base = subjects.OURS_FUNCTION if function else _CONCRETE
+        if base in group:
+            first = [_title(case), optimizer, _ms(function), _ms(concrete)]
+            lines.append(first + _peers(group, _CALLS, base))
+    names = ["one step", "optimizer", "ours, ms", "as a concrete function, ms"]
+    return _table(names, _CALLS, lines)
+
+
+def lookups(record):
+    """A call for each step, the rows of which have just been looked up."""
+    base = subjects.OURS_LOOKUP
+    lines = [
+        [_title(case), optimizer, _ms(group[base]), *_peers(group, _LOOKUPS, base)]
+        for (case, optimizer), group in _groups(record).items()
+        if base in group
+    ]
+    return _table(["one step", "optimizer", "ours, ms"], _LOOKUPS, lines)
+
+
+def tables(record):
+    """The tables of docs/performance.md, those that have lines.
 
     Args:
         record: what `report.write_json` wrote, loaded.
     """
-    titles = {case.name: case.title for case in cases.CASES}
-    rows = {}
-    for row in record["rows"]:
-        rows.setdefault((row["case"], row["optimizer"]), {})[row["subject"]] = row
-    shown = {
-        key: group
-        for key, group in rows.items()
-        if "(" not in key[1] and subjects.OURS in group
-    }
-    peers = [
-        (column, name)
-        for column, name in _PEERS
-        if any(name in group for group in shown.values())
-    ]
-    names = ["one step", "optimizer", "ours, ms", "of limit", "called, ms"]
-    lines = [
-        "| " + " | ".join(names + [column for column, _ in peers]) + " |",
-        "|---|---" + "|---:" * (len(peers) + 3) + "|",
-    ]
-    for (case, optimizer), group in shown.items():
-        ours = group[subjects.OURS]
-        cells = [
-            titles[case],
-            optimizer,
-            report.number(ours["ms"]),
-            _percent(ours),
-            report.number(group.get("ours, called", {}).get("ms")),
-            *(_times(group.get(name)) for _, name in peers),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    made = [loops(record), calls(record), lookups(record)]
+    return [table for table in made if table.count("\n") > 1]
 
 
-# Of README's table: the case, what the reader calls it, the optimizer and our subject.
+# Of README's table: the case, what the reader calls it, the optimizer, how the step
+# is made and our subjects, of which the first that was measured is shown.
+_IN_LOOP = ("in a loop", (subjects.OURS,))
+_DENSE_LOOP = ("in a loop", (subjects.OURS_DENSE,))
+_CALLED = ("called", (subjects.OURS_FUNCTION, _CONCRETE))
+_LOOKED_UP = ("called after a lookup", (subjects.OURS_LOOKUP,))
 _SHORT = (
-    ("dense", "16.8M parameters in one variable", "SGD", subjects.OURS),
-    ("dense", "16.8M parameters in one variable", "Adam", subjects.OURS),
-    ("many-small", "300 variables of 256 parameters", "Adam", subjects.OURS),
-    ("resnet50", "ResNet-50, 25.6M parameters", "Adam", subjects.OURS),
-    ("sparse-uniform", "8,192 uniform ids, `dense`", "Adam", "ours, dense update"),
-    ("sparse-uniform", "8,192 uniform ids, `lazy`", "Adam", subjects.OURS),
-    ("sparse-uniform", "8,192 uniform ids, `lazy`", "Adagrad", subjects.OURS),
-    ("sparse-zipf", "8,192 Zipf ids, `lazy`", "Adam", subjects.OURS),
-    ("fit", "`model.fit`, embedding, `lazy`", "Adam", subjects.OURS),
+    ("dense", "16.8M parameters in one variable", "SGD", _CALLED),
+    ("dense", "16.8M parameters in one variable", "Adam", _IN_LOOP),
+    ("dense", "16.8M parameters in one variable", "Adam", _CALLED),
+    ("many-small", "300 variables of 256 parameters", "Adam", _IN_LOOP),
+    ("many-small", "300 variables of 256 parameters", "Adam", _CALLED),
+    ("resnet50", "ResNet-50, 25.6M parameters", "Adam", _IN_LOOP),
+    ("resnet50", "ResNet-50, 25.6M parameters", "Adam", _CALLED),
+    ("sparse-uniform", "8,192 uniform ids, `dense`", "Adam", _DENSE_LOOP),
+    ("sparse-uniform", "8,192 uniform ids, `lazy`", "Adam", _IN_LOOP),
+    ("sparse-uniform", "8,192 uniform ids, `lazy`", "Adam", _CALLED),
+    ("sparse-uniform", "8,192 uniform ids, `lazy`", "Adagrad", _CALLED),
+    ("sparse-uniform", "8,192 uniform ids, `lazy`", "RowWiseAdagrad", _LOOKED_UP),
+    ("fit", "`model.fit`, embedding, `dense`", "Adam", _DENSE_LOOP),
 )
 _SHORT_PEERS = (
-    ("Keras 3", ("keras3 graph",)),
-    ("Keras 3, XLA", ("keras3 jit",)),
-    ("tf_keras", ("tf_keras",)),
-    ("torch", ("torch", "torch sparse")),
-    ("FBGEMM", ("fbgemm",)),
+    ("Keras 3", ("keras3 graph", "keras3 function")),
+    ("Keras 3, XLA", ("keras3 jit", "keras3 jit function")),
+    ("tf_keras", ("tf_keras", "tf_keras function")),
+    ("tf_keras legacy", ("tf_keras legacy", "tf_keras legacy function")),
+    ("TensorFlow", ("tf raw op", "tf raw op function", "tf lazy recipe")),
+    ("torch", (*_TORCH, "torch sparse", "torch sparse, after lookup")),
+    ("FBGEMM", ("fbgemm", "fbgemm op", "fbgemm, forward long before")),
 )
 
 
 def summary(record):
-    """Markdown: README's table, a line for each kind of step.
+    """README's table: a line for each kind of step that was measured.
 
     Args:
-        record: as of `table`.
+        record: as of `tables`.
     """
-    rows = {(r["case"], r["optimizer"], r["subject"]): r for r in record["rows"]}
-    names = [
-        "one step",
-        "optimizer",
-        "tf_optim, ms",
-        *(name for name, _ in _SHORT_PEERS),
-    ]
-    lines = [
-        "| " + " | ".join(names) + " |",
-        "|---|---" + "|---:" * (len(names) - 2) + "|",
-    ]
-    for case, title, optimizer, subject in _SHORT:
-        ours = rows[case, optimizer, subject]
-        cells = [title, optimizer, report.number(ours["ms"])]
-        for _, peers in _SHORT_PEERS:
-            if subject != subjects.OURS:  # there torch takes another step
-                peers = [peer for peer in peers if "keras" in peer]
-            found = [rows.get((case, optimizer, peer)) for peer in peers]
-            peer = next((row for row in found if row is not None), None)
-            ratio = peer and peer["ratio_to_ours"] / ours["ratio_to_ours"]
-            cells.append(f"{report.number(ratio, 2)}x" if ratio else "-")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    groups = _groups(record)
+    lines = []
+    for case, title, optimizer, (way, ours) in _SHORT:
+        group = groups.get((case, optimizer), {})
+        base = next((name for name in ours if name in group), None)
+        if base is None:
+            continue
+        made = f"{way}, concrete" if base == _CONCRETE else way
+        cells = [title, optimizer, made, _ms(group[base])]
+        for _, names in _SHORT_PEERS:
+            peer = _fastest(group, names, base)
+            cells.append(_times(peer))
+        lines.append(cells)
+    return _table(
+        ["one step", "optimizer", "made", "tf_optim, ms"], _SHORT_PEERS, lines
+    )

@@ -7,7 +7,7 @@ A recipe is a function (work, step, sparse) that returns the op, its slot argume
 import tensorflow as tf
 
 from tf_optim.benchmark.subjects import Unsupported
-from tf_optim.benchmark.tf_subjects import TfSubject
+from tf_optim.benchmark.tf_subjects import Called, TfSubject
 from tf_optim.benchmark.work import LEARNING_RATE
 
 _MOMENTS = {"m": "momentum", "v": "velocity"}
@@ -37,6 +37,8 @@ def _sgd(work, step, sparse):
 
 def _rmsprop(work, step, sparse):
     del step
+    if "momentum" not in work.slots:
+        raise Unsupported("RMSprop's op has a momentum slot: see momentum=0.9")
     common = {key: work.hyper[key] for key in ("rho", "epsilon", "momentum")}
     slots = {"ms": "velocity", "mom": "momentum"}
     if "average_gradient" not in work.slots:
@@ -120,10 +122,7 @@ class RawOp(TfSubject):
 
     def prepare(self, work):
         self._iterations = tf.Variable(0, dtype=tf.int64)
-        # RMSprop's op wants a momentum also where the work has none.
-        first = {
-            name: work.slots.get(our, 0.0) for name, our in self._slot_names.items()
-        }
+        first = {name: work.slots[our] for name, our in self._slot_names.items()}
         self._slots = [
             {name: tf.Variable(tf.fill(v.shape, x)) for name, x in first.items()}
             for v in self._variables
@@ -143,3 +142,7 @@ class RawOp(TfSubject):
                 gradient = {"grad": grad.values, "indices": grad.indices}
             handles = {name: slot.handle for name, slot in slots.items()}
             op(var=variable.handle, **handles, lr=LEARNING_RATE, **common, **gradient)
+
+
+class RawOpFunction(Called, RawOp):
+    pass

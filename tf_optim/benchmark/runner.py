@@ -6,14 +6,12 @@ import json
 import os
 import pathlib
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-from tf_optim.benchmark import memory, subjects
-from tf_optim.benchmark.work import Work
+from tf_optim.benchmark import memory, rows, rules, subjects
 
 # Between two subjects: until the threads of the last one have stopped spinning.
 _PAUSE = 0.01
@@ -22,30 +20,26 @@ _MEMORY_SHARE = 0.7
 # Workers are started anew when less than this share of it is free between works:
 # TensorFlow keeps in its pool what it has once had.
 _FREE_SHARE = 0.6
-# What is nearly as fast as ours: at most so many times as slow, or as fast.
-_NEAR = 1.5
-# Below, the variables lie in the caches, and nowhere in memory.
-_LARGE = 2**25
+# Temporaries that a subject may need for a step, in variables, and beside it the
+# gradients that a process holds.
+_TEMPORARIES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How long to measure.
+    """How long to measure; the same for every subject.
 
     Attributes:
-      rounds: figures per subject.
+      rounds: figures per subject and placement.
       budget: seconds of one figure.
-      patience: seconds of all figures of a subject. A slower one sits out the
-        rounds that are left, but takes part in three.
       threads: that every subject may use.
-      placements: how often subjects as fast as ours, or nearly, are made and
-        timed. Each time their variables lie elsewhere in memory, in new
-        processes, which alone can change a time by a fifth.
+      placements: how often what `rules.again` names is made and timed. Each time
+        its variables lie elsewhere in memory, in new processes, which alone can
+        change a time by a fifth.
     """
 
-    rounds: int = 9
+    rounds: int = 7
     budget: float = 0.15
-    patience: float = 4.0
     threads: int = 1
     placements: int = 3
 
@@ -118,21 +112,6 @@ class Process:
             self._process.wait()
 
 
-@dataclasses.dataclass
-class Record:
-    """What has been found of one work.
-
-    Attributes:
-      work: the `Work`.
-      ready: subject -> dict with "bytes", "extra_mb", "note".
-      rounds: for each round the seconds of a step, by subject.
-    """
-
-    work: Work
-    ready: dict = dataclasses.field(default_factory=dict)
-    rounds: list = dataclasses.field(default_factory=list)
-
-
 class Runner:
     """Measures one work after the other, those worth it several times.
 
@@ -149,6 +128,7 @@ class Runner:
         self._advance = advance
         self._processes = {}
         self._records = {}
+        self._again = {}  # what is placed again, by work: chosen once
         self.not_measured = []
 
     def __enter__(self):
@@ -184,45 +164,56 @@ class Runner:
     @property
     def rows(self):
         """The JSON records of all that has been measured."""
-        return [row for record in self._records.values() for row in make_rows(record)]
+        return [
+            row for record in self._records.values() for row in rows.make_rows(record)
+        ]
 
     def measure_all(self, planned, saved=lambda: None):
         """Measures every work of `planned`; calls `saved` after each.
 
-        Then again in new processes: what is nearly as fast as ours.
+        Then again in new processes: what `rules.again` says of the first time.
         """
         for placement in range(self._settings.placements):
             if placement:
                 self._stop()
                 self._start()
             for now, after in zip(planned, [*planned[1:], None], strict=True):
+                key = now.case.name, now.label
+                entries = self._again.get(key)
                 if placement == 0:
                     entries = subjects.select(self._wanted, now.case.kind)
-                else:
-                    entries = self._nearly_as_fast(now)
-                self._measure(now, entries, after is None or after.case != now.case)
+                last_of_case = after is None or after.case != now.case
+                self._measure(now, entries, placement, last_of_case)
+                if placement == 0:
+                    self._again[key] = self._chosen(now)
                 saved()
 
-    def _nearly_as_fast(self, work):
-        """Entries that are worth another placement, the last prepared first."""
-        record = self._records[work.case.name, work.label]
-        if work.case.kind == "fit" or 4 * work.case.numbers < _LARGE:
+    def _chosen(self, work):
+        """Entries that are placed again; those of `fit` take too long."""
+        if work.case.kind == "fit":
             return []
-        ratios = {r["subject"]: r["ratio_to_ours"] for r in make_rows(record)}
-        near = {n for n, r in ratios.items() if r and 1 / _NEAR < r < _NEAR}
-        entries = subjects.select(self._wanted, work.case.kind)[::-1]
-        return [e for e in entries if e.name in near | {subjects.LIMIT}]
+        record = self._records[work.case.name, work.label]
+        ratios = {r["subject"]: r["ratio_to_ours"] for r in rows.make_rows(record)}
+        names = rules.again(work.case.name, work.optimizer, ratios)
+        entries = subjects.select(self._wanted, work.case.kind)
+        names |= subjects.always(e for e in entries if e.name in names)
+        return [e for e in entries if e.name in names]
 
-    def _measure(self, work, entries, last_of_case):
+    def _measure(self, work, entries, placement, last_of_case):
         """Adds rounds of `entries`, and what has none to `not_measured`."""
-        record = self._records.setdefault((work.case.name, work.label), Record(work))
+        key = work.case.name, work.label
+        record = self._records.setdefault(key, rows.Record(work))
         groups = self._groups(work, entries)
-        for group in groups:
-            again = bool(record.rounds)
-            ready = self._prepare(work, group, 1 / len(groups), quiet=again)
+        for number, group in enumerate(groups):
+            place = *key, placement, number
+            names = rules.order([entry.name for entry in group], *place)
+            group = sorted(group, key=lambda entry: names.index(entry.name))
+            ready = self._prepare(work, group, 1 / len(groups), quiet=placement > 0)
             record.ready = {**ready, **record.ready}
             ready = [entry for entry in group if entry.name in ready]
-            self._add_rounds(record, ready, 1 / len(groups))
+            # Figures of these count once, however many groups they are timed with.
+            repeats = subjects.always(group) if number else frozenset()
+            self._add_rounds(record, ready, 1 / len(groups), place, repeats)
             self._each_process(lambda p: p.ask(do="release", inputs=last_of_case))
             if memory.available_bytes() < _FREE_SHARE * self._free:
                 self._stop()
@@ -231,20 +222,23 @@ class Runner:
             self._advance(f"{work.case.name} {work.label}", 1 + self._settings.rounds)
 
     def _groups(self, work, entries):
-        """Entries that fit into memory together, each group with ours and limit."""
+        """Entries that fit into memory together, each group with what they are
+        compared with."""
         if not entries:
             return []
         case = work.case
         item = 2 if case.dtype == "bfloat16" else 4
-        # The variable, its slots, and temporaries of five variables.
-        need = case.numbers * (6 * item + 4 * work.full_slots)
-        room = max(3, int(memory.available_bytes() * _MEMORY_SHARE // need))
-        always = (subjects.OURS, subjects.LIMIT)
-        others = [e.name for e in entries if e.name not in always]
+        room = memory.available_bytes() * _MEMORY_SHARE
+        room -= case.numbers * item * _TEMPORARIES
+        room = int(room // (case.numbers * (item + 4 * work.full_slots)))
+        always = subjects.always(entries)
+        others = [entry for entry in entries if entry.name not in always]
         size = max(1, room - len(always))
         groups = []
         for start in range(0, max(1, len(others)), size):
-            names = (*always, *others[start : start + size])
+            part = others[start : start + size]
+            names = always if start == 0 else subjects.always(part)
+            names = names | {entry.name for entry in part}
             groups.append([e for e in entries if e.name in names])
         return groups
 
@@ -256,35 +250,35 @@ class Runner:
             return {p.kind: a for p, a in zip(processes, answers, strict=True)}
 
     def _prepare(self, work, entries, share, quiet):
-        """Answers of the subjects that may be timed, by name."""
+        """Answers of the subjects that may be timed, by name.
 
-        def prepare_all(process):
-            mine = [entry for entry in entries if entry.worker == process.kind]
-            answers = []
-            for entry in mine:
-                answers.append(
-                    process.ask(
-                        do="prepare",
-                        subject=entry.name,
-                        work=dataclasses.asdict(work),
-                    )
-                )
-                if answers[-1].get("dead"):
-                    process = Process(process.kind, self._settings.threads)
-                    self._processes[process.kind] = process
-            return list(zip((entry.name for entry in mine), answers, strict=True))
-
+        They are made and tuned one after the other, so that nothing runs beside.
+        """
         ready = {}
-        for answers in self._each_process(prepare_all).values():
-            dead = any(answer.get("dead") for _, answer in answers)
-            for name, answer in answers:
+        sent = dataclasses.asdict(work)
+
+        def ask(entry, **request):
+            answer = self._processes[entry.worker].ask(subject=entry.name, **request)
+            if answer.get("dead"):
+                self._processes[entry.worker] = Process(
+                    entry.worker, self._settings.threads
+                )
                 # A worker that died took the subjects before it along.
-                if dead and "reason" not in answer:
-                    answer = {"reason": "error: its worker died", "failed": True}
-                if "reason" not in answer:
-                    ready[name] = answer
-                elif not quiet or answer.get("failed"):
-                    self._miss(work, name, answer)
+                for other in entries:
+                    if other.worker == entry.worker and ready.pop(other.name, None):
+                        gone = {"reason": "error: its worker died", "failed": True}
+                        self._miss(work, other.name, gone)
+            if "reason" in answer and (not quiet or answer.get("failed")):
+                self._miss(work, entry.name, answer)
+            return answer
+
+        for entry in entries:
+            answer = ask(entry, do="prepare", work=sent)
+            if "reason" not in answer:
+                ready[entry.name] = answer
+        for entry in entries:
+            if entry.name in ready and "reason" in ask(entry, do="tune"):
+                ready.pop(entry.name, None)
         self._advance(f"{work.case.name} {work.label}", share)
         return ready
 
@@ -294,32 +288,25 @@ class Runner:
         miss["kind"] = next((k for k in ("failed", "missing") if answer.get(k)), "none")
         self.not_measured.append(miss)
 
-    def _add_rounds(self, record, entries, share):
+    def _add_rounds(self, record, entries, share, place, repeats):
         """Adds the seconds of each entry's subject, round by round."""
-        work, entries = record.work, list(entries)
-        spent = {entry.name: 0.0 for entry in entries}
+        work, entries = record.work, {entry.name: entry for entry in entries}
         for number in range(self._settings.rounds):
-            record.rounds.append({})
-            start = number % max(1, len(entries))
-            for entry in entries[start:] + entries[:start]:
-                if entry.name not in record.ready or self._sits_out(
-                    number, spent, entry
-                ):
+            seconds = {}
+            record.rounds.append(rows.Round(seconds, repeats))
+            for name in rules.order(entries, *place, number):
+                if name not in record.ready:
                     continue
+                entry = entries[name]
                 time.sleep(_PAUSE)
-                before = time.perf_counter()
                 answer = self._processes[entry.worker].ask(
-                    do="time", subject=entry.name, budget=self._settings.budget
+                    do="time", subject=name, budget=self._settings.budget
                 )
-                spent[entry.name] += time.perf_counter() - before
                 if "seconds" in answer:
-                    record.rounds[-1][entry.name] = answer["seconds"]
+                    seconds[name] = answer["seconds"]
                 else:
-                    self._drop(record, entry, answer, entries)
+                    self._drop(record, entry, answer, entries.values())
             self._advance(f"{work.case.name} {work.label}", share)
-
-    def _sits_out(self, number, spent, entry):
-        return number >= 3 and spent[entry.name] > self._settings.patience
 
     def _drop(self, record, entry, answer, entries):
         """Takes out a subject that failed while timed, or all a dead worker had."""
@@ -331,50 +318,6 @@ class Runner:
             )
         for other in lost:
             for each in record.rounds:
-                each.pop(other.name, None)
+                each.seconds.pop(other.name, None)
             if record.ready.pop(other.name, None) is not None:
                 self._miss(record.work, other.name, answer)
-
-
-def make_rows(record):
-    """The JSON records of one work, ours first.
-
-    A time is a median of all rounds. A ratio is one of the ratios within a round,
-    so that a machine that is slow for a while is slow for both.
-    """
-    rows = []
-    for name in sorted(record.ready, key=subjects.names().index):
-        about = record.ready[name]
-        seconds = [each[name] for each in record.rounds if name in each]
-        if not seconds:
-            continue
-        quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds
-        median = statistics.median(seconds)
-        moved = about["bytes"]
-        fraction = _ratio(record, subjects.LIMIT, name)
-        if fraction and moved:
-            # The limit may move other bytes, where slots are stored otherwise.
-            fraction *= moved / record.ready[subjects.LIMIT]["bytes"]
-        rows.append(
-            {
-                "case": record.work.case.name,
-                "optimizer": record.work.label,
-                "subject": name,
-                "ms": 1e3 * median,
-                "spread": [1e3 * quartiles[0], 1e3 * quartiles[-1]],
-                "rounds": len(seconds),
-                "bytes": moved,
-                "gbps": moved / median / 1e9 if moved else None,
-                "limit_fraction": fraction if moved else None,
-                "ratio_to_ours": _ratio(record, name, subjects.OURS),
-                "extra_mb": about["extra_mb"],
-                "note": about["note"],
-            }
-        )
-    return rows
-
-
-def _ratio(record, above, below):
-    """Median of the ratios within the rounds that have both; None without any."""
-    ratios = [r[above] / r[below] for r in record.rounds if {above, below} <= r.keys()]
-    return statistics.median(ratios) if ratios else None

@@ -23,7 +23,10 @@ def gradients(inputs):
     if not hasattr(inputs, "tensors"):
         count = len(inputs.case.shapes)
         tensors = [tf.constant(inputs.gradient(i)) for i in range(count)]
-        alike = count > 1 and len(set(inputs.case.shapes)) == 1
+        kinds = {
+            (t.shape, t.dtype, inputs.case.shapes[i]) for i, t in enumerate(tensors)
+        }
+        alike = count > 1 and len(kinds) == 1
         inputs.tensors = tf.stack(tensors) if alike else tensors
     return inputs.tensors
 
@@ -44,7 +47,8 @@ class TfSubject(Subject):
     """Variables, captured gradients, and a tf.function that makes steps in a loop.
 
     In training, too, the update stands inside the function of the whole step, and
-    to call that from Python costs the same whatever the optimizer.
+    to call that from Python costs the same whatever the optimizer. With `jit` the
+    whole loop is compiled.
     """
 
     jit = False
@@ -57,32 +61,27 @@ class TfSubject(Subject):
         self._variables = [tf.Variable(inputs.initial(i)) for i in range(count)]
         self.prepare(work)
         values = gradients(inputs)
-        if case.kind == "dense":
+        # Ids of many tables that have as many are one argument.
+        stacked = len({case.ids_of(i) for i in case.tables}) == 1
 
-            def update():
-                self.apply(tf.unstack(values) if tf.is_tensor(values) else values)
+        def update(*ids):
+            ids = iter(tf.unstack(ids[0]) if stacked else ids)
+            grads = tf.unstack(values) if tf.is_tensor(values) else list(values)
+            for i in case.tables:
+                shape = tf.constant(case.shapes[i])
+                grads[i] = tf.IndexedSlices(grads[i], next(ids), shape)
+            self.apply(grads)
 
-            batches = [()]
-        else:
+        def batch(b):
+            ids = [inputs.ids(i)[b] for i in case.tables]
+            return tuple(map(tf.constant, [np.stack(ids)] if stacked else ids))
 
-            def update(ids):
-                ids = tf.unstack(ids)
-                self.apply(
-                    [
-                        tf.IndexedSlices(values[i], ids[i], tf.constant(case.shapes[i]))
-                        for i in range(count)
-                    ]
-                )
-
-            all_ids = np.stack([inputs.ids(i) for i in range(count)])
-            batches = [(tf.constant(all_ids[:, b]),) for b in range(case.batches)]
+        batches = [batch(b) for b in range(case.batches)] if case.tables else [()]
         self._first, self._steps = 0, 1
         self._make_function(update, batches)
 
     def _make_function(self, update, batches):
         """Makes what `seconds` calls."""
-        if self.jit:  # a call inside the loop, for XLA to compile
-            update = tf.function(update, jit_compile=True, autograph=False)
         # One tensor per argument, with a first dimension of batches.
         arguments = [tf.stack(each) for each in zip(*batches, strict=True)]
 
@@ -94,7 +93,7 @@ class TfSubject(Subject):
             tf.while_loop(lambda i: i < end, body, [first], parallel_iterations=1)
 
         number = tf.TensorSpec([], tf.int64)
-        function = tf.function(loop, autograph=False)
+        function = tf.function(loop, autograph=False, jit_compile=self.jit or None)
         self._loop = function.get_concrete_function(number, number)
 
     def choose(self, work, case):
@@ -133,9 +132,29 @@ class TfSubject(Subject):
 
     def read(self, i, positions):
         variable = self._variables[i]
-        if self._case.kind == "dense":
+        if not self._case.ids_of(i):
             variable = tf.reshape(variable, [-1])
         return tf.gather(variable, positions).numpy().astype(np.float64)
+
+
+class Called:
+    """Mixed in: a function of nothing but the update, called from Python for each
+    step as users call it, who write `@tf.function`."""
+
+    def _make_function(self, update, batches):
+        self._batches = itertools.cycle(batches)
+        self._update = tf.function(
+            update, autograph=False, jit_compile=self.jit or None
+        )
+
+    def _make_steps(self, count):
+        start = time.perf_counter()
+        for _ in range(count):
+            self._update(*next(self._batches))
+        return time.perf_counter() - start
+
+    def tune(self):
+        """There is nothing to settle."""
 
 
 class Keras(TfSubject):
@@ -148,6 +167,14 @@ class Keras(TfSubject):
 
 class KerasJit(Keras):
     jit = True
+
+
+class KerasFunction(Called, Keras):
+    pass
+
+
+class KerasJitFunction(Called, KerasJit):
+    pass
 
 
 def legacy_class(work):
@@ -174,6 +201,10 @@ class KerasLegacy(TfSubject):
         self.slot_item = self._variables[0].dtype.size
         self._optimizer = self._cls(LEARNING_RATE, **work.options)
         self._optimizer._create_all_weights(self._variables)
+
+
+class LegacyFunction(Called, KerasLegacy):
+    pass
 
 
 def our_class(work):
@@ -206,34 +237,71 @@ class Ours(TfSubject):
         self._cls = our_class(work)
 
 
-class OursCalled(Ours):
-    """A function of nothing but the update, called from Python for every step.
+class OursFunction(Called, Ours):
+    pass
 
-    It is called as a concrete one: to find it by the arguments of a tf.function
-    takes 0.1 to 0.3 ms more.
+
+class OursConcrete(Called, Ours):
+    """The same, called as a concrete function.
+
+    To find it by the arguments of a tf.function takes 0.1 to 0.3 ms more.
     """
 
     def _make_function(self, update, batches):
-        self._batches = itertools.cycle(batches)
-        function = tf.function(update, autograph=False)
-        self._update = function.get_concrete_function(*batches[0])
+        super()._make_function(update, batches)
+        self._update = self._update.get_concrete_function(*batches[0])
 
-    def _make_steps(self, count):
-        start = time.perf_counter()
-        for _ in range(count):
-            self._update(*next(self._batches))
-        return time.perf_counter() - start
 
-    def tune(self):
-        """There is nothing to settle."""
+class OursShortSlots(OursFunction):
+    """Beside peers whose slots have the 2 bytes of a bfloat16 variable.
+
+    They are rounded, so that it is looked at as a peer is.
+    """
+
+    ours = False
+    slot_item = 2
+    note = "slots of 2 bytes"
+
+    def choose(self, work, case):
+        if case.dtype != "bfloat16":
+            raise Unsupported("is measured on bfloat16 variables only")
+        self._cls = functools.partial(our_class(work), slot_dtype="bfloat16")
+
+
+class OursAfterLookup(OursFunction):
+    """Called when the rows have just been looked up, as training has it.
+
+    What is looked up is not used. The lookup is not timed.
+    """
+
+    def _make_function(self, update, batches):
+        super()._make_function(update, batches)
+
+        def lookup(*ids):
+            ids = iter(tf.unstack(ids[0]) if ids[0].shape.rank == 2 else ids)
+            tables = [self._variables[i] for i in self._case.tables]
+            return [tf.gather(table, next(ids)) for table in tables]
+
+        self._lookup = tf.function(lookup, autograph=False)
+        self._rows = None
+
+    def before(self):
+        self._next = next(self._batches)
+        self._rows = self._lookup(*self._next)
+
+    def step(self):
+        self._update(*self._next)
+
+    def seconds(self):
+        return Subject.seconds(self)
 
 
 class OursJit(Ours):
     jit = True
 
-    def step(self):
+    def _make_steps(self, count):
         with missing_xla_kernels_are_unsupported():
-            super().step()
+            return super()._make_steps(count)
 
 
 class OursDenseUpdate(Ours):
@@ -242,7 +310,13 @@ class OursDenseUpdate(Ours):
     lazy = False
 
     def choose(self, work, case):
+        if not case.tables:
+            raise Unsupported("is the same as ours without tables")
         self._cls = functools.partial(our_class(work), sparse_update="dense")
+
+
+class OursDenseFunction(Called, OursDenseUpdate):
+    pass
 
 
 class OursPerTable(Ours):

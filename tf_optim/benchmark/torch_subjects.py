@@ -1,13 +1,14 @@
-"""Subjects on torch: its optimizers, and FBGEMM's table-batched embeddings."""
+"""Subjects on torch: its optimizers, in each of their forms.
 
-import collections
+Gradients are assigned before the clock starts: in training autograd has done it.
+"""
+
+import inspect
 import itertools
-import time
 
 import numpy as np
 
-from tf_optim.benchmark.cases import BATCHES
-from tf_optim.benchmark.subjects import NotInstalled, Subject, Unsupported
+from tf_optim.benchmark.subjects import ALLOCATOR, NotInstalled, Subject, Unsupported
 from tf_optim.benchmark.work import LEARNING_RATE
 
 try:
@@ -16,7 +17,7 @@ except ImportError as error:
     raise NotInstalled("torch") from error
 
 
-def _tensor(array):
+def tensor(array):
     """A torch tensor of its own memory, from NumPy; bfloat16 goes by its bits."""
     if array.dtype == np.float32:
         return torch.from_numpy(array.copy())
@@ -76,69 +77,119 @@ def _asgd(work):
     return {key: work.hyper[key] for key in ("lambd", "alpha", "t0")}
 
 
-# name -> (torch's class, its arguments, the implementation that is fastest)
+# name -> (torch's class, its arguments)
 _DENSE = {
-    "SGD": ("SGD", _sgd, {"fused": True}),
-    "RMSprop": ("RMSprop", _rmsprop, {"foreach": True}),
-    "Adagrad": ("Adagrad", _adagrad, {"fused": True}),
-    "Adadelta": ("Adadelta", _adadelta, {"foreach": True}),
-    "Adam": ("Adam", _adam, {"fused": True}),
-    "AdamW": ("AdamW", _adamw, {"fused": True}),
-    "Adamax": ("Adamax", _betas, {"foreach": True}),
-    "Nadam": ("NAdam", _nadam, {"foreach": True}),
-    "RectifiedAdam": ("RAdam", _betas, {"foreach": True}),
-    "Rprop": ("Rprop", _rprop, {"foreach": True}),
-    "ASGD": ("ASGD", _asgd, {"foreach": True}),
+    "SGD": ("SGD", _sgd),
+    "RMSprop": ("RMSprop", _rmsprop),
+    "Adagrad": ("Adagrad", _adagrad),
+    "Adadelta": ("Adadelta", _adadelta),
+    "Adam": ("Adam", _adam),
+    "AdamW": ("AdamW", _adamw),
+    "Adamax": ("Adamax", _betas),
+    "Nadam": ("NAdam", _nadam),
+    "RectifiedAdam": ("RAdam", _betas),
+    "Rprop": ("Rprop", _rprop),
+    "ASGD": ("ASGD", _asgd),
 }
 # The same for gradients that name rows.
 _SPARSE = {
-    "SGD": ("SGD", _sgd, {}),
-    "Adagrad": ("Adagrad", _adagrad, {}),
-    "Adam": ("SparseAdam", _betas, {}),
+    "SGD": ("SGD", _sgd),
+    "Adagrad": ("Adagrad", _adagrad),
+    "Adam": ("SparseAdam", _betas),
 }
 
 
 class Torch(Subject):
-    """torch.optim, fused where torch has it and foreach where it has not."""
+    """torch.optim on dense gradients.
+
+    Attributes:
+      implementation: torch's arguments that choose one.
+    """
 
     recipes = _DENSE
+    implementation = {}
 
     def __init__(self, work, inputs):
         if work.optimizer not in self.recipes:
             raise Unsupported(f"has no {work.optimizer}")
+        name, arguments = self.recipes[work.optimizer]
+        cls = getattr(torch.optim, name)
+        for argument in self.implementation:
+            if argument not in inspect.signature(cls).parameters:
+                raise Unsupported(f"has no {argument} {name}")
         self._case = inputs.case
-        self.slot_item = 4 if inputs.case.dtype == "float32" else 2
+        self._every = range(len(inputs.case.shapes))
+        self._look_at(inputs.case)
         self._parameters = [
-            torch.nn.Parameter(_tensor(inputs.initial(i)))
-            for i in range(len(inputs.case.shapes))
+            torch.nn.Parameter(tensor(inputs.initial(i))) for i in self._every
         ]
-        name, arguments, implementation = self.recipes[work.optimizer]
-        self._optimizer = getattr(torch.optim, name)(
+        self._optimizer = cls(
             self._parameters,
             lr=LEARNING_RATE,
             **arguments(work),
-            **implementation,
+            **self.implementation,
         )
         self._batches = itertools.cycle(self._gradients(inputs))
+        self._make_step = self._optimizer.step
+
+    def _look_at(self, case):
+        """Unsupported, or what is to be said of the case."""
+        if case.tables:
+            raise Unsupported("takes rows in an optimizer of their own only")
+        if all(case.dtype_of(i) == "bfloat16" for i in self._every):
+            self.slot_item = 2
+            self.note = "slots of 2 bytes"
 
     def _gradients(self, inputs):
         """One list of gradients per batch."""
-        return [[_tensor(inputs.gradient(i)) for i in range(len(self._parameters))]]
+        return [[tensor(inputs.gradient(i)) for i in self._every]]
 
-    def step(self):
+    def before(self):
         batch = next(self._batches)
         for parameter, gradient in zip(self._parameters, batch, strict=True):
             parameter.grad = gradient
-        self._optimizer.step()
+
+    def step(self):
+        self._make_step()
 
     def read(self, i, positions):
         values = self._parameters[i].detach()
-        if self._case.kind == "dense":
+        if not self._case.ids_of(i):
             values = values.reshape(-1)
         return values[torch.from_numpy(positions)].double().numpy()
 
 
-class TorchSparse(Torch):
+class ForLoop(Torch):
+    implementation = {"foreach": False}
+
+
+class Foreach(Torch):
+    implementation = {"foreach": True}
+
+
+class Fused(Torch):
+    implementation = {"fused": True}
+
+
+class Compiled(Torch):
+    """`torch.compile(optimizer.step)`, of the foreach form as torch has it."""
+
+    def __init__(self, work, inputs):
+        super().__init__(work, inputs)
+        self._make_step = torch.compile(self._optimizer.step)
+
+
+class ForeachWithAllocator(Foreach):
+    """The C library maps large temporaries anew in each step; others keep them."""
+
+    def __init__(self, work, inputs):
+        if not ALLOCATOR:
+            raise NotInstalled("tcmalloc or jemalloc")
+        super().__init__(work, inputs)
+        self.note = ALLOCATOR
+
+
+class Sparse(Torch):
     """torch.optim on sparse gradients, not coalesced, as autograd makes them."""
 
     recipes = _SPARSE
@@ -149,86 +200,36 @@ class TorchSparse(Torch):
             raise Unsupported(f"has no sparse {work.label}")
         super().__init__(work, inputs)
 
+    def _look_at(self, case):
+        if len(case.tables) < len(case.shapes):
+            raise Unsupported("takes rows in an optimizer of their own only")
+
     def _gradients(self, inputs):
-        values = [_tensor(inputs.gradient(i)) for i in range(len(self._parameters))]
+        values = [tensor(inputs.gradient(i)) for i in self._every]
 
         def sparse(i, batch):
             ids = torch.from_numpy(inputs.ids(i)[batch])[None]
             return torch.sparse_coo_tensor(ids, values[i], self._parameters[i].shape)
 
-        every = range(len(self._parameters))
-        return [[sparse(i, batch) for i in every] for batch in range(BATCHES)]
+        batches = range(inputs.case.batches)
+        return [[sparse(i, batch) for i in self._every] for batch in batches]
 
 
-class Fbgemm(Subject):
-    """FBGEMM's embeddings, whose backward pass is the update; only it is timed.
+class Coalesced(Sparse):
+    """Repeated ids have been found and their rows summed: that is not timed."""
 
-    Its forward pass reads the very rows that its backward pass will update. That
-    is made a round of batches ahead, so that here as with other subjects a step's
-    rows were last touched that long ago.
+    def before(self):
+        super().before()
+        for parameter in self._parameters:
+            parameter.grad = parameter.grad.coalesce()
 
-    Its CPU kernels know SGD, Adagrad and row-wise Adagrad.
-    """
 
-    _AHEAD = BATCHES - 1
+class SparseAfterLookup(Sparse):
+    """When the rows have just been looked up, as training has it."""
 
-    _OPTIMIZERS = {
-        "SGD": "EXACT_SGD",
-        "Adagrad": "EXACT_ADAGRAD",
-        "RowWiseAdagrad": "EXACT_ROWWISE_ADAGRAD",
-    }
-    lazy = True
-
-    def __init__(self, work, inputs):
-        if work.optimizer not in self._OPTIMIZERS or work.options:
-            raise Unsupported(f"has no {work.label} on a CPU")
-        try:
-            from fbgemm_gpu import split_table_batched_embeddings_ops_training as tbe
-            from fbgemm_gpu.split_embedding_configs import EmbOptimType
-        except ImportError as error:
-            raise NotInstalled("fbgemm-gpu-cpu") from error
-        shapes = inputs.case.shapes
-        self._tables = tbe.SplitTableBatchedEmbeddingBagsCodegen(
-            [
-                (*shape, tbe.EmbeddingLocation.HOST, tbe.ComputeDevice.CPU)
-                for shape in shapes
-            ],
-            optimizer=getattr(EmbOptimType, self._OPTIMIZERS[work.optimizer]),
-            learning_rate=LEARNING_RATE,
-            eps=work.hyper.get("epsilon", 0.0),
-        )
-        weights = self._tables.split_embedding_weights()
-        for i, weight in enumerate(weights):
-            weight.data.copy_(_tensor(inputs.initial(i)))
-        for slots in self._tables.split_optimizer_states():
-            for slot, value in zip(slots, work.slots.values(), strict=True):
-                slot.fill_(value)
-        # One id per bag: the gradient has a row for each id, as elsewhere.
-        every = range(len(shapes))
-        self._gradient = torch.cat([_tensor(inputs.gradient(i)) for i in every], 1)
-        self._offsets = torch.arange(len(shapes) * inputs.case.ids + 1)
-        self._ids = itertools.cycle(
-            torch.from_numpy(np.concatenate([inputs.ids(i)[b] for i in every]))
-            for b in range(BATCHES)
-        )
-        self._outputs = collections.deque()
-        for _ in range(self._AHEAD):
-            self._forward()
-
-    def _forward(self):
-        self._outputs.append(self._tables(next(self._ids), self._offsets))
-
-    def step(self):
-        self._forward()
-        self._outputs.popleft().backward(self._gradient)
-
-    def seconds(self):
-        self._forward()
-        output = self._outputs.popleft()
-        start = time.perf_counter()
-        output.backward(self._gradient)
-        return time.perf_counter() - start
-
-    def read(self, i, positions):
-        weight = self._tables.split_embedding_weights()[i]
-        return weight.detach()[torch.from_numpy(positions)].double().numpy()
+    def before(self):
+        super().before()
+        self._rows = [
+            parameter.detach()[parameter.grad._indices()[0]]
+            for parameter in self._parameters
+        ]

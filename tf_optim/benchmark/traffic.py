@@ -38,33 +38,35 @@ def dense_bytes(numbers, slots, item=4, slot_item=4, passes=1):
     return once + (again if passes > 1 and again > _CACHE else 0)
 
 
-def cached_together(case, slots):
-    """Ranges of a case's numbers: one large variable, or several small ones.
+def cached_together(case, variables, slots):
+    """Lists of `variables`, indices: one large one, or several small ones.
 
-    Variables of a range and their slots are still in a large cache when the
+    Variables of a list and their slots are still in a large cache when the
     second of two passes begins.
     """
-    size = item_size(case.dtype) + slots * _SLOT
-    begin = end = 0
-    for shape in case.shapes:
-        numbers = int(np.prod(shape))
-        if end > begin and (end - begin + numbers) * size > _CACHE:
-            yield begin, end
-            begin = end
-        end += numbers
-    yield begin, end
+    together, held = [], 0
+    for i in variables:
+        item = item_size(case.dtype_of(i)) + slots * _SLOT
+        size = item * int(np.prod(case.shapes[i]))
+        if together and held + size > _CACHE:
+            yield together
+            together, held = [], 0
+        together.append(i)
+        held += size
+    yield together
 
 
-def sparse_bytes(ids, unique, dim, slots, slot_lines=0):
-    """A sparse float32 step: `ids` gradient rows that name `unique` rows.
+def sparse_bytes(ids, unique, dim, slots, slot_lines=0, item=4):
+    """A sparse step: `ids` gradient rows that name `unique` rows.
 
     Args:
       slots: slots of the variable's shape.
       slot_lines: cache lines that hold what the rows have in slots of one number
         per row.
+      item: bytes of a number of the variable and its gradient.
     """
-    gradient = 4 * dim * ids + 8 * ids
-    rows = 8 * dim * (1 + slots) * unique
+    gradient = item * dim * ids + 8 * ids
+    rows = 2 * dim * (item + _SLOT * slots) * unique
     return gradient + rows + 2 * LINE * slot_lines
 
 
@@ -75,14 +77,16 @@ def case_bytes(inputs, slots, row_slots=0, slot_item=4, passes=1):
         return None
     total = 0.0
     for i, shape in enumerate(case.shapes):
-        if case.kind == "dense":
-            numbers, item = int(np.prod(shape)), item_size(case.dtype)
+        item = item_size(case.dtype_of(i))
+        if not case.ids_of(i):
+            numbers = int(np.prod(shape))
             total += dense_bytes(numbers, slots, item, slot_item, passes)
-            total += 2 * _SLOT * row_slots * shape[0]
+            total += 2 * _SLOT * row_slots * (shape[0] if shape else 1)
             continue
         batches = inputs.ids(i)
         unique = np.mean([len(np.unique(batch)) for batch in batches])
         per_line = LINE // _SLOT
         lines = np.mean([len(np.unique(batch // per_line)) for batch in batches])
-        total += sparse_bytes(case.ids, unique, shape[1], slots, row_slots * lines)
+        named = case.ids_of(i), unique, int(np.prod(shape[1:]))
+        total += sparse_bytes(*named, slots, row_slots * lines, item)
     return round(total)

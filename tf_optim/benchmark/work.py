@@ -46,7 +46,8 @@ class Work:
         """The work whose `dataclasses.asdict` went through JSON."""
         case = dict(fields.pop("case"))
         case["shapes"] = tuple(map(tuple, case["shapes"]))
-        case["optimizers"] = tuple(case["optimizers"])
+        for field in ("optimizers", "each_dtype", "each_ids"):
+            case[field] = tuple(case[field])
         return cls(case=cases.Case(**case), **fields)
 
 
@@ -79,13 +80,21 @@ def _variant(spec, cls, options):
     }
 
 
-def plan(chosen_cases, optimizers=(), quick=False):
+def exists(name):
+    """Whether there is an optimizer of that name."""
+    from tf_optim.specs import SPECS
+
+    return name in SPECS
+
+
+def plan(chosen_cases, optimizers=(), quick=False, full=False):
     """All the work of `chosen_cases`.
 
     Args:
       chosen_cases: list of `cases.Case`.
       optimizers: names to keep; when empty, those that the case is run for.
-      quick: fewer optimizers where none is named, and no variants.
+      quick: fewer optimizers where none is named.
+      full: every optimizer, with the variants of its options, where a case has them.
 
     Raises:
       ValueError: for an optimizer that does not exist.
@@ -94,7 +103,7 @@ def plan(chosen_cases, optimizers=(), quick=False):
     from tf_optim.specs import SPECS
 
     for name in optimizers:
-        if name not in SPECS:
+        if not exists(name):
             raise ValueError(
                 f"optimizer must be one of {', '.join(SPECS)}. Received: {name}."
             )
@@ -105,8 +114,9 @@ def plan(chosen_cases, optimizers=(), quick=False):
     ]
     planned = []
     for case in chosen_cases:
-        kept = optimizers or (_QUICK if quick else case.optimizers) or SPECS
-        every = case.variants and not quick
+        every = case.variants and full and not quick
+        own = () if every else case.optimizers
+        kept = optimizers or (_QUICK if quick else own) or SPECS
         planned += [
             Work(case, **variant)
             for variant in variants

@@ -5,6 +5,7 @@ a line of JSON on standard input, its answer a line on standard output; what
 libraries print goes to standard error.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -36,8 +37,9 @@ class Worker:
       threads: that every subject may use.
     """
 
-    # Calls that one figure is the mean of.
+    # Calls that one figure is the mean of, and what goes before it.
     _MOST_CALLS = 1000
+    _UNTIMED = 0.2
 
     def __init__(self, kind, threads):
         self._kind = kind
@@ -50,22 +52,25 @@ class Worker:
         from tf_optim.benchmark import limits, subjects
 
         limits.Limit.threads = self._threads
+        found = {"numpy": importlib.metadata.version("numpy")}
         if subjects.WORKERS[self._kind]["tensorflow"]:
             import tensorflow as tf
 
             tf.config.threading.set_intra_op_parallelism_threads(self._threads)
             tf.config.threading.set_inter_op_parallelism_threads(self._threads)
             name = "tf_keras" if self._kind == "tf_keras" else "keras"
-            version = importlib.metadata.version(name)
-            return {"tensorflow": tf.__version__, name: version}
-        if self._kind == "torch":
+            found |= {"tensorflow": tf.__version__}
+            return found | {name: importlib.metadata.version(name)}
+        if self._kind.startswith("torch"):
             try:
                 import torch
             except ImportError:
-                return {}
+                return found
             torch.set_num_threads(self._threads)
-            return {"torch": torch.__version__}
-        return {}
+            found["torch"] = torch.__version__
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found["fbgemm"] = importlib.metadata.version("fbgemm-gpu-cpu")
+        return found
 
     def prepare(self, subject, work, warm_up=0.2):
         """Makes, checks and warms up a subject, `warm_up` seconds after the check.
@@ -73,8 +78,8 @@ class Worker:
         With `warm_up` None the check is all, and "extra_mb" is None.
 
         Returns:
-          A dict: "bytes", "extra_mb" and "note" of the subject when it may be
-          timed, else "reason" why not.
+          A dict: "bytes", "extra_mb", "note" and "lazy" of the subject when it may
+          be timed, else "reason" why not.
         """
         from tf_optim.benchmark import check, memory, subjects
         from tf_optim.benchmark.cases import Inputs
@@ -91,14 +96,13 @@ class Worker:
                 verdict = check.check(made, work, self._inputs)
                 if made.ours and verdict.wrong:
                     return {"reason": f"error: {verdict}", "failed": True}
-                note = verdict.note
+                note = ", ".join(filter(None, (verdict.note, made.note)))
             extra = None
             if warm_up is not None:
                 end = time.perf_counter() + warm_up
-                extra = memory.extra_mb(made.step)
+                extra = memory.extra_mb(made.make_step)
                 while time.perf_counter() < end:
-                    made.step()
-                made.tune()
+                    made.make_step()
         except subjects.Unsupported as reason:
             return {"reason": str(reason)}
         except subjects.NotInstalled as missing:
@@ -108,17 +112,28 @@ class Worker:
             "bytes": made.bytes_moved(work, self._inputs),
             "extra_mb": extra,
             "note": note,
+            "lazy": made.lazy,
         }
 
+    def tune(self, subject):
+        """Lets a subject settle what it may settle, while nothing else runs."""
+        self._subjects[subject].tune()
+        return {}
+
     def time(self, subject, budget):
-        """Seconds of a step, the mean of those that go into `budget` seconds."""
+        """Seconds of a step, the mean of those that go into `budget` seconds.
+
+        Of everybody, steps of a fifth of that go before, at least one, and are not
+        timed: the others have had the caches.
+        """
         made = self._subjects[subject]
+        end = time.perf_counter() + self._UNTIMED * budget
+        made.seconds()
+        while time.perf_counter() < end:
+            made.seconds()
         end = time.perf_counter() + budget
-        first = made.seconds()
-        taken = [] if first < budget else [first]
-        while len(taken) < self._MOST_CALLS:
-            if taken and time.perf_counter() > end:
-                break
+        taken = [made.seconds()]
+        while time.perf_counter() < end and len(taken) < self._MOST_CALLS:
             taken.append(made.seconds())
         return {"seconds": statistics.mean(taken)}
 
