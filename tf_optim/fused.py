@@ -152,15 +152,17 @@ class Fused(spellings.OldSpellings, methods.Methods):
             return 0.0
         return checks.as_number(rate)
 
-    def _own_numbers(self, variables):
+    def _own_numbers(self, members):
         """For each variable the factor of its rate, its own hyperparameters, decay."""
         return [
             (self._rate_factor_of(v), self._hyper_of(v), self._decay_of(v))
-            for v in variables
+            for v in [member.variable for member in members]
         ]
 
-    def _step_numbers(self, learning_rate, per_step):
+    def _step_numbers(self, per_step, learning_rate=None):
         """What all variables of a step share, as the ops take it."""
+        if learning_rate is None:
+            learning_rate = self._rate_of_step()
         hyper = [getattr(self, hyper.attribute) for hyper in self._spec.hyper]
         return op_calls.StepNumbers(
             learning_rate=learning_rate,
@@ -169,6 +171,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
             flags=tuple([bool(getattr(self, flag)) for flag in self._spec.flags]),
             use_locking=self.use_locking,
             stochastic_rounding=self.stochastic_rounding,
+            bundles=self._bundles,
         )
 
     def _apply_updates(self, numbers, updates, scale):

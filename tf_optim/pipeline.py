@@ -74,7 +74,7 @@ class _Step:
     def __init__(self, optimizer, grads_and_vars, reduce):
         grads, variables = zip(*grads_and_vars, strict=True)
         members = optimizer._members.of(optimizer, variables)
-        own = optimizer._own_numbers([member.variable for member in members])
+        own = optimizer._own_numbers(members)
         frozen = [i for i, (rate, _, _) in enumerate(own) if not rate]
         if frozen:
             taken = [i for i in range(len(own)) if i not in frozen]
@@ -173,8 +173,7 @@ class _Step:
         if self.overridden & extension.UPDATE:
             ops = extension.ops_made_by(self._update_one_by_one, pairs)
         else:
-            numbers = optimizer._step_numbers(optimizer._rate_of_step(), per_step)
-            numbers.bundles = optimizer._bundles
+            numbers = optimizer._step_numbers(per_step)
             if riders.riding:
                 numbers.average_momentum = riders.momentum
                 numbers.average_updates = riders.count
@@ -304,7 +303,9 @@ def _repeated(decay, times, learning_rate):
 def update_variable(optimizer, gradient, variable, learning_rate):
     """The update alone of one variable: no clipping, no decay, nothing counted."""
     (member,) = optimizer._members.of(optimizer, [variable])
-    numbers = optimizer._step_numbers(learning_rate, optimizer._per_step_hyper())
+    per_step = optimizer._per_step_hyper()
+    numbers = optimizer._step_numbers(per_step, learning_rate)
+    numbers.bundles = None  # it would be one of one variable
     pairs = gradients.checked([gradient], [member.variable])
     rows = exact.Rows(optimizer, replicas.only, pairs, whole=True)
     update = op_calls.VariableUpdate(
