@@ -253,11 +253,11 @@ def test_optimizer_that_we_do_not_have():
     class Mine(tf.keras.optimizers.Adam):
         pass
 
-    strangers = [tf.keras.optimizers.Adafactor(), Mine(), "adam", None]
+    strangers = [Mine(), "adam", None]
     if flavours.LEGACY:
         strangers.append(tf.keras.optimizers.legacy.Adam())
     wrap = tf.keras.mixed_precision.LossScaleOptimizer
-    strangers.append(wrap(tf.keras.optimizers.Adafactor()))
+    strangers.append(wrap(Mine()))
     for stranger in strangers:
         with pytest.raises(ValueError, match="`optimizer` must be one of") as error:
             tf_optim.fuse(stranger)
@@ -268,7 +268,7 @@ def test_optimizer_that_we_do_not_have():
         received = getattr(stranger, "inner_optimizer", stranger)
         assert type(received).__name__ in str(error.value).split("Received")[1]
     with pytest.raises(ValueError, match="`optimizer` must be one of tf_optim"):
-        tf_optim.unfuse(tf.keras.optimizers.Adafactor())
+        tf_optim.unfuse(Mine())
 
 
 @a_few

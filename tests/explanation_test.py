@@ -151,7 +151,11 @@ REASONS = [
     (OwnClip, "OwnClip overrides `_clip_gradients`", "Leave"),
     (OwnDecay, "OwnDecay overrides `_apply_weight_decay`", "Leave"),
     (lambda: tf.keras.optimizers.SGD(), "SGD is Keras' own", "fuse"),
-    (lambda: tf.keras.optimizers.Adafactor(), "Adafactor is not", "Choose"),
+    (
+        lambda: tf.keras.optimizers.ScheduleFreeAdamW(),
+        "ScheduleFreeAdamW is not",
+        "Choose",
+    ),
     (
         lambda: tf.keras.mixed_precision.LossScaleOptimizer(tf_optim.SGD()),
         "LossScaleOptimizer looks",

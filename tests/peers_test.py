@@ -30,7 +30,7 @@ def test_a_test_that_makes_no_optimizer_of_ours_does_not_count(tmp_path):
     (folder / "some_test.py").write_text(
         "from keras.src import optimizers\n"
         "from keras.src.optimizers.adam import Adam\n\n\n"
-        "def test_other():\n    optimizers.Adafactor()\n\n\n"
+        "def test_other():\n    optimizers.ScheduleFreeAdamW()\n\n\n"
         "def test_good():\n    assert Adam().sparse_update == 'dense'\n\n\n"
         "def test_by_name():\n"
         "    assert optimizers.get('sgd').sparse_update == 'dense'\n\n\n"

@@ -202,7 +202,7 @@ def test_choices_of_the_command_line(tmp_path):
     options = ["--only", "SGD", "--sparse-update", "lazy"]
     ended = run([*COMMAND, *options, "makes.py"], tmp_path)
     assert ended.stdout.split() == ["lazy", "False"], ended.stderr
-    ended = run([*COMMAND, "--only", "SGD,Adafactor", "makes.py"], tmp_path)
+    ended = run([*COMMAND, "--only", "SGD,Adamant", "makes.py"], tmp_path)
     assert ended.returncode == 2
     assert "`names` must be of" in ended.stderr
-    assert "Received: names=['SGD', 'Adafactor']" in ended.stderr
+    assert "Received: names=['SGD', 'Adamant']" in ended.stderr
