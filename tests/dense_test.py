@@ -154,7 +154,7 @@ def test_a_step_is_one_op(case):
     for function in definition.library.function:
         nodes += function.node_def
     types = [node.op for node in nodes]
-    assert types.count(f"TfOptim>ResourceApply{case.rule}") == 1
+    assert types.count(f"TfOptim>BundleApply{case.rule}") == 1
     assert not {"Sqrt", "Rsqrt", "AssignSubVariableOp"} & set(types)
 
 

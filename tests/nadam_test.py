@@ -35,14 +35,14 @@ def exact(steps):
 def handed(monkeypatch):
     """What steps hand to the op from here on."""
     found = []
-    op = library.ops().tf_optim_resource_apply_nadam
+    op = library.ops().tf_optim_bundle_apply_nadam
 
     def spy(**inputs):
         names = ("mu", "mu_next", "mu_product")
         found.append([tf.convert_to_tensor(inputs[name]) for name in names])
         return op(**inputs)
 
-    monkeypatch.setattr(library.ops(), "tf_optim_resource_apply_nadam", spy)
+    monkeypatch.setattr(library.ops(), "tf_optim_bundle_apply_nadam", spy)
     return found
 
 

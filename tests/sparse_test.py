@@ -308,8 +308,8 @@ def test_a_step_is_one_op_for_each_kind(case):
     # One of the two is checked before the other takes its step.
     steps = [node.op for node in ours if not node.attr["check_only"].b]
     assert sorted(steps) == [
-        f"TfOptim>ResourceApply{case.rule}",
-        f"TfOptim>ResourceSparseApply{case.rule}",
+        f"TfOptim>BundleApply{case.rule}",
+        f"TfOptim>BundleSparseApply{case.rule}",
     ]
     assert len(ours) == 3
 

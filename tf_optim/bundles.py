@@ -12,7 +12,10 @@ XLA knows what it compiles of the variables that are a function's inputs. So a
 `tf.function` is traced once more where it is called inside of jit_compile=True.
 """
 
+from __future__ import annotations
+
 import weakref
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import auto_control_deps
@@ -157,13 +160,13 @@ def _can_be_bundled(handles):
 # --- what an op that is given a bundle reads and writes
 
 # id of a bundle's handle, while it lives -> the handles of its variables
-_known = {}
+_known: dict[int, list[Any]] = {}
 
 
 class _Captures:
     """The eager tensors that a graph has captured, in itself or by way of others."""
 
-    _of_graphs = weakref.WeakKeyDictionary()
+    _of_graphs: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def __init__(self, pairs):
         self.size = len(pairs)
