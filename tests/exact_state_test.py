@@ -414,3 +414,15 @@ def test_errors():
         table, _, step = table_and_step()
         step(tf.constant([0, 10]))
     np.testing.assert_array_equal(table.numpy()[0], np.float32([-1, -17 / 19]))
+
+
+@pytest.mark.parametrize("name", ["RowWiseAdam", "RowWiseAdagrad", "Adam"])
+def test_rows_of_no_elements(name):
+    """A mean over a row's elements divides by their number."""
+    optimizer = getattr(tf_optim, name)(0.1, sparse_update="eventual", use_ema=True)
+    table = tf.Variable(tf.zeros([3, 0]))
+    for ids in ([0, 1, 0], [2], [0]):
+        rows = tf.IndexedSlices(tf.zeros([len(ids), 0]), tf.constant(ids))
+        optimizer.apply_gradients([(rows, table)])
+        assert table.numpy().shape == (3, 0)
+    assert int(optimizer.iterations) == 3

@@ -29,7 +29,8 @@ def update_ops(optimizer, grads, variables):
     graph = tf.function(
         lambda: optimizer.apply_gradients(pairs)
     ).get_concrete_function()
-    ops = [op for op in graph.graph.get_operations() if "TfOptim>Bundle" in op.type]
+    ours = [op for op in graph.graph.get_operations() if "TfOptim>" in op.type]
+    ops = [op for op in ours if "Apply" in op.type]
     return [op.type for op in ops if not op.get_attr("check_only")]
 
 

@@ -204,7 +204,7 @@ def locking(function):
     """The values of `use_locking` among the sparse ops of a traced function."""
     graph = function.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    sparse = [n for n in nodes if n.op.startswith("TfOptim>ResourceSparse")]
+    sparse = [n for n in nodes if "SparseApply" in n.op and "TfOptim>" in n.op]
     return sorted({node.attr["use_locking"].b for node in sparse})
 
 

@@ -112,6 +112,7 @@ class IdleStepsOf : public IdleSteps {
   void CatchUp(const std::vector<tensorflow::Tensor*>& tensors,
                const IdleRows* rows, int64_t count,
                int64_t ahead) const override {
+    if (tensors[0]->NumElements() == 0) return;  // rows of no elements
     Variable<Rule, T> variable;
     variable.var = static_cast<T*>(tensors[0]->data());
     variable.width = WidthOf(*tensors[0]);
