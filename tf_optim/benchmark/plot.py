@@ -157,7 +157,8 @@ def write_summary(path, record):
     axes.set_yticks(range(len(groups)), [title for title, *_ in groups], size=9.5)
     axes.set_ylim(len(groups) - 0.45, -0.55)
     _plain(axes)
-    axes.set_xlim(0.3, 3000)
+    shown = [row["ms"] for _, found, _ in groups for row in found.values()]
+    axes.set_xlim(0.6 * min(shown), 10 * max(shown))  # room for the numbers
     axes.set_xlabel("milliseconds of one step of Adam (logarithmic; less is better)")
     figure.legend(
         labels.values(), labels.keys(), loc="outside upper left", ncols=4, frameon=False
@@ -231,7 +232,8 @@ def write_charts(path):
     `benchmark-CASE.png`.
 
     Args:
-        path: the file that `report.write_json` wrote.
+        path: the file that `report.write_json` wrote. One that joins several runs says
+            in `machines` which machine a case was taken on, where it is another.
 
     Returns:
         The files written.
@@ -243,5 +245,6 @@ def write_charts(path):
     for case in dict.fromkeys(row["case"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["case"] == case]
         written.append(path.with_name(f"{path.stem}-{case}.png"))
-        write_plot(written[-1], rows, record["machine"], digest(record))
+        machine = record.get("machines", {}).get(case, record["machine"])
+        write_plot(written[-1], rows, machine, digest(record))
     return written
