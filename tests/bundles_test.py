@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours
-from tf_optim import bundles
+from tf_optim import bundles, library
 
 pytestmark = both_flavours
 
@@ -245,3 +245,47 @@ def test_names_are_in_the_error_of_a_bad_gradient():
         step(tf.ones([3, 2]), tf.ones([4]))
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
+
+
+def raw_step(bundle, count, **inputs):
+    grads = [tf.ones([4])] * count
+    library.ops().tf_optim_bundle_apply_sgd(
+        bundle=bundle,
+        grad=grads,
+        learning_rate=1.0,
+        iterations=0,
+        momentum_rate=0.0,
+        gradient_scale=[],
+        clip_value=0.0,
+        weight_decay=[],
+        average_momentum=0.0,
+        average_updates=0,
+        **inputs,
+    )
+
+
+def bundle_of(variables):
+    bundle = library.ops().tf_optim_variable_bundle()
+    handles = [variable.handle for variable in variables]
+    library.ops().tf_optim_fill_variable_bundle(bundle=bundle, variables=handles)
+    return bundle
+
+
+def test_what_a_bundle_must_hold():
+    """Errors of the op that Python cannot make."""
+    one, other = tf.Variable(tf.zeros([4])), tf.Variable(tf.zeros([4]))
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match="must hold the 2 .*: 1"
+    ):
+        raw_step(bundle_of([one]), 2, lists=0)
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match="must hold the 2 .*: 1"
+    ):
+        raw_step(bundle_of([one]), 1, lists=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"var\[0\] and var\[1\]"):
+        raw_step(bundle_of([one, one]), 2, lists=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="VariableBundle"):
+        raw_step(one.handle, 1, lists=0)
+    assert not one.numpy().any()
+    raw_step(bundle_of([one, other]), 2, lists=0)
+    np.testing.assert_array_equal([one, other], -np.ones([2, 4]))

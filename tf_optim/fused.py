@@ -93,8 +93,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
             hyper.check(getattr(self, hyper.attribute))
         checks.check_sparse_update(self.sparse_update, self._spec)
         checks.check_keras_arguments(self)
-        # Where Keras does not look for what it saves.
-        vars(self)["_checked_values"] = key
+        if is_plain:  # kept where Keras does not look for what it saves
+            vars(self)["_checked_values"] = key
 
     def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, and our own arguments."""

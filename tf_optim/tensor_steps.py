@@ -59,6 +59,21 @@ def dense_gradients(numbers, updates, scale):
     return made
 
 
+def assign_behind(ops, pairs):
+    """Sets slots once the ops are done: a failed step leaves no trace.
+
+    Args:
+        ops: of the step.
+        pairs: of a slot and its new value.
+
+    Returns:
+        All ops; none in eager mode.
+    """
+    with tf.control_dependencies(ops):
+        assigned = [slot.assign(value, read_value=False) for slot, value in pairs]
+    return [] if tf.executing_eagerly() else ops + assigned
+
+
 def descend(numbers, updates, steps, scale=None):
     """Subtracts learning_rate * step from each variable. Returns the ops.
 

@@ -26,7 +26,7 @@ bool AnswerMetadata(const XLA_FFI_CallFrame& frame) {
   metadata->api_version = {XLA_FFI_Api_Version_STRUCT_SIZE, nullptr,
                            XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR};
   metadata->traits = 0;
-#ifdef XLA_FFI_UNKNOWN_TYPE_ID
+#if XLA_FFI_API_MINOR >= 2
   metadata->state_type_id = XLA_FFI_UNKNOWN_TYPE_ID;
 #endif
   return true;

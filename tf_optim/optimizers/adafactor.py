@@ -156,9 +156,8 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         )
         scale, numbers, updates = self._lengths(numbers, updates, steps, step)
         ops = tensor_steps.descend(numbers, updates, steps, scale)
-        for slot, value in (pair for pairs in assignments for pair in pairs):
-            ops.append(slot.assign(value))
-        return [] if tf.executing_eagerly() else ops
+        pairs = [pair for pairs in assignments for pair in pairs]
+        return tensor_steps.assign_behind(ops, pairs)
 
     def _step(self, gradient, update, share):
         """u of the formula, and pairs of a slot and its new value."""

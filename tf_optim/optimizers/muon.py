@@ -192,30 +192,27 @@ class Muon(  # type: ignore[misc]
             return [updates[i] for i in places], factors
 
         ops = super()._apply_updates(numbers, *part(adam)) if adam else []
-        order, steps = [], []
+        order, steps, momenta = [], [], []
         for places in matrices.values():
-            made, assigned = self._steps(numbers, *part(places))
+            made, moved = self._steps(numbers, *part(places))
             order += places
             steps += made
-            ops += assigned
+            momenta += moved
         if order:
             ops += tensor_steps.descend(numbers, [updates[i] for i in order], steps)
-        return ops
+        return tensor_steps.assign_behind(ops, momenta)
 
     def _steps(self, numbers, updates, scale):
-        """Steps along the orthogonal matrices, and the ops that set momenta."""
+        """Steps along orthogonal matrices, and pairs of a momentum and its value."""
         momenta = [update.slots[0] for update in updates]
         grads = tf.stack(tensor_steps.dense_gradients(numbers, updates, scale))
         rate = tf.cast(self.momentum, grads.dtype)
         new = rate * tf.stack([tf.convert_to_tensor(m) for m in momenta]) + grads
-        ops = [
-            m.assign(value) for m, value in zip(momenta, tf.unstack(new), strict=True)
-        ]
         ahead = grads + rate * new if self.nesterov else new
         steps = self._orthogonal(ahead)
         if self.rms_rate is not None:
             steps *= self.rms_rate * max(updates[0].variable.shape) ** 0.5
-        return tf.unstack(steps), [] if tf.executing_eagerly() else ops
+        return tf.unstack(steps), list(zip(momenta, tf.unstack(new), strict=True))
 
     def _orthogonal(self, x):
         """Matrices whose singular values are near 1, by Newton and Schulz."""

@@ -139,9 +139,7 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
             factors *= self._share(numbers)
         updates = [dataclasses.replace(u, slots=u.slots[:1], hyper=()) for u in updates]
         ops = op_calls.call_ops(_MOMENTUM, numbers, updates, factors)
-        with tf.control_dependencies(ops):  # a failed step leaves no trace
-            assigned = [slot.assign(value) for slot, value in assignments]
-        return [] if tf.executing_eagerly() else ops + assigned
+        return tensor_steps.assign_behind(ops, assignments)
 
     def _factors(self, numbers, updates, scale):
         """What gradients are multiplied by, and pairs of a slot and its new value."""
