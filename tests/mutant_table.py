@@ -139,7 +139,10 @@ MUTANTS = (
     *_python(
         "bundles.py",
         "bundles",
-        bundles_in_no_order=("resource_writes.add(variable)", "pass"),
+        bundles_in_no_order=(
+            "auto_control_deps.register_acd_resource_resolver(_touched_by)\n",
+            "",
+        ),
         bundles_lose_owners=("owners.get(id(v), v)", "v"),
         bundles_are_not_filled=("        if variables:\n", "        if False:\n"),
     ),
