@@ -260,6 +260,7 @@ def raw_step(bundle, count, **inputs):
         weight_decay=[],
         average_momentum=0.0,
         average_updates=0,
+        history=[],
         **inputs,
     )
 

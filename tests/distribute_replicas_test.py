@@ -148,6 +148,22 @@ def test_options_are_those_of_one_device(group, case, arguments):
     assert_one_device(values, case, **arguments)
 
 
+EXACT = [{}, {"weight_decay": 0.1}, {"use_ema": True, "ema_momentum": 0.9}]
+
+
+@pytest.mark.parametrize("arguments", EXACT, ids=str)
+@pytest.mark.parametrize("mode", ["exact", "eventual"])
+@one
+def test_exact_on_replicas_is_the_dense_result(group, case, arguments, mode):
+    """Replicas read different rows, and one machine the whole table, in between."""
+    options = {"reads": mode == "exact", "steps": 14, **arguments}
+    values = merged(
+        group.call(replicated.trained, "ours", case, sparse_update=mode, **options)
+    )
+    assert_same_bits(values)
+    assert_one_device(values, case, sparse_update="dense", **options)
+
+
 CLIPS = [{"clipvalue": 0.3}, {"clipnorm": 0.5}, {"global_clipnorm": 0.9}]
 
 

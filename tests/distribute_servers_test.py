@@ -79,14 +79,35 @@ def test_one_worker_at_a_time_is_one_device(chief, case):
         assert_same(servers, served.trained(0, "ours", case, 6, **options))
 
 
+@kinds
+def test_exact_is_the_dense_result_of_one_device(chief, case):
+    """Slots included, each on its server, and rows that steps did not name."""
+    if case.optimizer.scope == "variable":
+        pytest.skip("its steps need the norm of the whole table")
+    options = {"weight_decay": 0.01}
+    exact = {**options, "sparse_update": "exact"}
+    servers = chief.call(served.trained, 2, "ours", case, 12, **exact)
+    dense = {**options, "sparse_update": "dense"}
+    assert_same(servers, served.trained(0, "ours", case, 12, **dense), exact=False)
+
+
+def test_every_row_takes_every_step_once(chief):
+    """Two workers at once, and lookups between their steps: a power of two."""
+    case = next(c for c in cases.CASES if c.name == "SGD" and not c.arguments)
+    table, steps = chief.call(served.halved, 2, case, 100)
+    assert steps == 100
+    np.testing.assert_array_equal(table, np.full_like(table, 0.5**100))
+
+
+@pytest.mark.parametrize("mode", ["lazy", "exact"])
 @one
-def test_a_step_sends_rows_and_no_table(chief, case):
+def test_a_step_sends_rows_and_no_table(chief, case, mode):
     """The bound is a hundredth of the table; a step names 24 of 400,000 rows.
 
     Others on this machine can only add to what is counted, so one quiet try of many
     is enough.
     """
-    sent, table = chief.call(served.traffic, 2, case, 400_000, 5, 1 / 100)
+    sent, table = chief.call(served.traffic, 2, case, 400_000, 5, 1 / 100, mode)
     assert sent < table / 100
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours, keras_3_only
-from tf_optim import exact
+from tf_optim import prepared
 from tf_optim.keras_private import raw
 
 pytestmark = both_flavours
@@ -55,7 +55,7 @@ def dense():
 
 def test_weights_losses_and_slots(dense):
     model = trained("exact")
-    assert exact.history_of(raw(model.get_layer("table").embeddings)) is not None
+    assert prepared.history_of(raw(model.get_layer("table").embeddings)) is not None
     np.testing.assert_allclose(
         model.evaluate(*data(), verbose=0), dense.evaluate(*data(), verbose=0), RTOL
     )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests import flavours, models
 from tests.marks import both_flavours, keras_3_only
-from tf_optim import exact, extension, keras_private, specs
+from tf_optim import extension, keras_private, prepared, specs
 
 
 def stock_with_everything():
@@ -44,7 +44,7 @@ def test_every_way_of_reading_or_setting_a_variable_is_known():
     variable = tf.Variable([[1.0]])
     for name, reason in keras_private.VARIABLE.items():
         assert hasattr(variable, name), reason
-    exact.prepare(variable)
+    prepared.prepare(variable)
     touching = ("assign", "batch_scatter", "gather", "read", "scatter", "sparse_read")
     touching += ("value", "_restore", "_export_to")
     names = {name for name in dir(variable) if name.startswith(touching)}

@@ -41,6 +41,7 @@ class Variables:
             "average": [],
             "average_momentum": 0.0,
             "average_updates": np.int64(0),
+            "history": [],
         }
 
     def apply(self, grads, **changed):

@@ -70,8 +70,10 @@ if flavours.LEGACY:
 class Training:
     """An optimizer of some variables, and its step under a strategy."""
 
-    def __init__(self, kind, make, case, sparse=True, scaled_by=None, **arguments):
-        self.kind, self.sparse = kind, sparse
+    def __init__(
+        self, kind, make, case, sparse=True, scaled_by=None, reads=False, **arguments
+    ):
+        self.kind, self.sparse, self.reads = kind, sparse, reads
         with strategy(kind).scope():
             self.variables = models.variables(SHAPES)
             self.optimizer = getattr(models, make)(case, **arguments)
@@ -87,12 +89,23 @@ class Training:
     def _apply(self, *inputs):
         # Made on the replica's device, as gradients are.
         ids, rows, *dense = (tf.identity(each) for each in inputs)
-        if self.sparse:
+        if self.reads:
+            first = self._of_rows_read(ids, rows)
+        elif self.sparse:
             first = tf.IndexedSlices(rows, ids, tf.constant(SHAPES[0]))
         else:
             first = _sum_into_table(ids, rows)
         grads = [first, *dense]
         self.optimizer.apply_gradients(zip(grads, self.variables, strict=True))
+
+    def _of_rows_read(self, ids, rows):
+        """A gradient that depends on the rows, beside reads that it does not need."""
+        table = self.variables[0]
+        with tf.GradientTape() as tape:
+            looked_up = tf_optim.lookup(table, ids)
+            loss = tf.reduce_sum(rows * looked_up + looked_up * looked_up / 4)
+        tf.nn.embedding_lookup(table, (ids + 5) % ROWS)
+        return tape.gradient(loss, table)
 
     def _step(self, inputs):
         strategy(self.kind).run(self._apply, args=inputs)
@@ -100,6 +113,8 @@ class Training:
     def run(self, steps, first=0):
         for i in range(first, steps):
             self.step(_inputs(self.kind, i))
+            if self.reads and i % 3 == _task():  # all rows, on one machine alone
+                local_values(self.kind, self.variables[:1])
         return self
 
     def checkpoint(self):

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+import tf_optim
 from tests import models
 from tf_optim import keras_private
 
@@ -74,7 +75,9 @@ class Training:
 
     def _apply(self, ids, rows, dense):
         with tf.GradientTape() as tape:
-            looked_up = tf.nn.embedding_lookup(self.table, ids)
+            exact = getattr(self.optimizer, "sparse_update", None) == "exact"
+            look_up = tf_optim.lookup if exact else tf.nn.embedding_lookup
+            looked_up = look_up(self.table, ids)
             loss = tf.reduce_sum(looked_up * rows) + tf.reduce_sum(self.matrix * dense)
         grads = tape.gradient(loss, self.variables)
         self.optimizer.apply_gradients(zip(grads, self.variables, strict=True))
@@ -141,12 +144,12 @@ def _bytes_on_loopback():
     return int(line.split(":")[1].split()[8])
 
 
-def traffic(shards, case, rows, steps, share, tries=40):
+def traffic(shards, case, rows, steps, share, mode, tries=40):
     """Bytes of a step over the network, of the quietest try; and the table's.
 
     A try that sends less than that share of the table is the last.
     """
-    training = Training(shards, "ours", case, rows=rows).run(2)
+    training = Training(shards, "ours", case, rows=rows, sparse_update=mode).run(2)
     table = rows * WIDTH * 4
     least = table
     for _ in range(tries):
@@ -156,6 +159,22 @@ def traffic(shards, case, rows, steps, share, tries=40):
         if least < share * table:
             break
     return least, table
+
+
+def halved(shards, case, steps):
+    """Trains in no order, each step halving every row, whether it names it or not.
+
+    Returns the table, which began at 1, and the optimizer's count of steps.
+    """
+    options = {"learning_rate": 0.5, "weight_decay": 1.0, "sparse_update": "exact"}
+    training = Training(shards, "ours", case, **options)
+    for part in parts(training.table):
+        part.assign(tf.ones_like(part))
+    zeros = np.zeros((5, WIDTH), np.float32), np.zeros(DENSE, np.float32)
+    for i in range(steps):
+        training.schedule(_names(i), *zeros)
+    training.coordinator.join()
+    return value(training.table), int(training.optimizer.iterations.numpy())
 
 
 def _names(step):

@@ -12,7 +12,15 @@ on parameter servers or with a constraint, and where a subclass updates variable
 
 import tensorflow as tf
 
-from tf_optim import checks, exact, extension, keras_private, replicas, servers
+from tf_optim import (
+    checks,
+    exact,
+    extension,
+    keras_private,
+    prepared,
+    replicas,
+    servers,
+)
 
 
 class _Seen:
@@ -115,7 +123,6 @@ class Riders:
     def __init__(self, optimizer, local, pairs, variables):
         self.optimizer, self.local = optimizer, local
         self.seen, self.riding = {}, {}  # by the variable's index
-        self.in_histories = set()  # the indices of tables whose history has theirs
         self.kept = 1.0
         if not optimizer.use_ema:
             return
@@ -135,10 +142,8 @@ class Riders:
             for v in variables
             if v.constraint is not None
         }
-        for index, (gradient, v) in zip(indices, pairs, strict=True):
-            if exact.steps_by_rows(optimizer, local(gradient)[0], v, pairs):
-                self.in_histories.add(index)
-            elif indices.count(index) == 1 and index in averages:
+        for index, (gradient, _) in zip(indices, pairs, strict=True):
+            if indices.count(index) == 1 and index in averages:
                 self._take_on(index, gradient, *averages[index])
 
     def _take_on(self, index, gradient, variable, average):
@@ -199,10 +204,10 @@ class Riders:
             for seen in self.seen.values()
         ]
         for index, (variable, average) in zip(self.indices, self.pairs, strict=True):
-            if index in self.riding or index in self.in_histories:
+            if index in self.riding:
                 continue
             parts = zip(self.local(variable), self.local(average), strict=True)
-            with tf.control_dependencies(exact.catch_up(variable)):
+            with tf.control_dependencies(prepared.catch_up(variable)):
                 ops += [
                     a.assign(_moved(a, v, self.kept), read_value=False)
                     for v, a in parts
@@ -221,7 +226,7 @@ class Riders:
         for seen in self.seen.values():
             ops += seen.bring_up_to_date(count, self.momentum, self.begins)
         for variable, _ in self.pairs:
-            ops += exact.catch_up(variable)
+            ops += prepared.catch_up(variable)
         with tf.control_dependencies(_in_graph(ops)):
             return _overwritten(self.local, self.pairs)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import exact, keras_private
+from tf_optim import keras_private, prepared
 from tf_optim.keras_private import raw
 
 
@@ -25,8 +25,9 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
         A tensor of `ids`' shape followed by that of a row.
     """
     table = raw(table)
-    if exact.history_of(table) is None and exact.can_prepare(table):
-        exact.prepare(table)
+    for part in getattr(table, "variables", [table]):  # of a ShardedVariable
+        if prepared.history_of(part) is None and prepared.can_prepare(part):
+            prepared.prepare(part)
     return tf.nn.embedding_lookup(table, ids, name=name)
 
 
@@ -86,8 +87,8 @@ def prepare(model: Any) -> Any:
             layer.__class__ = Embedding
         if isinstance(layer, Embedding):
             table = _plain_table(layer)
-            if table is not None and exact.can_prepare(table):
-                exact.prepare(table)
+            if table is not None and prepared.can_prepare(table):
+                prepared.prepare(table)
     return model
 
 
@@ -106,8 +107,8 @@ def unprepare(model: Any) -> Any:
     for layer in _layers(model):
         if isinstance(layer, Embedding):
             table = _plain_table(layer)
-            if table is not None and exact.history_of(table) is not None:
-                exact.unprepare(table)
+            if table is not None and prepared.history_of(table) is not None:
+                prepared.unprepare(table)
             layer.__class__ = tf.keras.layers.Embedding
     return model
 

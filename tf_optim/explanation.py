@@ -18,6 +18,7 @@ from tf_optim import (
     keras_private,
     library,
     packed,
+    prepared,
 )
 from tf_optim import reasons as why
 from tf_optim.benchmark import traffic
@@ -322,7 +323,7 @@ def _row(facts, name, calls):
     others = bool(inner.use_ema) * _size(variable, variable.dtype)
     others += facts.accumulates * _size(variable, _slot_dtype(variable))
     if facts.is_by_row and facts.mode in exact.MODES:
-        others += exact.BYTES_PER_ROW * variable.shape[0]
+        others += prepared.BYTES_PER_ROW * variable.shape[0]
     return Row(
         **common,
         kernel=f"sparse {facts.mode}" if facts.is_sparse else "dense",
@@ -390,7 +391,7 @@ def _moved(facts, slots):
     in_and_out = 2 * item + 2 * slot_item * full + average
     of_row = (item + in_and_out) * width + 8
     if facts.mode in exact.MODES:  # brought up to date before
-        of_row += in_and_out * width + exact.BYTES_PER_ROW
+        of_row += in_and_out * width + prepared.BYTES_PER_ROW
     return round(of_row + 2 * traffic.LINE * bool(per_row))
 
 

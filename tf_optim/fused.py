@@ -23,6 +23,7 @@ from tf_optim import (
     methods,
     op_calls,
     packed,
+    prepared,
     spellings,
     statistics,
 )
@@ -244,13 +245,13 @@ class Fused(spellings.OldSpellings, methods.Methods):
             ids: integers of any shape, the rows. Default: all rows.
         """
         if table is not None:
-            exact.catch_up(
+            prepared.catch_up(
                 keras_private.raw(table),
                 None if ids is None else tf.convert_to_tensor(ids),
             )
         else:
             for each in self._tables.tables:
-                exact.catch_up(each)
+                prepared.catch_up(each)
 
     def touched_rows(self, table: Any, since_step: Any) -> tf.Tensor:
         """The rows of a table that gradients have changed since a step, in order.
@@ -276,7 +277,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
                 f"'exact' or 'eventual'. Received: '{table.name}', under "
                 f"sparse_update={self.sparse_update!r}."
             )
-        return exact.touched_rows(table, since_step)
+        return prepared.touched_rows(table, since_step)
 
     def forget_touched_rows(self) -> None:
         """To be called where accumulators or averages change other than by a step.

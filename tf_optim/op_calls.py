@@ -28,7 +28,8 @@ class VariableUpdate:
         weight_decay: its rate of decoupled weight decay, a float or a tensor.
         average: the `tf.Variable` that is its moving average, or None.
         average_rows: with it and for a lazy step, that of what each row has seen.
-        mode: "lazy" or "dense", for a sparse gradient.
+        mode: the op's, for a sparse gradient.
+        history: the handle of the table's history (exact.py), or None.
         number: the variable's among the optimizer's, from which it draws.
         hyper: pairs of the name and value of those hyperparameters in which the
             variable differs from the others of the step.
@@ -42,6 +43,7 @@ class VariableUpdate:
     average: tf.Variable | None = None
     average_rows: tf.Variable | None = None
     mode: str = "lazy"
+    history: object = None
     number: int = 0
     hyper: tuple = ()
     rate_factor: float = 1.0
@@ -73,14 +75,16 @@ class VariableUpdate:
             gradient=gradients[i],
             average=there(self.average),
             average_rows=there(self.average_rows),
+            history=there(self.history),
         )
 
     def group(self):
         """Updates of equal groups can share an op call."""
         kind = (self.gradient.indices.dtype, self.mode) if self.is_sparse else None
-        averaged = self.average is not None, self.average_rows is not None
+        lists = self.average, self.average_rows, self.history
+        present = tuple([each is not None for each in lists])
         own = self.hyper, self.rate_factor
-        return self.variable.handle.device, self.variable.dtype, kind, *averaged, *own
+        return self.variable.handle.device, self.variable.dtype, kind, *present, *own
 
 
 @dataclasses.dataclass
@@ -187,6 +191,7 @@ def _variables_of(spec, numbers, updates):
 def _op_of_group(spec, numbers, scale, updates, places):
     """A function that calls the group's op."""
     gradients = [update.gradient for update in updates]
+    histories = [update.history for update in updates]
     is_sparse = updates[0].is_sparse
     inputs = {
         **_variables_of(spec, numbers, updates),
@@ -202,6 +207,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
         "average_momentum": numbers.average_momentum,
         "average_updates": numbers.average_updates,
         "average_begins": numbers.average_begins,
+        "history": [each for each in histories if each is not None],
         **numbers.rounding_of(
             [update.variable for update in updates],
             [slot for update in updates for slot in update.slots],

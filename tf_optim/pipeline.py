@@ -104,6 +104,8 @@ class _Step:
             # Else the update does it.
             pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
             scale = known = None
+        if self.several:
+            exact.agree(pairs)
         if meet:
             # Here already, so that fewer rows are sent.
             pairs = [(norms.sum_duplicates(g), v) for g, v in pairs]
@@ -178,13 +180,9 @@ class _Step:
                 numbers.average_momentum = riders.momentum
                 numbers.average_updates = riders.count
                 numbers.average_begins = riders.begins
-            rows = exact.Rows(optimizer, local, pairs, riders.kept)
             ops = []
-            with tf.control_dependencies(rows.before()):
-                for updates in self._by_device(local, pairs, riders, rows):
-                    ops += self._update_device(numbers, updates, clipped, scale, known)
-            with tf.control_dependencies(ops):
-                ops += rows.after(numbers, self._decays())
+            for updates in self._by_device(local, pairs, riders):
+                ops += self._update_device(numbers, updates, clipped, scale, known)
         with tf.control_dependencies(ops):  # a failed step leaves no trace
             optimizer._after_step(per_step)
         return ops
@@ -195,9 +193,10 @@ class _Step:
         pairs = zip(self.members, self.own_numbers, strict=True)
         return {id(m.variable): 0.0 if done else decay for m, (*_, decay) in pairs}
 
-    def _by_device(self, local, pairs, riders, rows):
+    def _by_device(self, local, pairs, riders):
         """For each device the updates of the variables' parts there."""
-        decays, modes, updates = self._decays(), rows.modes_of(pairs), []
+        decays, updates = self._decays(), []
+        ways = exact.ways_of(self.optimizer, local, pairs)
         for i, member in enumerate(self.members):
             rate_factor, hyper, _ = self.own_numbers[i]
             gradient, variable = pairs[i]
@@ -210,7 +209,7 @@ class _Step:
                     decays[id(variable)],
                     average,
                     seen,
-                    modes[i],
+                    *ways[i],
                     member.number,
                     hyper,
                     rate_factor,
@@ -307,17 +306,15 @@ def update_variable(optimizer, gradient, variable, learning_rate):
     numbers = optimizer._step_numbers(per_step, learning_rate)
     numbers.bundles = None  # it would be one of one variable
     pairs = gradients.checked([gradient], [member.variable])
-    rows = exact.Rows(optimizer, replicas.only, pairs, whole=True)
+    ((mode, history),) = exact.ways_of(optimizer, replicas.only, pairs, whole=True)
     update = op_calls.VariableUpdate(
         member.variable,
         member.slots,
         pairs[0][0],
-        mode=rows.modes_of(pairs)[0],
+        mode=mode,
+        history=history,
         number=member.number,
         hyper=optimizer._hyper_of(member.variable),
         rate_factor=optimizer._rate_factor_of(member.variable),
     )
-    with tf.control_dependencies(rows.before()):
-        ops = optimizer._apply_updates(numbers, [update], None)
-    with tf.control_dependencies(ops):
-        rows.after(numbers, {id(member.variable): 0.0})
+    optimizer._apply_updates(numbers, [update], None)

@@ -16,6 +16,7 @@ from tf_optim import (
     keras_private,
     library,
     loss_scale,
+    prepared,
     servers,
 )
 
@@ -72,8 +73,8 @@ class Facts:
         mode, variable = self.inner.sparse_update, keras_private.raw(self.variable)
         if mode not in exact.MODES:
             return mode
-        read = exact.history_of(variable) is not None or (
-            mode == "eventual" and exact.can_prepare(variable)
+        read = prepared.history_of(variable) is not None or (
+            mode == "eventual" and prepared.can_prepare(variable)
         )
         by_rows = read and exact.may_step_by_rows(self.inner) and not self.xla
         return mode if by_rows else "dense"
@@ -96,7 +97,7 @@ class Facts:
             return False
         if extension.overridden(inner, extension.UPDATE):
             return False
-        if not self.is_by_row:
+        if not self.is_by_row or self.mode in exact.MODES:
             return not self.accumulates
         on_server = servers.is_server(self.variable.device or "")
         replicated = getattr(self.variable, "distribute_strategy", None)

@@ -19,15 +19,12 @@ class ApplyOp : public StepOp {
   explicit ApplyOp(tensorflow::OpKernelConstruction* context)
       : StepOp(context, TraitsOf(AllVariants()), /*sparse=*/false) {}
 
-  void TakeStep(tensorflow::OpKernelContext* context) override {
-    StepNumbers numbers;
-    LockedVariables variables;
-    OP_REQUIRES_OK(context,
-                   Begin(context, Locking::kExclusive, &numbers, &variables));
+  void TakeStep(tensorflow::OpKernelContext* context, HeldStep* step) override {
+    OP_REQUIRES_OK(context, Begin(context, Locking::kExclusive, step));
     const bool found =
         VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
           if (check_only()) return;
-          Run<decltype(rule)>(context, numbers, &variables);
+          Run<decltype(rule)>(context, step->numbers, &step->variables);
         });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }

@@ -25,6 +25,7 @@ const tensorflow::KernelDef* Definition(const OptimizerTraits& traits,
   for (const std::string& slot : traits.slots) builder.HostMemory(slot.c_str());
   builder.HostMemory("average");
   if (sparse) builder.HostMemory("average_rows");
+  builder.HostMemory("history");
   builder.TypeConstraint("T", T);
   if (sparse) builder.TypeConstraint("Tindices", indices);
   return builder.Build();

@@ -70,12 +70,11 @@ GpuStepOp::GpuStepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES(context, layout().average == OpLayout::kAbsent,
               absl::UnimplementedError(
                   "average must be empty on a GPU. Received: variables."));
+  OP_REQUIRES_OK(context, CheckNoHistory(layout(), "on a GPU"));
   if (!sparse) return;
-  std::string mode;
   tensorflow::DataType index_type;
-  OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
   OP_REQUIRES_OK(context, context->GetAttr("Tindices", &index_type));
-  sparse_.lazy = mode == "lazy";
+  sparse_.lazy = layout().IsLazy();
   sparse_.wide_indices = index_type == tensorflow::DT_INT64;
 }
 
@@ -164,7 +163,7 @@ GpuStep GpuStepOp::StepOf(OpKernelContext* context,
   return step;
 }
 
-void GpuStepOp::TakeStep(OpKernelContext* context) {
+void GpuStepOp::TakeStep(OpKernelContext* context, HeldStep* taken) {
   OP_REQUIRES(context, kernels_ != nullptr,
               NoSuchVariantError(traits(), layout()));
   OP_REQUIRES_OK(context, StatusOf(CheckThisGpu()));
@@ -173,15 +172,13 @@ void GpuStepOp::TakeStep(OpKernelContext* context) {
     OP_REQUIRES_OK(context, ReportOf(context, &report));
     OP_REQUIRES_OK(context, EarlierError(report));
   }
-  StepNumbers numbers;
-  LockedVariables variables;
   OP_REQUIRES_OK(
       context,
       Begin(context, is_sparse_ ? shared_locking() : Locking::kExclusive,
-            &numbers, &variables));
+            taken));
   std::vector<GpuItem> items;
   for (int i = 0; i < layout().count; ++i) {
-    items.push_back(ItemAt(context, i, &variables));
+    items.push_back(ItemAt(context, i, &taken->variables));
     OP_REQUIRES(context, items.back().count <= kMaxGpuIndices,
                 TooManyIndicesError(i, kMaxGpuIndices, items.back().count));
     // A row more than the table has: that of indices outside of it.
@@ -191,7 +188,7 @@ void GpuStepOp::TakeStep(OpKernelContext* context) {
 
   if (check_only()) return;  // the indices are not on the host
 
-  const GpuStep step = StepOf(context, numbers);
+  const GpuStep step = StepOf(context, taken->numbers);
   // TensorFlow gives freed memory only to work that comes later on the stream.
   Tensor workspace;
   GpuContext gpu;

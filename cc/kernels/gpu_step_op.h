@@ -24,7 +24,7 @@ class GpuStepOp : public StepOp {
   ~GpuStepOp() override;
 
  protected:
-  void TakeStep(tensorflow::OpKernelContext* context) override;
+  void TakeStep(tensorflow::OpKernelContext* context, HeldStep* taken) override;
   Memory memory() const override { return Memory::kDevice; }
   absl::Status Copy(tensorflow::OpKernelContext* context, void* to,
                     const void* from, size_t bytes) const override;

@@ -1,6 +1,7 @@
 #include "cc/kernels/row_history.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <utility>
@@ -33,6 +34,65 @@ double CostOfRow(const Tensor& table) {
   const int64_t rows = std::max<int64_t>(1, table.dim_size(0));
   return 10 + 0.5 * static_cast<double>(table.NumElements() / rows);
 }
+
+// Calls function(ids, count), the ids being of their type.
+template <class Function>
+void WithIds(const Tensor& ids, const Function& function) {
+  if (ids.dtype() == tensorflow::DT_INT32) {
+    function(static_cast<const int32_t*>(ids.data()), ids.NumElements());
+  } else {
+    function(static_cast<const int64_t*>(ids.data()), ids.NumElements());
+  }
+}
+
+// The memory of a tensor's rows.
+struct RowsOfTensor {
+  explicit RowsOfTensor(const Tensor& tensor)
+      : data(static_cast<char*>(tensor.data())),
+        bytes(tensor.TotalBytes() / std::max<int64_t>(1, tensor.dim_size(0))) {}
+
+  void CopyTo(int64_t row, char* to) const {
+    std::memcpy(to, data + row * bytes, bytes);
+  }
+
+  char* data;
+  size_t bytes;
+};
+
+// Copies of a few rows of a table, its slots and its average.
+class SomeRows {
+ public:
+  explicit SomeRows(const std::vector<Tensor*>& tensors) {
+    copies_.reserve(tensors.size());
+    for (Tensor* tensor : tensors) {
+      copies_.emplace_back();
+      places_.push_back(tensor == nullptr ? nullptr : &copies_.back());
+      if (tensor == nullptr) continue;
+      tensorflow::TensorShape shape = tensor->shape();
+      shape.set_dim(0, kRowsTogether);
+      copies_.back() = Tensor(tensor->dtype(), shape);
+      from_.emplace_back(*tensor);
+      to_.emplace_back(copies_.back());
+    }
+  }
+
+  const std::vector<Tensor*>& tensors() const { return places_; }
+
+  // A row of the table, with those of all others if `with_slots`.
+  void Load(int64_t row, int64_t place, bool with_slots) const {
+    for (size_t i = 0; i < (with_slots ? from_.size() : 1); ++i) {
+      from_[i].CopyTo(row, to_[i].data + place * to_[i].bytes);
+    }
+  }
+  void StoreTable(int64_t count, char* rows, int64_t first) const {
+    std::memcpy(rows + first * to_[0].bytes, to_[0].data, count * to_[0].bytes);
+  }
+
+ private:
+  std::vector<Tensor> copies_;
+  std::vector<Tensor*> places_;
+  std::vector<RowsOfTensor> from_, to_;  // the table's first
+};
 
 // Gathers rows and has them brought up to date.
 class Batch {
@@ -115,44 +175,44 @@ Status RowHistory::InLocks(
   return OkStatus();
 }
 
-template <class Index>
-Status RowHistory::CatchUp(OpKernelContext* context, const Index* indices,
-                           int64_t count) {
-  const absl::MutexLock lock(&mu_);
-  if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
+Status RowHistory::CatchUp(OpKernelContext* context, const Tensor& ids) {
+  if (IsCaughtUp()) return OkStatus();
   return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
-    const auto now = static_cast<int32_t>(now_);
-    DeviceThreads(context)(
-        (count + kRowsTogether - 1) / kRowsTogether,
-        CostOfRow(*tensors[0]) * kRowsTogether,
-        [&](int64_t begin, int64_t end) {
-          Batch batch(*steps_, tensors);
-          const int64_t last = std::min(count, end * kRowsTogether);
-          for (int64_t i = begin * kRowsTogether; i < last; ++i) {
-            if (i + kRowsTogether < last &&
-                HasRow(indices[i + kRowsTogether])) {
-              __builtin_prefetch(&seen_[indices[i + kRowsTogether]], 1);
-            }
-            const int64_t row = indices[i];
-            if (!HasRow(row) ||
-                seen_[row].load(std::memory_order_relaxed) == now)
-              continue;
-            // Whoever marks a row first brings it up to date.
-            const int64_t seen = seen_[row].exchange(now);
-            const int64_t first = std::max(seen, all_seen_);
-            if (first < now_) batch.Add({row, first - all_seen_, 1});
-          }
-        });
+    WithIds(ids, [&](const auto* data, int64_t count) {
+      CatchUpRows(context, tensors, data, count);
+    });
   });
 }
 
-Status RowHistory::CatchUpAll(OpKernelContext* context) {
-  const absl::MutexLock lock(&mu_);
-  return CatchUpAllLocked(context);
+template <class Index>
+void RowHistory::CatchUpRows(OpKernelContext* context,
+                             const std::vector<Tensor*>& tensors,
+                             const Index* ids, int64_t count) {
+  const auto now = static_cast<int32_t>(now_);
+  DeviceThreads(context)(
+      (count + kRowsTogether - 1) / kRowsTogether,
+      CostOfRow(*tensors[0]) * kRowsTogether, [&](int64_t begin, int64_t end) {
+        Batch batch(*steps_, tensors);
+        const int64_t last = std::min(count, end * kRowsTogether);
+        for (int64_t i = begin * kRowsTogether; i < last; ++i) {
+          if (i + kRowsTogether < last && HasRow(ids[i + kRowsTogether])) {
+            __builtin_prefetch(&seen_[ids[i + kRowsTogether]], 1);
+          }
+          const int64_t row = ids[i];
+          if (!HasRow(row) ||
+              seen_[row].load(std::memory_order_relaxed) == now) {
+            continue;
+          }
+          // Whoever marks a row first brings it up to date.
+          const int64_t seen = seen_[row].exchange(now);
+          const int64_t first = std::max(seen, all_seen_);
+          if (first < now_) batch.Add({row, first - all_seen_, 1});
+        }
+      });
 }
 
-Status RowHistory::CatchUpAllLocked(OpKernelContext* context) {
-  if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
+Status RowHistory::CatchUpAll(OpKernelContext* context) {
+  if (IsCaughtUp()) return OkStatus();
   TF_RETURN_IF_ERROR(InLocks(context, [&](const std::vector<Tensor*>& tensors) {
     DeviceThreads(context)(rows_, CostOfRow(*tensors[0]),
                            [&](int64_t begin, int64_t end) {
@@ -169,6 +229,51 @@ Status RowHistory::CatchUpAllLocked(OpKernelContext* context) {
   return OkStatus();
 }
 
+Status RowHistory::Read(OpKernelContext* context, tensorflow::Var* table,
+                        const Tensor& ids, Tensor* rows) {
+  if (IsCaughtUp()) {
+    const tensorflow::tf_shared_lock lock(*table->mu());
+    const RowsOfTensor from(*table->tensor());
+    WithIds(ids, [&](const auto* data, int64_t count) {
+      auto* to = static_cast<char*>(rows->data());
+      for (int64_t i = 0; i < count; ++i)
+        from.CopyTo(data[i], to + i * from.bytes);
+    });
+    return OkStatus();
+  }
+  return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
+    WithIds(ids, [&](const auto* data, int64_t count) {
+      ReadRows(context, tensors, data, count, static_cast<char*>(rows->data()));
+    });
+  });
+}
+
+template <class Index>
+void RowHistory::ReadRows(OpKernelContext* context,
+                          const std::vector<Tensor*>& tensors, const Index* ids,
+                          int64_t count, char* rows) {
+  const auto work = [&](int64_t begin, int64_t end) {
+    const ScopedFlushDenormals flush_denormals;
+    const SomeRows some(tensors);
+    for (int64_t i = begin; i < end; i += kRowsTogether) {
+      const int64_t here = std::min(end - i, kRowsTogether);
+      IdleRows behind[kRowsTogether];
+      int64_t count_behind = 0;
+      for (int64_t j = 0; j < here; ++j) {
+        const int64_t first = SeenBy(ids[i + j]) - all_seen_;
+        const bool is_behind = !steps_->ChangesNothing(first);
+        some.Load(ids[i + j], j, is_behind);
+        if (is_behind) behind[count_behind++] = {j, first, 1};
+      }
+      if (count_behind > 0) {
+        steps_->CatchUp(some.tensors(), behind, count_behind, 0);
+      }
+      some.StoreTable(here, rows, i);
+    }
+  };
+  DeviceThreads(context)(count, CostOfRow(*tensors[0]), work);
+}
+
 std::string RowHistory::StaleRow(int64_t row, int64_t number) const {
   return StrCat(
       "Row ", row, " of table ", number, " must be up to date before it is ",
@@ -178,12 +283,20 @@ std::string RowHistory::StaleRow(int64_t row, int64_t number) const {
       "sparse_update=\"eventual\".");
 }
 
+Status RowHistory::Check(const Tensor& ids, int64_t number) const {
+  if (IsCaughtUp()) return OkStatus();
+  Status status;
+  WithIds(ids, [&](const auto* data, int64_t count) {
+    status = CheckRows(data, count, number);
+  });
+  return status;
+}
+
 template <class Index>
-Status RowHistory::Check(const Index* indices, int64_t count, int64_t number) {
-  const absl::MutexLock lock(&mu_);
-  if (steps_ == nullptr || all_seen_ == now_) return OkStatus();
+Status RowHistory::CheckRows(const Index* ids, int64_t count,
+                             int64_t number) const {
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t row = indices[i];
+    const int64_t row = ids[i];
     if (HasRow(row) && SeenBy(row) < now_) {
       return absl::FailedPreconditionError(StaleRow(row, number));
     }
@@ -199,6 +312,18 @@ void RowHistory::MakeRows(int64_t rows) {
 
 Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
                         const std::vector<double>& hyper, Vars vars) {
+  int64_t rows;
+  {
+    const tensorflow::tf_shared_lock table_lock(*vars[0]->mu());
+    const Tensor& table = *vars[0]->tensor();
+    if (!vars[0]->is_initialized || table.dims() < 1) {
+      return absl::FailedPreconditionError(
+          "A table in \"exact\" or \"eventual\" mode must be initialized and "
+          "have rows. Received: a variable without.");
+    }
+    rows = table.dim_size(0);
+  }
+  if (seen_ == nullptr || rows != rows_) MakeRows(rows);
   const bool same_vars = std::equal(
       vars.begin(), vars.end(), vars_.begin(), vars_.end(),
       [](const auto& a, const auto& b) { return a.get() == b.get(); });
@@ -206,7 +331,7 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
       steps_->length() < steps_->most()) {
     return OkStatus();
   }
-  TF_RETURN_IF_ERROR(CatchUpAllLocked(context));
+  TF_RETURN_IF_ERROR(CatchUpAll(context));
   std::unique_ptr<IdleSteps> steps = NewIdleSteps(kind, hyper, ChosenIsa());
   if (steps == nullptr) {
     return absl::InvalidArgumentError(
@@ -220,58 +345,55 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
   return OkStatus();
 }
 
-template <class Index>
-Status RowHistory::Advance(OpKernelContext* context, const IdleKind& kind,
-                           Vars vars, const IdleStep& step,
-                           const Index* indices, int64_t count) {
-  const absl::MutexLock lock(&mu_);
-  int64_t rows;
-  {
-    const tensorflow::tf_shared_lock table_lock(*vars[0]->mu());
-    rows = vars[0]->tensor()->dim_size(0);
-  }
-  if (seen_ == nullptr || rows != rows_) MakeRows(rows);
+void RowHistory::Advance(OpKernelContext* context, const IdleStep& step,
+                         const Tensor& ids,
+                         const std::vector<Tensor*>& tensors) {
   if (touched_since_ < 0) touched_since_ = step.iterations;
-  TF_RETURN_IF_ERROR(Bind(context, kind, step.hyper, std::move(vars)));
   steps_->Extend(step);
   ++now_;
-  const auto now = static_cast<int32_t>(now_);
-  const auto number = static_cast<int32_t>(step.iterations + 1);
-  if (!kind.averaged) {
-    for (int64_t i = 0; i < count; ++i) {
-      if (!HasRow(indices[i])) continue;
-      seen_[indices[i]].store(now, std::memory_order_relaxed);
-      touched_[indices[i]] = number;
+  WithIds(ids, [&](const auto* data, int64_t count) {
+    if (kind_.averaged) {
+      MoveAverages(context, tensors, data, count, step.tail.average_kept);
     }
-    return OkStatus();
-  }
-  const Averaging averaging(step.tail.average_kept, 1, 0);
-  return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
-    DeviceThreads(context)(
-        count, CostOfRow(*tensors[0]), [&](int64_t begin, int64_t end) {
-          const ScopedFlushDenormals flush_denormals;
-          for (int64_t i = begin; i < end; ++i) {
-            const int64_t row = indices[i];
-            // An id that is repeated is one row.
-            if (!HasRow(row) || seen_[row].exchange(now) == now) continue;
-            touched_[row] = number;
-            steps_->MoveAverage(tensors, row, averaging);
-          }
-        });
+    MarkRows(data, count, static_cast<int32_t>(step.iterations + 1));
   });
 }
 
-Status RowHistory::AdvanceAll(OpKernelContext* context, const IdleStep& step) {
-  const absl::MutexLock lock(&mu_);
-  all_touched_ = step.iterations + 1;
-  if (steps_ == nullptr) return OkStatus();
-  TF_RETURN_IF_ERROR(CatchUpAllLocked(context));
-  all_seen_ = ++now_;
-  return OkStatus();
+template <class Index>
+void RowHistory::MarkRows(const Index* ids, int64_t count, int32_t step) {
+  const auto now = static_cast<int32_t>(now_);
+  for (int64_t i = 0; i < count; ++i) {
+    if (!HasRow(ids[i])) continue;
+    seen_[ids[i]].store(now, std::memory_order_relaxed);
+    touched_[ids[i]] = step;
+  }
 }
 
-Status RowHistory::TouchedRows(int64_t since, std::vector<int64_t>* rows) {
-  const absl::MutexLock lock(&mu_);
+template <class Index>
+void RowHistory::MoveAverages(OpKernelContext* context,
+                              const std::vector<Tensor*>& tensors,
+                              const Index* ids, int64_t count, double kept) {
+  const Averaging averaging(kept, 1, 0);
+  const auto now = static_cast<int32_t>(now_);
+  DeviceThreads(context)(
+      count, CostOfRow(*tensors[0]), [&](int64_t begin, int64_t end) {
+        const ScopedFlushDenormals flush_denormals;
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t row = ids[i];
+          // An id that is repeated is one row.
+          if (!HasRow(row) || seen_[row].exchange(now) == now) continue;
+          steps_->MoveAverage(tensors, row, averaging);
+        }
+      });
+}
+
+void RowHistory::AdvanceAll(int64_t iterations) {
+  all_touched_ = iterations + 1;
+  if (steps_ != nullptr) all_seen_ = ++now_;
+}
+
+Status RowHistory::TouchedRows(int64_t since,
+                               std::vector<int64_t>* rows) const {
   if (touched_since_ < 0 || since < touched_since_) {
     return absl::InvalidArgumentError(StrCat(
         "since_step must be a step that the table's history reaches back to, ",
@@ -284,14 +406,5 @@ Status RowHistory::TouchedRows(int64_t since, std::vector<int64_t>* rows) {
   }
   return OkStatus();
 }
-
-template Status RowHistory::CatchUp(OpKernelContext*, const int32_t*, int64_t);
-template Status RowHistory::CatchUp(OpKernelContext*, const int64_t*, int64_t);
-template Status RowHistory::Check(const int32_t*, int64_t, int64_t);
-template Status RowHistory::Check(const int64_t*, int64_t, int64_t);
-template Status RowHistory::Advance(OpKernelContext*, const IdleKind&, Vars,
-                                    const IdleStep&, const int32_t*, int64_t);
-template Status RowHistory::Advance(OpKernelContext*, const IdleKind&, Vars,
-                                    const IdleStep&, const int64_t*, int64_t);
 
 }  // namespace tf_optim

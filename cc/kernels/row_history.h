@@ -2,7 +2,7 @@
 // that it missed would have done (sparse_update="exact").
 //
 // A resource beside the table's variable. It holds the table and its slots from
-// the first step on, so whoever reads the table needs nothing but this.
+// the first step of rows on, so whoever reads the table needs nothing but this.
 #ifndef TF_OPTIM_CC_KERNELS_ROW_HISTORY_H_
 #define TF_OPTIM_CC_KERNELS_ROW_HISTORY_H_
 
@@ -27,47 +27,81 @@ class RowHistory : public tensorflow::ResourceBase {
 
   std::string DebugString() const override;
 
-  // Brings the rows of these ids up to date. Ids that no row has are left to
-  // the op that uses them.
-  template <class Index>
+  // Whoever calls what follows holds it.
+  absl::Mutex* mu() ABSL_LOCK_RETURNED(mu_) { return &mu_; }
+
+  // Brings the rows of these ids, int32 or int64, up to date. Ids that no row
+  // has are left to the op that uses them.
   absl::Status CatchUp(tensorflow::OpKernelContext* context,
-                       const Index* indices, int64_t count);
-  absl::Status CatchUpAll(tensorflow::OpKernelContext* context);
+                       const tensorflow::Tensor& ids)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CatchUpAll(tensorflow::OpKernelContext* context)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  // An error unless these rows are up to date. `number` is the table's in it.
-  template <class Index>
-  absl::Status Check(const Index* indices, int64_t count, int64_t number);
-
-  // After a step of the table in `vars` (then kMaxSlots slots and the moving
-  // average, null where absent)
-  // that has updated the rows of these ids, all of them up to date before.
-  template <class Index>
-  absl::Status Advance(tensorflow::OpKernelContext* context,
-                       const IdleKind& kind, Vars vars, const IdleStep& step,
-                       const Index* indices, int64_t count);
-  // The same for a step that has updated all rows.
-  absl::Status AdvanceAll(tensorflow::OpKernelContext* context,
-                          const IdleStep& step);
+  // What CatchUp would make of rows, into `rows`, in the order of the ids. All
+  // is as it was: of replicas that read different rows none may change any.
+  absl::Status Read(tensorflow::OpKernelContext* context,
+                    tensorflow::Var* table, const tensorflow::Tensor& ids,
+                    tensorflow::Tensor* rows)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether all rows are up to date.
+  bool IsCaughtUp() const ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+    return steps_ == nullptr || all_seen_ == now_;
+  }
 
   // The rows that steps behind number `since` have updated, in order. An error
   // if the history does not reach as far back.
-  absl::Status TouchedRows(int64_t since, std::vector<int64_t>* rows);
+  absl::Status TouchedRows(int64_t since, std::vector<int64_t>* rows) const
+      ABSL_SHARED_LOCKS_REQUIRED(mu_);
+
+  // --- a step of some rows
+
+  // Before it: whose steps these are, `vars` being the table, kMaxSlots slots
+  // and the moving average, null where absent.
+  absl::Status Bind(tensorflow::OpKernelContext* context, const IdleKind& kind,
+                    const std::vector<double>& hyper, Vars vars)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // An error unless these rows are up to date. `number` is the table's in it.
+  absl::Status Check(const tensorflow::Tensor& ids, int64_t number) const
+      ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  // After it: all of these rows were up to date before. `tensors` are those of
+  // the variables that are bound, which are locked.
+  void Advance(tensorflow::OpKernelContext* context, const IdleStep& step,
+               const tensorflow::Tensor& ids,
+               const std::vector<tensorflow::Tensor*>& tensors)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // --- after a step of all rows, all of them up to date before
+  void AdvanceAll(int64_t iterations) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
  private:
+  template <class Index>
+  void CatchUpRows(tensorflow::OpKernelContext* context,
+                   const std::vector<tensorflow::Tensor*>& tensors,
+                   const Index* ids, int64_t count);
+  template <class Index>
+  void ReadRows(tensorflow::OpKernelContext* context,
+                const std::vector<tensorflow::Tensor*>& tensors,
+                const Index* ids, int64_t count, char* rows);
+  template <class Index>
+  absl::Status CheckRows(const Index* ids, int64_t count, int64_t number) const;
+  template <class Index>
+  void MarkRows(const Index* ids, int64_t count, int32_t step);
+  template <class Index>
+  void MoveAverages(tensorflow::OpKernelContext* context,
+                    const std::vector<tensorflow::Tensor*>& tensors,
+                    const Index* ids, int64_t count, double kept);
   // Steps are counted from the history's first one.
   int64_t SeenBy(int64_t row) const {
     return std::max<int64_t>(seen_[row].load(std::memory_order_relaxed),
                              all_seen_);
   }
   bool HasRow(int64_t id) const { return id >= 0 && id < rows_; }
-  absl::Status CatchUpAllLocked(tensorflow::OpKernelContext* context);
   // Calls work with the table and its slots, which nobody else has meanwhile.
   absl::Status InLocks(
       tensorflow::OpKernelContext* context,
       const std::function<void(const std::vector<tensorflow::Tensor*>&)>& work);
   void MakeRows(int64_t rows);
-  absl::Status Bind(tensorflow::OpKernelContext* context, const IdleKind& kind,
-                    const std::vector<double>& hyper, Vars vars);
   std::string StaleRow(int64_t row, int64_t number) const;
 
   absl::Mutex mu_;

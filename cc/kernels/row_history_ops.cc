@@ -1,35 +1,20 @@
 #include <algorithm>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "cc/drivers/sort_ids.h"
 #include "cc/kernels/row_history.h"
-#include "cc/kernels/step_op.h"
-#include "cc/rules/rule.h"
+#include "cc/kernels/step_histories.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace tf_optim {
 namespace {
 
-using ::absl::OkStatus;
-using ::absl::Status;
 using ::tensorflow::OpKernel;
-using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 using ::tensorflow::core::RefCountPtr;
-
-Status HistoryAt(OpKernelContext* context, int input,
-                 RefCountPtr<RowHistory>* history) {
-  const auto& handle = tensorflow::HandleFromInput(context, input);
-  if (tensorflow::LookupResource(context, handle, history).ok()) {
-    return OkStatus();
-  }
-  return absl::FailedPreconditionError(absl::StrCat(
-      "history must be that of a prepared table. Received: '", handle.name(),
-      "', which is none: a SavedModel cannot go on with \"exact\" training."));
-}
 
 // A SavedModel has the table's own handle in the place of its history's: all of
 // its rows are up to date.
@@ -51,7 +36,6 @@ class RowHistoryOp : public OpKernel {
   }
 };
 
-template <class Index>
 class CatchUpRowsOp : public OpKernel {
  public:
   using OpKernel::OpKernel;
@@ -60,9 +44,8 @@ class CatchUpRowsOp : public OpKernel {
     if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
     RefCountPtr<RowHistory> history;
     OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
-    const auto indices = context->input(2).flat<Index>();
-    OP_REQUIRES_OK(context,
-                   history->CatchUp(context, indices.data(), indices.size()));
+    const absl::MutexLock lock(history->mu());
+    OP_REQUIRES_OK(context, history->CatchUp(context, context->input(2)));
   }
 };
 
@@ -74,128 +57,69 @@ class CatchUpAllRowsOp : public OpKernel {
     if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
     RefCountPtr<RowHistory> history;
     OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    if (!context->input(2).scalar<bool>()()) return;
+    const absl::MutexLock lock(history->mu());
     OP_REQUIRES_OK(context, history->CatchUpAll(context));
   }
 };
 
+// The first of a table's ids that is none of its rows; -1 for none.
 template <class Index>
-class CheckRowsOp : public OpKernel {
+int64_t FirstBadId(const Tensor& ids, int64_t rows) {
+  const auto* const data = static_cast<const Index*>(ids.data());
+  return FirstBadIndex(data, ids.NumElements(), rows);
+}
+
+class LookupRowsOp : public OpKernel {
  public:
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
-    const int tables = context->num_inputs() / 2;
-    for (int i = 0; i < tables; ++i) {
-      RefCountPtr<RowHistory> history;
-      OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
-      const auto ids = context->input(tables + i).flat<Index>();
-      OP_REQUIRES_OK(context, history->Check(ids.data(), ids.size(), i));
+    RefCountPtr<RowHistory> history;
+    OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    RefCountPtr<tensorflow::Var> table;
+    OP_REQUIRES_OK(
+        context, tensorflow::LookupResource(
+                     context, tensorflow::HandleFromInput(context, 1), &table));
+    const Tensor& ids = context->input(2);
+    const absl::MutexLock lock(history->mu());
+    tensorflow::TensorShape shape = ids.shape();
+    int64_t rows;
+    {
+      const tensorflow::tf_shared_lock table_lock(*table->mu());
+      const Tensor& values = *table->tensor();
+      OP_REQUIRES(context, table->is_initialized && values.dims() > 0,
+                  absl::FailedPreconditionError(
+                      "var must be initialized and have rows. Received: a "
+                      "variable without."));
+      rows = values.dim_size(0);
+      for (int i = 1; i < values.dims(); ++i) shape.AddDim(values.dim_size(i));
     }
+    const int64_t bad = ids.dtype() == tensorflow::DT_INT32
+                            ? FirstBadId<int32_t>(ids, rows)
+                            : FirstBadId<int64_t>(ids, rows);
+    OP_REQUIRES(context, bad < 0,
+                absl::InvalidArgumentError(absl::StrCat(
+                    "indices must be in [0, ", rows,
+                    "). Received: ", ids.SubSlice(bad).DebugString(), ".")));
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
+    OP_REQUIRES_OK(context, history->Read(context, table.get(), ids, output));
   }
 };
 
-template <class Index>
-class AdvanceRowsOp : public OpKernel {
+class IsCaughtUpOp : public OpKernel {
  public:
-  explicit AdvanceRowsOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("N", &tables_));
-    int with_indices = 0;
-    OP_REQUIRES_OK(context, context->GetAttr("N_indices", &with_indices));
-    has_indices_ = with_indices > 0;
-    OP_REQUIRES(context, with_indices == 0 || with_indices == tables_,
-                absl::InvalidArgumentError(
-                    "indices must have one tensor for each history, or none."));
-    int slot_mask = 0, flags = 0;
-    OP_REQUIRES_OK(context, context->GetAttr("optimizer", &kind_.optimizer));
-    OP_REQUIRES_OK(context, context->GetAttr("slot_mask", &slot_mask));
-    OP_REQUIRES_OK(context, context->GetAttr("flags", &flags));
-    OP_REQUIRES_OK(context, context->GetAttr("T", &kind_.dtype));
-    OP_REQUIRES_OK(context, context->GetAttr("N_slots", &slots_));
-    int averages = 0;
-    OP_REQUIRES_OK(context, context->GetAttr("N_average", &averages));
-    kind_.averaged = averages > 0;
-    OP_REQUIRES(context, averages == 0 || averages == tables_,
-                absl::InvalidArgumentError(
-                    "average must have one variable per table, or none."));
-    OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &seeds_));
-    OP_REQUIRES_OK(context,
-                   context->GetAttr("rounds_variables", &rounds_variables_));
-    OP_REQUIRES(context,
-                seeds_.empty() || static_cast<int>(seeds_.size()) == tables_,
-                absl::InvalidArgumentError(
-                    "rounding_seeds must have one number per table, or none."));
-    slot_mask_ = static_cast<uint32_t>(slot_mask);
-    kind_.variant = VariantKey(slot_mask_, static_cast<uint32_t>(flags));
-    const int present = __builtin_popcount(slot_mask_);
-    OP_REQUIRES(context, slots_ == present * tables_,
-                absl::InvalidArgumentError(
-                    "slots must have a variable for each table and each bit "
-                    "of slot_mask."));
-  }
+  using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
-    const int indices = 2 * tables_ + slots_;
-    const int numbers = indices + (has_indices_ ? tables_ : 0);
-    const Tensor& rate = context->input(numbers);
-    const auto hyper = context->input(numbers + 2).flat<double>();
-    const auto decay = context->input(numbers + 3).flat<double>();
-    IdleStep step;
-    step.learning_rate = rate.dtype() == tensorflow::DT_FLOAT
-                             ? rate.scalar<float>()()
-                             : rate.scalar<double>()();
-    step.iterations = context->input(numbers + 1).scalar<int64_t>()();
-    step.hyper.assign(hyper.data(), hyper.data() + hyper.size());
-    step.tail.average_kept =
-        context->input(context->num_inputs() - 1).scalar<double>()();
-    for (int i = 0; i < tables_; ++i) {
-      if (!seeds_.empty()) {
-        step.rounding = RoundingOf(seeds_[i], step.iterations);
-        step.rounds_var = rounds_variables_;
-      }
-      step.tail.decay = decay.size() == 0 ? 0 : step.learning_rate * decay(i);
-      RefCountPtr<RowHistory> history;
-      OP_REQUIRES_OK(context, HistoryAt(context, i, &history));
-      if (!has_indices_) {
-        OP_REQUIRES_OK(context, history->AdvanceAll(context, step));
-        continue;
-      }
-      RowHistory::Vars vars;
-      OP_REQUIRES_OK(context, VarsOf(context, i, numbers + 4, &vars));
-      const auto ids = context->input(indices + i).flat<Index>();
-      OP_REQUIRES_OK(context, history->Advance(context, kind_, std::move(vars),
-                                               step, ids.data(), ids.size()));
-    }
+    RefCountPtr<RowHistory> history;
+    OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    const absl::MutexLock lock(history->mu());
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, {}, &output));
+    output->scalar<bool>()() = history->IsCaughtUp();
   }
-
- private:
-  Status VarsOf(OpKernelContext* context, int table, int averages,
-                RowHistory::Vars* vars) const {
-    const auto add = [&](int input) {
-      vars->emplace_back();
-      return tensorflow::LookupResource(
-          context, tensorflow::HandleFromInput(context, input), &vars->back());
-    };
-    TF_RETURN_IF_ERROR(add(tables_ + table));
-    int next = 2 * tables_ + slots_ / tables_ * table;
-    for (int slot = 0; slot < kMaxSlots; ++slot) {
-      if (slot_mask_ >> slot & 1) {
-        TF_RETURN_IF_ERROR(add(next++));
-      } else {
-        vars->emplace_back();
-      }
-    }
-    if (kind_.averaged) return add(averages + table);
-    vars->emplace_back();
-    return OkStatus();
-  }
-
-  int tables_;
-  bool has_indices_;
-  IdleKind kind_;
-  std::vector<int64_t> seeds_;
-  bool rounds_variables_;
-  uint32_t slot_mask_;
-  int slots_;
 };
 
 class TouchedRowsOp : public OpKernel {
@@ -206,8 +130,12 @@ class TouchedRowsOp : public OpKernel {
     RefCountPtr<RowHistory> history;
     OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
     std::vector<int64_t> rows;
-    OP_REQUIRES_OK(context, history->TouchedRows(
-                                context->input(1).scalar<int64_t>()(), &rows));
+    {
+      const absl::MutexLock lock(history->mu());
+      OP_REQUIRES_OK(
+          context,
+          history->TouchedRows(context->input(1).scalar<int64_t>()(), &rows));
+    }
     Tensor* output = nullptr;
     OP_REQUIRES_OK(context,
                    context->allocate_output(
@@ -220,29 +148,16 @@ using ::tensorflow::DEVICE_CPU;
 
 REGISTER_KERNEL_BUILDER(Name("TfOptim>RowHistory").Device(DEVICE_CPU),
                         RowHistoryOp);
+REGISTER_KERNEL_BUILDER(Name("TfOptim>CatchUpRows").Device(DEVICE_CPU),
+                        CatchUpRowsOp);
 REGISTER_KERNEL_BUILDER(Name("TfOptim>CatchUpAllRows").Device(DEVICE_CPU),
                         CatchUpAllRowsOp);
+REGISTER_KERNEL_BUILDER(Name("TfOptim>LookupRows").Device(DEVICE_CPU),
+                        LookupRowsOp);
+REGISTER_KERNEL_BUILDER(Name("TfOptim>IsCaughtUp").Device(DEVICE_CPU),
+                        IsCaughtUpOp);
 REGISTER_KERNEL_BUILDER(Name("TfOptim>TouchedRows").Device(DEVICE_CPU),
                         TouchedRowsOp);
-
-template <template <class> class Op>
-bool RegisterForIndices(const char* name) {
-  using ::tensorflow::register_kernel::Name;
-  RegisterKernel<Op<int32_t>>(Name(name)
-                                  .Device(DEVICE_CPU)
-                                  .TypeConstraint<int32_t>("Tindices")
-                                  .Build());
-  RegisterKernel<Op<int64_t>>(Name(name)
-                                  .Device(DEVICE_CPU)
-                                  .TypeConstraint<int64_t>("Tindices")
-                                  .Build());
-  return true;
-}
-
-[[maybe_unused]] const bool registered =
-    RegisterForIndices<CatchUpRowsOp>("TfOptim>CatchUpRows") &&
-    RegisterForIndices<CheckRowsOp>("TfOptim>CheckRows") &&
-    RegisterForIndices<AdvanceRowsOp>("TfOptim>AdvanceRows");
 
 }  // namespace
 }  // namespace tf_optim

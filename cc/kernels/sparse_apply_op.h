@@ -3,7 +3,6 @@
 #ifndef TF_OPTIM_CC_KERNELS_SPARSE_APPLY_OP_H_
 #define TF_OPTIM_CC_KERNELS_SPARSE_APPLY_OP_H_
 
-#include <string>
 #include <vector>
 
 #include "cc/drivers/sparse_cpu.h"
@@ -18,25 +17,16 @@ class SparseApplyOp : public StepOp {
   using T = typename StorageTypeOf<TfType>::type;
 
   explicit SparseApplyOp(tensorflow::OpKernelConstruction* context)
-      : StepOp(context, TraitsOf(AllVariants()), /*sparse=*/true) {
-    std::string mode;
-    OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
-    mode_ = mode == "dense" ? SparseMode::kDense : SparseMode::kLazy;
-    OP_REQUIRES_OK(context,
-                   CheckAverageRows(layout(), mode_ == SparseMode::kLazy));
-  }
+      : StepOp(context, TraitsOf(AllVariants()), /*sparse=*/true) {}
 
-  void TakeStep(tensorflow::OpKernelContext* context) override {
-    StepNumbers numbers;
-    LockedVariables variables;
-    OP_REQUIRES_OK(context,
-                   Begin(context, shared_locking(), &numbers, &variables));
+  void TakeStep(tensorflow::OpKernelContext* context, HeldStep* step) override {
+    OP_REQUIRES_OK(context, Begin(context, shared_locking(), step));
     if (check_only())
-      OP_REQUIRES_OK(context, CheckIndices(context, &variables));
+      OP_REQUIRES_OK(context, CheckIndices(context, &step->variables));
     const bool found =
         VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
           if (check_only()) return;
-          Run<decltype(rule)>(context, numbers, &variables);
+          Run<decltype(rule)>(context, step->numbers, &step->variables);
         });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
   }
@@ -75,12 +65,12 @@ class SparseApplyOp : public StepOp {
                                             item.indices[bad.position]));
     }
     const Averaging averaging = AveragingOf(numbers);
-    ApplySparse(&items, sorters, mode_, Prepare<Rule, T>(numbers),
+    const SparseMode mode =
+        layout().IsByRows() ? SparseMode::kLazy : SparseMode::kDense;
+    ApplySparse(&items, sorters, mode, Prepare<Rule, T>(numbers),
                 FindKernels<AllVariants, Rule, T>(isa()), parallel_for,
                 AveragesOf<T>(averaging, variables));
   }
-
-  SparseMode mode_;
 };
 
 }  // namespace tf_optim

@@ -37,16 +37,22 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
 
 void StepOp::Compute(tensorflow::OpKernelContext* context) {
   try {
-    TakeStep(context);
+    HeldStep step;
+    TakeStep(context, &step);
+    const bool has_history = layout_.history != OpLayout::kAbsent;
+    if (has_history && !check_only_ && context->status().ok()) {
+      EndHistories(context, &step);
+    }
   } catch (const std::bad_alloc&) {
     context->CtxFailure(OutOfMemoryError());
   }
 }
 
 absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
-                           Locking locking, StepNumbers* numbers,
-                           LockedVariables* variables) const {
-  TF_RETURN_IF_ERROR(ReadNumbers(context, traits_, layout_, memory(), numbers));
+                           Locking locking, HeldStep* step) const {
+  LockedVariables* const variables = &step->variables;
+  TF_RETURN_IF_ERROR(
+      ReadNumbers(context, traits_, layout_, memory(), &step->numbers));
   if (memory() == Memory::kDevice && !rounding_seeds_.empty()) {
     return absl::InvalidArgumentError(
         "rounding_seeds must be empty on a GPU, whose kernels round to "
@@ -57,8 +63,12 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
   const tensorflow::DataType slot_dtype = dtype_ == tensorflow::DT_DOUBLE
                                               ? tensorflow::DT_DOUBLE
                                               : tensorflow::DT_FLOAT;
+  TF_RETURN_IF_ERROR(variables->Find(context, traits_, layout_));
+  if (layout_.history != OpLayout::kAbsent) {
+    TF_RETURN_IF_ERROR(BeginHistories(context, step));
+  }
   TF_RETURN_IF_ERROR(variables->Acquire(
-      context, traits_, layout_, dtype_, slot_dtype,
+      context, dtype_, slot_dtype,
       /*may_be_packed=*/memory() == Memory::kHost,
       check_only_ ? Locking::kReadOnly : locking,
       [this, context](void* to, const void* from, size_t bytes) {
@@ -78,6 +88,67 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status StepOp::BeginHistories(tensorflow::OpKernelContext* context,
+                                    HeldStep* step) const {
+  TF_RETURN_IF_ERROR(
+      step->histories.Lock(context, layout_.history, layout_.count));
+  const auto ids = [&](int i) -> const tensorflow::Tensor& {
+    return context->input(layout_.indices + i);
+  };
+  if (layout_.idle_rows == IdleRowsGet::kItLaterExactly) {
+    for (int i = 0; i < layout_.count; ++i) {
+      TF_RETURN_IF_ERROR(step->histories.at(i).Check(ids(i), i));
+    }
+  }
+  if (check_only_) return absl::OkStatus();
+  const IdleKind kind = {traits_.name, layout_.variant, dtype_,
+                         layout_.average != OpLayout::kAbsent};
+  const std::vector<double> hyper = HyperOf(step->numbers);
+  for (int i = 0; i < layout_.count; ++i) {
+    RowHistory& history = step->histories.at(i);
+    if (!layout_.LeavesIdleRows()) {
+      TF_RETURN_IF_ERROR(history.CatchUpAll(context));
+      continue;
+    }
+    TF_RETURN_IF_ERROR(
+        history.Bind(context, kind, hyper, step->variables.AllOf(i)));
+    if (layout_.idle_rows == IdleRowsGet::kItLaterEventually) {
+      TF_RETURN_IF_ERROR(history.CatchUp(context, ids(i)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void StepOp::EndHistories(tensorflow::OpKernelContext* context,
+                          HeldStep* step) const {
+  const StepNumbers& numbers = step->numbers;
+  IdleStep idle;
+  idle.learning_rate = numbers.learning_rate;
+  idle.iterations = numbers.iterations;
+  idle.hyper = HyperOf(numbers);
+  idle.rounds_var = rounds_variables_;
+  if (layout_.average != OpLayout::kAbsent) {
+    idle.tail.average_kept = AveragingOf(numbers).Kept();
+  }
+  for (int i = 0; i < layout_.count; ++i) {
+    RowHistory& history = step->histories.at(i);
+    if (!layout_.LeavesIdleRows()) {
+      history.AdvanceAll(numbers.iterations);
+      continue;
+    }
+    idle.tail.decay = numbers.decay(i);
+    if (!rounding_seeds_.empty()) {
+      idle.rounding = RoundingOf(rounding_seeds_[i], numbers.iterations);
+    }
+    history.Advance(context, idle, context->input(layout_.indices + i),
+                    step->variables.TensorsOf(i));
+  }
+}
+
+std::vector<double> StepOp::HyperOf(const StepNumbers& numbers) const {
+  return {numbers.hyper, numbers.hyper + traits_.hyper.size()};
 }
 
 absl::Status StepOp::Copy(tensorflow::OpKernelContext*, void* to,

@@ -7,6 +7,7 @@
 
 #include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
+#include "cc/kernels/step_histories.h"
 #include "cc/kernels/variables.h"
 #include "cc/ops/layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -28,6 +29,13 @@ struct StorageTypeOf<Eigen::bfloat16> {
   using type = BFloat16;
 };
 
+// What a step has: its numbers, and what is its own until it is over.
+struct HeldStep {
+  StepNumbers numbers;
+  StepHistories histories;
+  LockedVariables variables;  // released before the histories
+};
+
 // Reads the node's attributes and, at each step, its numbers.
 class StepOp : public tensorflow::OpKernel {
  public:
@@ -37,12 +45,13 @@ class StepOp : public tensorflow::OpKernel {
   void Compute(tensorflow::OpKernelContext* context) final;
 
  protected:
-  virtual void TakeStep(tensorflow::OpKernelContext* context) = 0;
+  virtual void TakeStep(tensorflow::OpKernelContext* context,
+                        HeldStep* step) = 0;
 
   // All that comes before the first write: numbers, variables, their locks,
-  // every check.
+  // every check. (Rows that lie behind are brought up to date here already.)
   absl::Status Begin(tensorflow::OpKernelContext* context, Locking locking,
-                     StepNumbers* numbers, LockedVariables* variables) const;
+                     HeldStep* step) const;
 
   // CPU steps are done when this returns; a GPU's ops override both.
   virtual Memory memory() const { return Memory::kHost; }
@@ -103,7 +112,9 @@ class StepOp : public tensorflow::OpKernel {
   Averages<T> AveragesOf(const Averaging& averaging,
                          LockedVariables* variables) const {
     Averages<T> averages;
-    if (layout().average == OpLayout::kAbsent) return averages;
+    if (layout().average == OpLayout::kAbsent || layout().LeavesIdleRows()) {
+      return averages;
+    }
     averages.averaging = &averaging;
     averages.kernels = &FindAverageKernels<T>(isa());
     for (int i = 0; i < layout().count; ++i) {
@@ -119,6 +130,11 @@ class StepOp : public tensorflow::OpKernel {
   }
 
  private:
+  absl::Status BeginHistories(tensorflow::OpKernelContext* context,
+                              HeldStep* step) const;
+  std::vector<double> HyperOf(const StepNumbers& numbers) const;
+  void EndHistories(tensorflow::OpKernelContext* context, HeldStep* step) const;
+
   OptimizerTraits traits_;
   OpLayout layout_;
   tensorflow::DataType dtype_;

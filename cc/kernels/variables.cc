@@ -159,9 +159,31 @@ void LockedVariables::Unlock() {
   locks_.clear();
 }
 
-Tensor* LockedVariables::slot(size_t slot, int i) {
+Var* LockedVariables::SlotVar(size_t slot, int i) {
   const size_t list = list_of_slot_[slot];
-  return list == 0 ? nullptr : found_->at(list * count_ + i).tensor();
+  return list == 0 ? nullptr : &found_->at(list * count_ + i);
+}
+
+std::vector<tensorflow::core::RefCountPtr<Var>> LockedVariables::AllOf(int i) {
+  std::vector<tensorflow::core::RefCountPtr<Var>> all;
+  const auto add = [&all](Var* var) {
+    if (var != nullptr) var->Ref();
+    all.emplace_back(var);
+  };
+  add(&found_->at(i));
+  for (size_t slot = 0; slot < kMaxSlots; ++slot) {
+    add(slot < AverageSlot() ? SlotVar(slot, i) : nullptr);
+  }
+  add(SlotVar(AverageSlot(), i));
+  return all;
+}
+
+std::vector<Tensor*> LockedVariables::TensorsOf(int i) {
+  std::vector<Tensor*> tensors;
+  for (const auto& var : AllOf(i)) {
+    tensors.push_back(var == nullptr ? nullptr : var->tensor());
+  }
+  return tensors;
 }
 
 std::string LockedVariables::NameOf(size_t position) const {
@@ -190,20 +212,17 @@ DataType LockedVariables::TypeOf(size_t position, DataType dtype,
   return slot == AverageSlot() ? dtype : tensorflow::DT_INT32;
 }
 
-Status LockedVariables::Acquire(OpKernelContext* context,
-                                const OptimizerTraits& traits,
-                                const OpLayout& layout, DataType dtype,
+Status LockedVariables::Acquire(OpKernelContext* context, DataType dtype,
                                 DataType slot_dtype, bool may_be_packed,
                                 Locking locking, CopyBytes copy) {
   copy_ = std::move(copy);
-  TF_RETURN_IF_ERROR(LookUp(context, traits, layout));
   TF_RETURN_IF_ERROR(Lock(context, locking));
   return Check(context, dtype, slot_dtype, may_be_packed);
 }
 
-Status LockedVariables::LookUp(OpKernelContext* context,
-                               const OptimizerTraits& traits,
-                               const OpLayout& layout) {
+Status LockedVariables::Find(OpKernelContext* context,
+                             const OptimizerTraits& traits,
+                             const OpLayout& layout) {
   traits_ = &traits;
   count_ = layout.count;
   std::vector<int> lists = layout.slots;

@@ -68,28 +68,37 @@ class LockedVariables {
   LockedVariables& operator=(const LockedVariables&) = delete;
   ~LockedVariables();
 
-  // Finds, locks and checks them. Slots of float32 may be packed (packed.h) if
-  // `may_be_packed`, all of a variable in the same way. Afterwards every tensor
-  // may be written in place: it is initialized, of the right dtype and shape,
-  // and nobody else holds its memory.
+  absl::Status Find(tensorflow::OpKernelContext* context,
+                    const OptimizerTraits& traits, const OpLayout& layout);
+
+  // Locks and checks what has been found. Slots of float32 may be packed
+  // (packed.h) if `may_be_packed`, all of a variable in the same way.
+  // Afterwards every tensor may be written in place: it is initialized, of the
+  // right dtype and shape, and nobody else holds its memory.
   absl::Status Acquire(tensorflow::OpKernelContext* context,
-                       const OptimizerTraits& traits, const OpLayout& layout,
                        tensorflow::DataType dtype,
                        tensorflow::DataType slot_dtype, bool may_be_packed,
                        Locking locking, CopyBytes copy);
 
   tensorflow::Tensor* var(int i) { return found_->at(i).tensor(); }
   // Null when the slot is absent.
-  tensorflow::Tensor* slot(size_t slot, int i);
+  tensorflow::Tensor* slot(size_t slot, int i) {
+    tensorflow::Var* const found = SlotVar(slot, i);
+    return found == nullptr ? nullptr : found->tensor();
+  }
   // Of the i-th variable's slots but those of a number per row.
   SlotFormat format(int i) const { return formats_[i]; }
   // The same of the moving average, and of the updates its rows have seen.
   tensorflow::Tensor* average(int i) { return slot(AverageSlot(), i); }
   tensorflow::Tensor* average_rows(int i) { return slot(AverageSlot() + 1, i); }
 
+  // For who goes on with them: the i-th variable, kMaxSlots slots, its average;
+  // null where absent.
+  std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>> AllOf(int i);
+  std::vector<tensorflow::Tensor*> TensorsOf(int i);
+
  private:
-  absl::Status LookUp(tensorflow::OpKernelContext* context,
-                      const OptimizerTraits& traits, const OpLayout& layout);
+  tensorflow::Var* SlotVar(size_t slot, int i);
   absl::Status Lock(tensorflow::OpKernelContext* context, Locking locking);
   void Unlock();
   // From now on a read of a whole variable copies it, so that a step can write

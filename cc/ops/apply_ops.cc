@@ -128,9 +128,12 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
               "Gradients of repeated indices are summed first, in their order "
               "and in the computation type. mode \"lazy\" changes only the "
               "rows named in indices, slots included; \"dense\" gives what "
-              "the equivalent dense gradient would. An index outside its "
-              "variable is an error; on a GPU it is skipped, and a later step "
-              "of the same op fails.\n\n");
+              "the equivalent dense gradient would; \"exact\" gives it too, "
+              "to rows that are not named when they are read next: history has "
+              "what they miss. Named rows must be up to date in \"exact\" "
+              "mode, and are brought up to date in \"eventual\" mode. An index "
+              "outside its variable is an error; on a GPU it is skipped, and a "
+              "later step of the same op fails.\n\n");
   }
   StrAppend(&doc,
             "float16 and bfloat16 variables are computed in float32 and have "
@@ -187,6 +190,9 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
       "or down, right in the mean; what is drawn depends on seed, iterations "
       "and element alone. Empty: to nearest.\n"
       "rounds_variables: whether 16-bit variables are rounded so too.\n"
+      "history: what TfOptim>RowHistory has made for each variable, or empty. "
+      "The step has it alone meanwhile. A step in another mode brings all rows "
+      "up to date first. Not on a GPU, and not under XLA.\n"
       "N: how many variables.\n");
   for (const std::string& flag : traits.flags) {
     StrAppend(&doc, flag, ": see the formula.\n");
@@ -230,7 +236,9 @@ void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
   }
   op->Input("average_momentum: double")
       .Input("average_updates: int64")
-      .Attr("N: int >= 1");
+      .Input("history: N_history * resource")
+      .Attr("N: int >= 1")
+      .Attr("N_history: int >= 0");
   if (bundled) {
     op->Attr(StrCat(kBundledLists, ": int >= 0"));
   } else {
@@ -251,7 +259,7 @@ void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
   op->Attr("T: {float, double, half, bfloat16}");
   if (sparse) {
     op->Attr("Tindices: {int32, int64}");
-    op->Attr("mode: {'lazy', 'dense'} = 'lazy'");
+    op->Attr("mode: {'lazy', 'dense', 'exact', 'eventual'} = 'lazy'");
   }
   op->Attr("Tlearning_rate: {float, double} = DT_FLOAT");
   op->Attr("use_locking: bool = true");

@@ -19,6 +19,17 @@ enum class Handles {
   kBundled,   // one handle, of a VariableBundle that holds the lists
 };
 
+// What a step does to the rows of a table that its gradient does not name.
+enum class IdleRowsGet {
+  kTheirStep,  // all that a dense gradient that is 0 there would do
+  kNothing,
+  // The table's history has their step, and it is done to them later. A row
+  // that the gradient names must be up to date before, or is brought up to
+  // date.
+  kItLaterExactly,
+  kItLaterEventually,
+};
+
 // What registration and kernels need to know of an optimizer, as data.
 struct OptimizerTraits {
   std::string name;
@@ -91,10 +102,44 @@ struct OpLayout {
   int average_rows = kAbsent;
   int average_momentum = 0;
   int average_updates = 0;
+  int history = kAbsent;
+  IdleRowsGet idle_rows = IdleRowsGet::kTheirStep;
+
+  // Whether the step itself is one of the rows that are named.
+  bool IsByRows() const { return idle_rows != IdleRowsGet::kTheirStep; }
+  bool IsLazy() const { return idle_rows == IdleRowsGet::kNothing; }
+  // Whether the others are left to histories.
+  bool LeavesIdleRows() const { return IsByRows() && !IsLazy(); }
 };
 
-// `read(attribute, &value)` reads an int or bool attribute of the node; its
-// first error ends the reading.
+// A lazy step's averages need to know what each row's has seen.
+inline absl::Status CheckAverageRows(const OpLayout& layout) {
+  const bool has_rows = layout.average_rows != OpLayout::kAbsent;
+  if (layout.average == OpLayout::kAbsent || has_rows == layout.IsLazy()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "average_rows must have a variable per average in mode \"lazy\" and none "
+      "in another. Received: ",
+      has_rows ? "variables in another mode." : "none in mode \"lazy\"."));
+}
+
+inline absl::Status SetMode(const std::string& mode, OpLayout* layout) {
+  using Get = IdleRowsGet;
+  layout->idle_rows = mode == "lazy"       ? Get::kNothing
+                      : mode == "exact"    ? Get::kItLaterExactly
+                      : mode == "eventual" ? Get::kItLaterEventually
+                                           : Get::kTheirStep;
+  if (layout->LeavesIdleRows() && layout->history == OpLayout::kAbsent) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("history must have a handle for each variable in mode \"",
+                     mode, "\". Received: none."));
+  }
+  return CheckAverageRows(*layout);
+}
+
+// `read(attribute, &value)` reads an attribute of the node; its first error
+// ends the reading.
 template <class Read>
 absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
                         Handles handles, const Read& read, OpLayout* layout) {
@@ -170,7 +215,27 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   }
   layout->average_momentum = next++;
   layout->average_updates = next++;
-  return status;
+  int histories = 0;
+  status = read("N_history", &histories);
+  if (!status.ok()) return status;
+  if (histories != 0 && histories != layout->count) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "history must have as many handles as there are variables (",
+        layout->count, ") or none. Received: ", histories, "."));
+  }
+  if (histories > 0) layout->history = next;
+  if (!sparse) return absl::OkStatus();
+  std::string mode;
+  status = read("mode", &mode);
+  return status.ok() ? SetMode(mode, layout) : status;
+}
+
+// Where a step cannot have histories.
+inline absl::Status CheckNoHistory(const OpLayout& layout,
+                                   const std::string& where) {
+  if (layout.history == OpLayout::kAbsent) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "history must be empty ", where, ". Received: histories of tables."));
 }
 
 inline absl::Status CheckRoundingSeeds(const OpLayout& layout,
@@ -181,19 +246,6 @@ inline absl::Status CheckRoundingSeeds(const OpLayout& layout,
   return absl::InvalidArgumentError(absl::StrCat(
       "rounding_seeds must have as many numbers as there are variables (",
       layout.count, ") or none. Received: ", seeds.size(), "."));
-}
-
-// A lazy step's averages need to know what each row's has seen.
-inline absl::Status CheckAverageRows(const OpLayout& layout, bool lazy) {
-  const bool has_rows = layout.average_rows != OpLayout::kAbsent;
-  if (layout.average == OpLayout::kAbsent || has_rows == lazy) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "average_rows must have a variable per average in mode \"lazy\" and none "
-      "in mode \"dense\". Received: ",
-      has_rows ? "variables" : "none", " in mode \"", lazy ? "lazy" : "dense",
-      "\"."));
 }
 
 inline absl::Status NoSuchVariantError(const OptimizerTraits& traits,

@@ -6,8 +6,20 @@ namespace tf_optim {
 namespace {
 
 using ::tensorflow::shape_inference::InferenceContext;
+using ::tensorflow::shape_inference::ShapeHandle;
 
 absl::Status NoOutputs(InferenceContext*) { return absl::OkStatus(); }
+
+absl::Status RowsOfTable(InferenceContext* c) {
+  const auto* table = c->input_handle_shapes_and_types(1);
+  ShapeHandle row, rows = c->UnknownShape();
+  if (table != nullptr && !table->empty() && c->RankKnown((*table)[0].shape)) {
+    TF_RETURN_IF_ERROR(c->Subshape((*table)[0].shape, 1, &row));
+    TF_RETURN_IF_ERROR(c->Concatenate(c->input(2), row, &rows));
+  }
+  c->set_output(0, rows);
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -45,6 +57,7 @@ indices: rows, of any shape, repeated or not. One outside of the table is left t
 REGISTER_OP("TfOptim>CatchUpAllRows")
     .Input("history: resource")
     .Input("var: resource")
+    .Input("condition: bool")
     .SetIsStateful()
     .SetShapeFn(NoOutputs)
     .Doc(R"doc(
@@ -52,70 +65,41 @@ Brings a whole table up to date, in one pass over the rows that lie behind.
 
 history: of the table.
 var: the table: who reads it before this op in a program does so before it.
+condition: if it does not hold nothing is done.
 )doc");
 
-REGISTER_OP("TfOptim>CheckRows")
-    .Input("history: N * resource")
-    .Input("indices: N * Tindices")
-    .Attr("N: int >= 1")
-    .Attr("Tindices: {int32, int64} = DT_INT64")
-    .SetIsStateful()
-    .SetShapeFn(NoOutputs)
-    .Doc(R"doc(
-Fails unless rows are up to date: else their gradients are of older values.
-
-history: of each table.
-indices: for each table the rows of its gradient.
-N: how many tables.
-)doc");
-
-REGISTER_OP("TfOptim>AdvanceRows")
-    .Input("history: N * resource")
-    .Input("var: N * resource")
-    .Input("slots: N_slots * resource")
-    .Input("indices: N_indices * Tindices")
-    .Input("learning_rate: Tlearning_rate")
-    .Input("iterations: int64")
-    .Input("hyper: double")
-    .Input("weight_decay: double")
-    .Input("average: N_average * resource")
-    .Input("average_kept: double")
-    .Attr("N: int >= 1")
-    .Attr("N_slots: int >= 0")
-    .Attr("N_average: int >= 0")
-    .Attr("N_indices: int >= 0")
-    .Attr("Tindices: {int32, int64} = DT_INT64")
-    .Attr("Tlearning_rate: {float, double} = DT_FLOAT")
+REGISTER_OP("TfOptim>LookupRows")
+    .Input("history: resource")
+    .Input("var: resource")
+    .Input("indices: Tindices")
+    .Output("rows: T")
     .Attr("T: {float, double, half, bfloat16}")
-    .Attr("optimizer: string")
-    .Attr("slot_mask: int >= 0")
-    .Attr("flags: int >= 0 = 0")
-    .Attr("rounding_seeds: list(int) = []")
-    .Attr("rounds_variables: bool = false")
+    .Attr("Tindices: {int32, int64}")
     .SetIsStateful()
-    .SetShapeFn(NoOutputs)
+    .SetShapeFn(RowsOfTable)
     .Doc(R"doc(
-Counts a step that has updated rows of tables, for the rows that it has not.
+Rows as TfOptim>CatchUpRows would make them, which nothing is written for.
 
-history: of each table.
-var: the tables.
-slots: all slots of the first table that it has, then those of the second, ...
-indices: for each table the rows of its gradient; an empty list for all rows.
-learning_rate: of the step.
-iterations: steps done before.
-hyper: the step's hyperparameters, in the order of the optimizer's op.
-weight_decay: one rate per table, or empty for 0.
-average: the moving average of each table, of its shape and dtype, or empty. The
-  rows' averages are updated here, of the idle rows when they are brought up to date:
-  average = average_kept * average + (1 - average_kept) * var.
-average_kept: a scalar in [0, 1].
-N: how many tables.
-T: the tables' dtype.
-optimizer: its name in its ops.
-slot_mask: bit i is set if slot i is there.
-flags: bit i is set if flag i of the op is.
-rounding_seeds: as the step's op has them.
-rounds_variables: as well.
+So replicas that look different rows up stay the same, bit for bit.
+
+history: of the table.
+var: the table.
+indices: rows, of any shape, repeated or not.
+rows: [indices' shape, a row's shape].
+)doc");
+
+REGISTER_OP("TfOptim>IsCaughtUp")
+    .Input("history: resource")
+    .Output("is_caught_up: bool")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->Scalar());
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Whether all rows of a table are up to date.
+
+history: of the table.
 )doc");
 
 REGISTER_OP("TfOptim>TouchedRows")

@@ -121,12 +121,8 @@ class XlaApplyOp : public XlaStepOp {
  public:
   explicit XlaApplyOp(tensorflow::OpKernelConstruction* context)
       : XlaStepOp(context, TraitsOf(AllVariants()), sparse) {
-    std::string mode;
-    if constexpr (sparse) {
-      OP_REQUIRES_OK(context, context->GetAttr("mode", &mode));
-    }
-    lazy_ = mode == "lazy";
-    if (sparse) OP_REQUIRES_OK(context, CheckAverageRows(layout(), lazy_));
+    OP_REQUIRES_OK(context, CheckNoHistory(layout(), "under XLA"));
+    lazy_ = layout().IsLazy();
   }
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {

@@ -1,0 +1,220 @@
+"""Tables that have a history, and the class of their variables.
+
+A history (an op's resource, cc/kernels/row_history.h) has what the rows of a table
+have missed. Whoever reads the table must ask it first, so a prepared table is a
+variable of a class of ours: the same object, through whichever name it is read.
+
+Copies of a table on several replicas have a history each. They are looked up without
+being changed, for replicas that brought different rows up to date at different steps
+would differ in their last bits. What brings a whole table up to date does so with all
+copies in this process, and the next step with those in others (`exact.agree`).
+"""
+
+import functools
+
+import tensorflow as tf
+from tensorflow.python.distribute import values as distribute_values
+from tensorflow.python.eager import record
+from tensorflow.python.ops import resource_variable_ops
+
+from tf_optim import checks, library, own_reads, servers
+
+BYTES_PER_ROW = 8  # of a history
+
+
+def history_of(variable):
+    """The handle of a table's history; None for one that is not prepared.
+
+    Of a table on several replicas that of the copy which is used here.
+    """
+    return getattr(variable, "_tf_optim_history", None)
+
+
+def is_replicated(variable):
+    """Whether a table has a copy on each of several replicas."""
+    return isinstance(variable, distribute_values.MirroredVariable)
+
+
+def _copies_of(variable):
+    return variable.values if is_replicated(variable) else (variable,)
+
+
+# Plain variables, and those made while a tf.function is traced for the first time.
+# Others' classes are those of other strategies, of DTensor and of Keras' autocast.
+_PLAIN = ("tensorflow.python.ops.", "tensorflow.python.eager.")
+
+
+def can_prepare(variable):
+    """Whether a table can have a history: plain variables with rows, on CPUs."""
+    return all(
+        type(copy).__module__.startswith(_PLAIN)
+        and hasattr(copy, "sparse_read")
+        and copy.shape.rank is not None
+        and copy.shape.rank >= 1
+        and not any(kind in copy.device for kind in ("GPU", "TPU"))
+        for copy in _copies_of(variable)
+    )
+
+
+def prepare(variable, reads=True):
+    """Gives a `tf.Variable` a history, in place.
+
+    Args:
+        variable: for which `can_prepare` holds.
+        reads: whether what is read under a `tf.GradientTape` is up to date too. What
+            is read otherwise always is.
+    """
+    copies = _copies_of(variable)
+    servers.check_they_know_our_ops([copy.device for copy in copies])
+    for copy in copies:
+        if history_of(copy) is None:
+            with tf.init_scope(), tf.device(copy.device):
+                copy._tf_optim_history = library.ops().tf_optim_row_history()
+        copy._tf_optim_reads = reads or getattr(copy, "_tf_optim_reads", False)
+        copy._tf_optim_copies = copies if is_replicated(variable) else ()
+        # The same object: everybody who holds it reads through it.
+        if not isinstance(copy, _UpToDate):
+            copy.__class__ = _class_for(type(copy))
+
+
+def unprepare(variable):
+    """Makes a prepared table what it was, up to date."""
+    catch_up(variable)
+    for copy in _copies_of(variable):
+        copy.__class__ = type(copy).__bases__[1]
+        del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
+
+
+def catch_up(variable, ids=None, condition=True):
+    """Brings rows up to date, or all of them.
+
+    Args:
+        variable: a table, or one of its copies.
+        ids: of the rows. Default: None, for all.
+        condition: where it does not hold, of all rows, nothing is done.
+
+    Returns:
+        The ops that do; none in eager mode, or where there is nothing to do.
+    """
+    if history_of(variable) is None or checks.is_compiled_by_xla():
+        return []
+    copies = variable._tf_optim_copies
+    if copies and ids is not None:
+        return []  # who looks them up gets them so
+    ops = []
+    for table in copies or [variable]:
+        inputs = {"history": history_of(table), "var": table.handle}
+        with tf.device(table.device):
+            if ids is None:
+                ops.append(
+                    library.ops().tf_optim_catch_up_all_rows(
+                        **inputs, condition=condition
+                    )
+                )
+            else:
+                ops.append(
+                    library.ops().tf_optim_catch_up_rows(
+                        **inputs, indices=_as_indices(ids)
+                    )
+                )
+    return [op for op in ops if op is not None]
+
+
+def _as_indices(ids):
+    return ids if ids.dtype in (tf.int32, tf.int64) else tf.cast(ids, tf.int64)
+
+
+def touched_rows(variable, since_step):
+    """As `touched_rows` of an optimizer."""
+    with tf.device(variable.device):
+        return library.ops().tf_optim_touched_rows(
+            history=history_of(variable), since=tf.cast(since_step, tf.int64)
+        )
+
+
+# --- the variable
+
+
+class _UpToDate(own_reads.OwnReads):
+    """Mixed into the class of a prepared table's variable."""
+
+    def _is_read_as_it_is(self):
+        return not self._tf_optim_reads and record.could_possibly_record()
+
+    def _caught_up(self, ids=None):
+        as_it_is = self._is_read_as_it_is()
+        return tf.control_dependencies([] if as_it_is else catch_up(self, ids))
+
+    def sparse_read(self, indices, name=None):
+        """Rows, as `tf.gather` and `tf.nn.embedding_lookup` read them."""
+        indices = tf.convert_to_tensor(indices)
+        if (
+            self._tf_optim_copies
+            and not self._is_read_as_it_is()
+            and not checks.is_compiled_by_xla()
+        ):
+            resource_variable_ops.variable_accessed(self)
+            return library.ops().tf_optim_lookup_rows(
+                history=self._tf_optim_history,
+                var=self.handle,
+                indices=_as_indices(indices),
+                T=self.dtype,
+                name=name,
+            )
+        with self._caught_up(indices):
+            return super().sparse_read(indices, name)
+
+    def _export_to_saved_model_graph(
+        self, object_map=None, tensor_map=None, options=None, **kwargs
+    ):
+        # A saved function has the table in the place of its history, and no row
+        # that lies behind.
+        tensors = super()._export_to_saved_model_graph(
+            object_map, tensor_map, options, **kwargs
+        )
+        tensor_map[self._tf_optim_history] = tensor_map[self.handle]
+        return [*tensors, self._tf_optim_history]
+
+
+@tf.RegisterGradient("TfOptim>LookupRows")
+def _gradient_of_lookup(op, gradient):
+    _, handle, indices = op.inputs
+    shape = tf.cast(tf.raw_ops.VariableShape(input=handle), indices.dtype)
+    indices = tf.reshape(indices, [-1])
+    values = tf.reshape(gradient, tf.concat([tf.shape(indices), shape[1:]], 0))
+    return None, tf.IndexedSlices(values, indices, shape), None
+
+
+# Everything else that reads the table, or sets some of it.
+_WHOLE = (
+    "value",
+    "read_value",
+    "read_value_no_copy",
+    "gather_nd",
+    "assign",
+    "assign_add",
+    "assign_sub",
+    "batch_scatter_update",
+    *(
+        f"scatter_{kind}"
+        for kind in ["add", "div", "max", "min", "mul", "sub", "update"]
+    ),
+    *(f"scatter_nd_{kind}" for kind in ["add", "max", "min", "sub", "update"]),
+    "_restore_from_tensors",
+)
+
+
+@functools.cache
+def _class_for(base):
+    def method(name):
+        stock = getattr(base, name)
+
+        @functools.wraps(stock)
+        def caught_up(self, *args, **kwargs):
+            with self._caught_up():
+                return stock(self, *args, **kwargs)
+
+        return caught_up
+
+    members = {name: method(name) for name in _WHOLE}
+    return type(base.__name__, (_UpToDate, base), members)
