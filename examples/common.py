@@ -29,7 +29,8 @@ def parse(doc, **counts):
     for name, count in counts.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--optimizer", default="Adam", help="default: %(default)s")
-    parser.add_argument("--only", choices=["stock", "ours"], help="default: both")
+    which = ["stock", "ours", "exact"]
+    parser.add_argument("--only", choices=which, help="default: all of them")
     parser.add_argument(
         "--quick", action="store_true", help=f"small: {QUICK}, where not given"
     )
@@ -83,7 +84,7 @@ class Run:
 
 
 def optimizers(options, learning_rate):
-    """(what to call it, a function that makes it) of stock and ours."""
+    """(what to call it, a function that makes it) of stock, ours, and ours exact."""
     import tensorflow as tf
 
     import tf_optim
@@ -91,13 +92,16 @@ def optimizers(options, learning_rate):
     name = options.optimizer
     stock = f"Keras {tf.keras.__version__}" if hasattr(tf.keras, "ops") else "tf_keras"
     made = {
-        "stock": (stock + " ", tf.keras.optimizers),
-        "ours": ("tf_optim.", tf_optim),
+        "stock": (f"{stock} {name}", tf.keras.optimizers, {}),
+        "ours": (f"tf_optim.{name}", tf_optim, {}),
+        "exact": (f"tf_optim.{name}, exact", tf_optim, {"sparse_update": "exact"}),
     }
-    for which, (prefix, module) in made.items():
+    if getattr(tf_optim, name)._spec.needs_whole_table:
+        del made["exact"]
+    for which, (title, module, arguments) in made.items():
         if options.only in (None, which):
             make = getattr(module, name)
-            yield prefix + name, lambda make=make: make(learning_rate)
+            yield title, lambda m=make, a=arguments: m(learning_rate, **a)
 
 
 def timed(name, settings, take_steps, on_the_wire=True, progress=True):

@@ -63,6 +63,7 @@ def _steps(coordinator, settings, workers, make):
     """Each step is one worker's, and nobody waits for it."""
     import tensorflow as tf
 
+    import tf_optim
     from examples import recommender
 
     strategy = coordinator.strategy
@@ -70,6 +71,9 @@ def _steps(coordinator, settings, workers, make):
     with strategy.scope():
         model = recommender.TwoTowers(settings)
         optimizer = make()
+        if getattr(optimizer, "sparse_update", None) == "exact":
+            tf_optim.prepare(model.users)
+            tf_optim.prepare(model.items)
         optimizer.build(model.all_variables())
 
     def worker_step(users, items):

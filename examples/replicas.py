@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+import tf_optim
 from examples import common, recommender
 
 
@@ -35,6 +36,9 @@ def _steps(strategy, settings, pairs, make):
     with strategy.scope():
         model = recommender.TwoTowers(settings)
         optimizer = make()
+        if getattr(optimizer, "sparse_update", None) == "exact":
+            tf_optim.prepare(model.users)
+            tf_optim.prepare(model.items)
         optimizer.build(model.all_variables())
     count = strategy.num_replicas_in_sync
 

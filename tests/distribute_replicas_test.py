@@ -164,6 +164,26 @@ def test_exact_on_replicas_is_the_dense_result(group, case, arguments, mode):
     assert_one_device(values, case, sparse_update="dense", **options)
 
 
+@one
+def test_exact_on_replicas_takes_steps_of_rows(group, case):
+    """Each brings up to date what others have read; the whole table nobody reads."""
+    options = {"reads": True, "sparse_update": "exact"}
+    for modes, ops in group.call(replicated.modes_and_ops, case, **options):
+        assert modes == {"eventual"} and "TfOptim>LookupRows" in ops
+        # Another machine may have brought it up to date.
+        assert ("TfOptim>CatchUpAllRows" in ops) == (group.kind == "multi-worker")
+
+
+@one
+def test_exact_on_replicas_goes_on_from_a_checkpoint(group, case, tmp_path):
+    options = {"reads": True, "sparse_update": "exact"}
+    path = str(tmp_path / "state")
+    group.call(replicated.saved, case, path, 7, **options)
+    values = merged(group.call(replicated.resumed, case, path, 7, 14, **options))
+    assert_same_bits(values)
+    assert_one_device(values, case, steps=14, sparse_update="dense", reads=True)
+
+
 CLIPS = [{"clipvalue": 0.3}, {"clipnorm": 0.5}, {"global_clipnorm": 0.9}]
 
 
@@ -255,14 +275,15 @@ def test_failed_step_changes_nothing_and_is_not_counted(group, case):
         assert f"must be in [0, {replicated.ROWS}). Received: {replicated.ROWS}" in said
 
 
+@pytest.mark.parametrize("mode", ["dense", "exact"])
 @one
-def test_model_fit(group, case):
+def test_model_fit(group, case, mode):
     """Stock is right on ids that occur once, and moves every row."""
     if group.kind == "multi-worker" and not flavours.LEGACY:
         with pytest.raises(children.ChildError, match="ValueError: .*PerReplica"):
             group.call(replicated.fitted, "stock", case)
         pytest.skip("Keras 3's fit does not know several workers, whose ever it is")
-    results = group.call(replicated.fitted, "ours", case, sparse_update="dense")
+    results = group.call(replicated.fitted, "ours", case, sparse_update=mode)
     weights = merged([values for _, values in results])
     assert_same_bits(weights)
     alone_loss, alone = replicated.fitted("one device", "stock", case)

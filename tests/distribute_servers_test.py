@@ -134,9 +134,10 @@ def test_without_locks_some_gradients_may_be_lost(chief, case):
 
 
 @pytest.mark.skipif(not flavours.LEGACY, reason="Keras 3's fit knows no servers")
+@pytest.mark.parametrize("mode", ["lazy", "exact"])
 @one
-def test_model_fit(chief, case):
-    loss = chief.call(served.fitted, 2, "ours", case)
+def test_model_fit(chief, case, mode):
+    loss = chief.call(served.fitted, 2, "ours", case, sparse_update=mode)
     assert loss[-1] < 0.9 * loss[0]
 
 

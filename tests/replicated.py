@@ -185,6 +185,16 @@ def graph_ops(kind, case):
     return {op: n for op, n in counts.items() if op.startswith("TfOptim>")}
 
 
+def modes_and_ops(kind, case, **arguments):
+    """The modes of the sparse ops of a step, and the types of all ops in it."""
+    training = Training(kind, "ours", case, **arguments)
+    graph = training.step.get_concrete_function(_inputs(kind, 0)).graph
+    nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
+    nodes += graph.as_graph_def().node
+    sparse = [node for node in nodes if "SparseApply" in node.op]
+    return {n.attr["mode"].s.decode() for n in sparse}, {node.op for node in nodes}
+
+
 def failed(kind, case):
     """Values before and after a step with a bad id, and what the step said."""
     training = Training(kind, "ours", case).run(1)
@@ -207,6 +217,8 @@ def fitted(kind, make, case, **arguments):
     with strategy(kind).scope():
         optimizer = getattr(models, make)(case, **arguments)
         model = models.compiled(models.recommender(), optimizer)
+        if arguments.get("sparse_update") == "exact":
+            tf_optim.prepare(model)
     # Batches are whole: each worker takes its part of them.
     data = tf.data.Dataset.from_tensor_slices((x, y.astype("float32"))).batch(16)
     options = tf.data.Options()

@@ -257,12 +257,14 @@ def saved(shards, make, case, path, **arguments):
     return training.state()
 
 
-def fitted(shards, make, case):
+def fitted(shards, make, case, **arguments):
     """The loss of each epoch of `model.fit`."""
     x, y = models.recommender_data(rows=500, unique=False)
     with strategy(shards).scope():
         model = models.recommender(rows=500)
-        models.compiled(model, getattr(models, make)(case), steps_per_execution=4)
+        optimizer = getattr(models, make)(case, **arguments)
+        models.compiled(model, optimizer, steps_per_execution=4)
+        tf_optim.prepare(model)
     data = tf.data.Dataset.from_tensor_slices((x, y.astype("float32")))
     data = data.batch(16).repeat()
     return model.fit(data, epochs=4, steps_per_epoch=8, verbose=0).history["loss"]

@@ -17,15 +17,16 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
     they are read. The first lookup prepares the table for that.
 
     Args:
-        table: a `tf.Variable` or Keras variable, [rows, ...].
+        table: a `tf.Variable` or Keras variable, [rows, ...], whole, split over
+            parameter servers or on several replicas.
         ids: a `tf.Tensor` or `tf.RaggedTensor` of integers in [0, rows).
         name: a name for the operation. Default: None.
 
     Returns:
         A tensor of `ids`' shape followed by that of a row.
     """
-    table = raw(table)
-    for part in getattr(table, "variables", [table]):  # of a ShardedVariable
+    table = _raw(table)
+    for part in _parts_of(table):
         if prepared.history_of(part) is None and prepared.can_prepare(part):
             prepared.prepare(part)
     return tf.nn.embedding_lookup(table, ids, name=name)
@@ -67,51 +68,73 @@ def _plain_table(layer):
     else:
         table = getattr(layer, "_embeddings", None)
         special = layer.lora_enabled or layer.quantization_mode
-    return None if special or table is None else raw(table)
+    return None if special or table is None else _raw(table)
+
+
+def _raw(table):
+    """What TensorFlow looks rows up in."""
+    return table if _is_split(table) else raw(table)
+
+
+def _is_split(table):
+    return isinstance(table, tf.__internal__.distribute.ShardedVariable)
+
+
+def _parts_of(table):
+    return table.variables if _is_split(table) else [table]
 
 
 def prepare(model: Any) -> Any:
-    """Makes a model's Embedding layers ours, in place.
+    """Makes a model's Embedding layers ours, in place, or prepares one table.
 
-    To be called before the model is traced: before `fit`, `evaluate` and `predict`
-    and before a `tf.function` calls it. Weights stay as they are.
+    To be called before what reads the tables is traced: before `fit`, `evaluate` and
+    `predict` and before a `tf.function` calls it. Weights stay as they are.
 
     Args:
-        model: a model or layer of Keras.
+        model: a model or layer of Keras, or a `tf.Variable` or Keras variable: a
+            table that other code looks rows up in, by `tf.gather` for one.
 
     Returns:
-        The model.
+        What it was given.
     """
     for layer in _layers(model):
         if type(layer) is tf.keras.layers.Embedding:
             layer.__class__ = Embedding
-        if isinstance(layer, Embedding):
-            table = _plain_table(layer)
-            if table is not None and prepared.can_prepare(table):
-                prepared.prepare(table)
+    for part in _parts_in(model):
+        if prepared.can_prepare(part):
+            prepared.prepare(part)
     return model
 
 
 def unprepare(model: Any) -> Any:
-    """Makes a model's Embedding layers stock ones, in place, and up to date.
+    """Undoes `prepare`, in place: layers are stock ones then, and tables up to date.
 
     Before a model is exported to where tf_optim is not: what is traced from then on
     has no op of ours. Training goes on with dense steps.
 
     Args:
-        model: a model or layer of Keras.
+        model: a model or layer of Keras, or a table.
 
     Returns:
-        The model.
+        What it was given.
     """
+    for part in _parts_in(model):
+        if prepared.history_of(part) is not None:
+            prepared.unprepare(part)
     for layer in _layers(model):
         if isinstance(layer, Embedding):
-            table = _plain_table(layer)
-            if table is not None and prepared.history_of(table) is not None:
-                prepared.unprepare(table)
             layer.__class__ = tf.keras.layers.Embedding
     return model
 
 
 def _layers(model):
     return [model, *getattr(model, "_flatten_layers", list)()]
+
+
+def _parts_in(model):
+    """The parts of all tables that ours of a model's layers read, or of one table."""
+    if not hasattr(model, "_flatten_layers"):
+        return _parts_of(_raw(model))
+    layers = [layer for layer in _layers(model) if isinstance(layer, Embedding)]
+    tables = [_plain_table(layer) for layer in layers]
+    return [part for table in tables if table is not None for part in _parts_of(table)]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import values as distribute_values
 from tensorflow.python.eager import record
 from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.util import dispatch
 
 from tf_optim import checks, library, own_reads, servers
 
@@ -27,7 +28,7 @@ def history_of(variable):
 
     Of a table on several replicas that of the copy which is used here.
     """
-    return getattr(variable, "_tf_optim_history", None)
+    return getattr(_copy_here(variable), "_tf_optim_history", None)
 
 
 def is_replicated(variable):
@@ -37,6 +38,13 @@ def is_replicated(variable):
 
 def _copies_of(variable):
     return variable.values if is_replicated(variable) else (variable,)
+
+
+def _copy_here(variable):
+    """The copy of this replica; where all are at hand, any of them."""
+    if is_replicated(variable) and tf.distribute.in_cross_replica_context():
+        return variable.values[0]
+    return variable  # which asks the copy of this replica
 
 
 # Plain variables, and those made while a tf.function is traced for the first time.
@@ -75,6 +83,8 @@ def prepare(variable, reads=True):
         # The same object: everybody who holds it reads through it.
         if not isinstance(copy, _UpToDate):
             copy.__class__ = _class_for(type(copy))
+    if is_replicated(variable):
+        variable.__class__ = _Replicated
 
 
 def unprepare(variable):
@@ -83,6 +93,8 @@ def unprepare(variable):
     for copy in _copies_of(variable):
         copy.__class__ = type(copy).__bases__[1]
         del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
+    if is_replicated(variable):
+        variable.__class__ = distribute_values.MirroredVariable
 
 
 def catch_up(variable, ids=None, condition=True):
@@ -98,7 +110,7 @@ def catch_up(variable, ids=None, condition=True):
     """
     if history_of(variable) is None or checks.is_compiled_by_xla():
         return []
-    copies = variable._tf_optim_copies
+    copies = _copy_here(variable)._tf_optim_copies
     if copies and ids is not None:
         return []  # who looks them up gets them so
     ops = []
@@ -176,12 +188,40 @@ class _UpToDate(own_reads.OwnReads):
         return [*tensors, self._tf_optim_history]
 
 
+@dispatch.register_dispatchable_type
+class _Replicated(distribute_values.MirroredVariable):
+    """A prepared table with a copy on each replica."""
+
+    def sparse_read(self, indices, name=None):
+        """Rows. TensorFlow's own has none, so that it reads the whole table."""
+        if tf.distribute.in_cross_replica_context():
+            return self.values[0].sparse_read(indices, name)
+        return self.__getattr__("sparse_read")(indices, name)  # of this replica's copy
+
+
+@tf.experimental.dispatch_for_api(tf.nn.embedding_lookup, {"params": _Replicated})
+def _embedding_lookup(params, ids, max_norm=None, name=None):
+    """As TensorFlow's, which takes what is no plain variable for a tensor: it would
+    read the whole table."""
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.with_flat_values(
+            _embedding_lookup(params, ids.flat_values, max_norm, name)
+        )
+    ids = tf.convert_to_tensor(ids)
+    rows = tf.gather(params, ids, name=name)
+    if max_norm is None:
+        return rows
+    return tf.clip_by_norm(rows, max_norm, tf.range(tf.rank(ids), tf.rank(rows)))
+
+
 @tf.RegisterGradient("TfOptim>LookupRows")
 def _gradient_of_lookup(op, gradient):
     _, handle, indices = op.inputs
     shape = tf.cast(tf.raw_ops.VariableShape(input=handle), indices.dtype)
     indices = tf.reshape(indices, [-1])
-    values = tf.reshape(gradient, tf.concat([tf.shape(indices), shape[1:]], 0))
+    values = tf.reshape(
+        gradient, tf.concat([tf.size(indices, shape.dtype)[None], shape[1:]], 0)
+    )
     return None, tf.IndexedSlices(values, indices, shape), None
 
 
