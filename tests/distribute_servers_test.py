@@ -91,6 +91,14 @@ def test_exact_is_the_dense_result_of_one_device(chief, case):
     assert_same(servers, served.trained(0, "ours", case, 12, **dense), exact=False)
 
 
+@one
+def test_an_exact_step_is_one_of_rows(chief, case):
+    """Others have stepped since rows were read: the op brings them up to date."""
+    modes, ops = chief.call(served.modes_and_ops, 2, case, sparse_update="exact")
+    assert modes == {"eventual"} and "TfOptim>CatchUpRows" in ops
+    assert "TfOptim>CatchUpAllRows" not in ops
+
+
 def test_every_row_takes_every_step_once(chief):
     """Two workers at once, and lookups between their steps: a power of two."""
     case = next(c for c in cases.CASES if c.name == "SGD" and not c.arguments)
@@ -181,6 +189,17 @@ MAKES = [("ours", "ours"), ("stock", "ours"), ("ours", "stock")]
 def test_checkpoint_of_n_shards_loads_on_m(chief, case, shards, makes, path):
     """0 is one machine without servers."""
     check_checkpoint(chief, case, shards, makes, path)
+
+
+@one
+def test_exact_goes_on_from_a_checkpoint(chief, case, path):
+    """Of 2 shards on 3; what it holds is up to date."""
+    options = {"sparse_update": "exact"}
+    before = chief.call(served.saved, 2, "ours", case, path, **options)
+    after, later = chief.call(served.resumed, 3, "ours", case, path, 4, **options)
+    assert_same(before, after)
+    alone = served.trained(0, "ours", case, 14, sparse_update="dense")
+    assert_same(later, alone, exact=False)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_optim
-from tests import flavours, models
+from tests import flavours, models, nodes
 from tf_optim import keras_private
 
 ROWS = 20
@@ -174,13 +174,9 @@ def strategy_name(kind):
 def graph_ops(kind, case):
     """How many of our ops a step has, by type; those that check alone are one."""
     training = Training(kind, "ours", case)
-    graph = training.step.get_concrete_function(_inputs(kind, 0)).graph
-    graph = graph.as_graph_def()
-    nodes = list(graph.node)
-    for definition in graph.library.function:
-        nodes += definition.node_def
+    found = nodes.nodes_of(training.step.get_concrete_function(_inputs(kind, 0)))
     counts = collections.Counter(
-        "TfOptim>check_only" if node.attr["check_only"].b else node.op for node in nodes
+        "TfOptim>check_only" if node.attr["check_only"].b else node.op for node in found
     )
     return {op: n for op, n in counts.items() if op.startswith("TfOptim>")}
 
@@ -188,11 +184,7 @@ def graph_ops(kind, case):
 def modes_and_ops(kind, case, **arguments):
     """The modes of the sparse ops of a step, and the types of all ops in it."""
     training = Training(kind, "ours", case, **arguments)
-    graph = training.step.get_concrete_function(_inputs(kind, 0)).graph
-    nodes = [n for f in graph.as_graph_def().library.function for n in f.node_def]
-    nodes += graph.as_graph_def().node
-    sparse = [node for node in nodes if "SparseApply" in node.op]
-    return {n.attr["mode"].s.decode() for n in sparse}, {node.op for node in nodes}
+    return nodes.modes_and_ops(training.step.get_concrete_function(_inputs(kind, 0)))
 
 
 def failed(kind, case):

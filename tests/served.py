@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_optim
-from tests import models
+from tests import models, nodes
 from tf_optim import keras_private
 
 ROWS, WIDTH = 600, 16
@@ -161,6 +161,12 @@ def traffic(shards, case, rows, steps, share, mode, tries=40):
     return least, table
 
 
+def modes_and_ops(shards, case, **arguments):
+    """Of a worker's step."""
+    step = Training(shards, "ours", case, **arguments).step
+    return nodes.modes_and_ops(step.get_concrete_function(*inputs(0)))
+
+
 def halved(shards, case, steps):
     """Trains in no order, each step halving every row, whether it names it or not.
 
@@ -221,9 +227,8 @@ def counted(shards, case, steps, victim=None, **arguments):
 
 def locking(function):
     """The values of `use_locking` among the sparse ops of a traced function."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    sparse = [n for n in nodes if "SparseApply" in n.op and "TfOptim>" in n.op]
+    found = nodes.nodes_of(function)
+    sparse = [n for n in found if "SparseApply" in n.op and "TfOptim>" in n.op]
     return sorted({node.attr["use_locking"].b for node in sparse})
 
 

@@ -13,6 +13,7 @@ copies in this process, and the next step with those in others (`exact.agree`).
 import functools
 
 import tensorflow as tf
+from tensorflow.python.distribute import ps_values
 from tensorflow.python.distribute import values as distribute_values
 from tensorflow.python.eager import record
 from tensorflow.python.ops import resource_variable_ops
@@ -37,6 +38,8 @@ def is_replicated(variable):
 
 
 def _copies_of(variable):
+    if isinstance(variable, ps_values.CachingVariable):  # all of a parameter server
+        return (variable.get(),)
     return variable.values if is_replicated(variable) else (variable,)
 
 
@@ -83,8 +86,9 @@ def prepare(variable, reads=True):
         # The same object: everybody who holds it reads through it.
         if not isinstance(copy, _UpToDate):
             copy.__class__ = _class_for(type(copy))
-    if is_replicated(variable):
-        variable.__class__ = _Replicated
+    around = _AROUND.get(type(variable))
+    if around is not None:
+        variable.__class__ = around
 
 
 def unprepare(variable):
@@ -93,8 +97,8 @@ def unprepare(variable):
     for copy in _copies_of(variable):
         copy.__class__ = type(copy).__bases__[1]
         del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
-    if is_replicated(variable):
-        variable.__class__ = distribute_values.MirroredVariable
+    if type(variable) in _AROUND.values():
+        variable.__class__ = type(variable).__bases__[0]
 
 
 def catch_up(variable, ids=None, condition=True):
@@ -188,32 +192,6 @@ class _UpToDate(own_reads.OwnReads):
         return [*tensors, self._tf_optim_history]
 
 
-@dispatch.register_dispatchable_type
-class _Replicated(distribute_values.MirroredVariable):
-    """A prepared table with a copy on each replica."""
-
-    def sparse_read(self, indices, name=None):
-        """Rows. TensorFlow's own has none, so that it reads the whole table."""
-        if tf.distribute.in_cross_replica_context():
-            return self.values[0].sparse_read(indices, name)
-        return self.__getattr__("sparse_read")(indices, name)  # of this replica's copy
-
-
-@tf.experimental.dispatch_for_api(tf.nn.embedding_lookup, {"params": _Replicated})
-def _embedding_lookup(params, ids, max_norm=None, name=None):
-    """As TensorFlow's, which takes what is no plain variable for a tensor: it would
-    read the whole table."""
-    if isinstance(ids, tf.RaggedTensor):
-        return ids.with_flat_values(
-            _embedding_lookup(params, ids.flat_values, max_norm, name)
-        )
-    ids = tf.convert_to_tensor(ids)
-    rows = tf.gather(params, ids, name=name)
-    if max_norm is None:
-        return rows
-    return tf.clip_by_norm(rows, max_norm, tf.range(tf.rank(ids), tf.rank(rows)))
-
-
 @tf.RegisterGradient("TfOptim>LookupRows")
 def _gradient_of_lookup(op, gradient):
     _, handle, indices = op.inputs
@@ -258,3 +236,58 @@ def _class_for(base):
 
     members = {name: method(name) for name in _WHOLE}
     return type(base.__name__, (_UpToDate, base), members)
+
+
+# --- what strategies put around variables
+
+
+class _Served(ps_values.CachingVariable):
+    """Around a prepared table on a parameter server, who alone knows how to read it."""
+
+    @property
+    def handle(self):
+        """The resource."""
+        return self.get().handle
+
+
+def _of_the_table(name):
+    def method(self, *args, **kwargs):
+        return getattr(self.get(), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in _WHOLE:
+    setattr(_Served, _name, _of_the_table(_name))
+
+
+@dispatch.register_dispatchable_type
+class _Replicated(distribute_values.MirroredVariable):
+    """A prepared table with a copy on each replica."""
+
+    def sparse_read(self, indices, name=None):
+        """Rows. TensorFlow's own has none, so that it reads the whole table."""
+        if tf.distribute.in_cross_replica_context():
+            return self.values[0].sparse_read(indices, name)
+        return self.__getattr__("sparse_read")(indices, name)  # of this replica's copy
+
+
+@tf.experimental.dispatch_for_api(tf.nn.embedding_lookup, {"params": _Replicated})
+def _embedding_lookup(params, ids, max_norm=None, name=None):
+    """As TensorFlow's, which takes what is no plain variable for a tensor: it would
+    read the whole table."""
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.with_flat_values(
+            _embedding_lookup(params, ids.flat_values, max_norm, name)
+        )
+    ids = tf.convert_to_tensor(ids)
+    rows = tf.gather(params, ids, name=name)
+    if max_norm is None:
+        return rows
+    return tf.clip_by_norm(rows, max_norm, tf.range(tf.rank(ids), tf.rank(rows)))
+
+
+_AROUND = {
+    ps_values.CachingVariable: _Served,
+    distribute_values.MirroredVariable: _Replicated,
+}
