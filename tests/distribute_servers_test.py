@@ -99,6 +99,12 @@ def test_an_exact_step_is_one_of_rows(chief, case):
     assert "TfOptim>CatchUpAllRows" not in ops
 
 
+@one
+def test_touched_rows_of_a_split_table(chief, case):
+    named, rows = chief.call(served.touched, 2, case, 5)
+    np.testing.assert_array_equal(rows, named)
+
+
 def test_every_row_takes_every_step_once(chief):
     """Two workers at once, and lookups between their steps: a power of two."""
     case = next(c for c in cases.CASES if c.name == "SGD" and not c.arguments)

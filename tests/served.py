@@ -167,6 +167,14 @@ def modes_and_ops(shards, case, **arguments):
     return nodes.modes_and_ops(step.get_concrete_function(*inputs(0)))
 
 
+def touched(shards, case, steps):
+    """The ids that steps have named behind the second one, and `touched_rows`."""
+    training = Training(shards, "ours", case, sparse_update="exact").run(steps)
+    named = np.unique(np.concatenate([inputs(i)[0] for i in range(2, steps)]))
+    training.optimizer.catch_up(training.table)
+    return named, training.optimizer.touched_rows(training.table, 2).numpy()
+
+
 def halved(shards, case, steps):
     """Trains in no order, each step halving every row, whether it names it or not.
 

@@ -16,6 +16,7 @@ if not runner.is_command():
     library.check()  # before anything that another TensorFlow may lack
 
     from tf_optim import optimizers
+    from tf_optim.averaging import Lookahead, StochasticWeightAveraging
     from tf_optim.callbacks import StepStatisticsCallback
     from tf_optim.conversion import fuse, unfuse
     from tf_optim.embedding import Embedding, lookup, prepare, unprepare
@@ -32,8 +33,10 @@ if not runner.is_command():
 
     __all__ = [
         "Embedding",
+        "Lookahead",
         "LossScaleOptimizer",
         "StepStatisticsCallback",
+        "StochasticWeightAveraging",
         "__version__",
         "build_info",
         "explain",

@@ -7,7 +7,10 @@ by what they have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from tf_optim.averaging import Averaging
 
 
 class TensorLike(Protocol):
@@ -51,6 +54,7 @@ class ArgumentsButDecay(TypedDict, total=False):
     use_locking: bool
     slot_dtype: SlotDtype
     stochastic_rounding: bool | None
+    averaging: Averaging | None
     use_ema: bool
     ema_momentum: Number
     ema_overwrite_frequency: int | None
@@ -104,6 +108,8 @@ class SharedArguments(ArgumentsButDecay, total=False):
         stochastic_rounding: whether what is kept in fewer bits is rounded up or down
             at random, right in the mean. None: packed slots are, 16-bit variables are
             not. True: both. False: neither. Default: None.
+        averaging: a `tf_optim.Lookahead` or `tf_optim.StochasticWeightAveraging`, in
+            the place of `use_ema`. Default: None.
         use_ema: whether moving averages of the variables are kept. Default: False.
         ema_momentum: of the averages, in [0, 1]. Default: 0.99.
         ema_overwrite_frequency: after so many steps variables are set to their

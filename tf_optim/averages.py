@@ -10,6 +10,8 @@ on a GPU, of variables without a gradient, of a lazy step's tables on several re
 on parameter servers or with a constraint, and where a subclass updates variables.
 """
 
+import functools
+
 import tensorflow as tf
 
 from tf_optim import (
@@ -124,12 +126,15 @@ class Riders:
         self.optimizer, self.local = optimizer, local
         self.seen, self.riding = {}, {}  # by the variable's index
         self.kept = 1.0
+        self.other = optimizer.averaging
         if not optimizer.use_ema:
             return
         averaged = keras_private.averaged_in_a_step(optimizer, variables)
         self.pairs = keras_private.averages_of(optimizer, averaged)
         self.indices = [keras_private.index_of(optimizer, v) for v, _ in self.pairs]
         self.count = _count(optimizer)
+        if self.other is not None:
+            return
         self.momentum, self.begins = _momentum(optimizer), _begins(optimizer)
         self.kept = tf.where(
             self.count < self.begins, tf.zeros_like(self.momentum), self.momentum
@@ -180,6 +185,8 @@ class Riders:
         """Returns the ops that come before the update."""
         if not self.optimizer.use_ema:
             return []
+        if self.other is not None:
+            return self._start()
         ops = []
         for index, seen in self.optimizer._seen_by_averages.tables.items():
             known = seen.is_known(self.count)
@@ -199,19 +206,17 @@ class Riders:
         """Returns the ops that come behind the update; none in eager mode."""
         if not self.optimizer.use_ema:
             return []
+        if self.other is not None:
+            idle = tf.logical_not(self.other.is_due(self.count))
+            return _in_graph([_unless(idle, self._average_by_other)])
         ops = [
             seen.step.assign(self.count + 1, read_value=False)
             for seen in self.seen.values()
         ]
-        for index, (variable, average) in zip(self.indices, self.pairs, strict=True):
-            if index in self.riding:
-                continue
-            parts = zip(self.local(variable), self.local(average), strict=True)
-            with tf.control_dependencies(prepared.catch_up(variable)):
-                ops += [
-                    a.assign(_moved(a, v, self.kept), read_value=False)
-                    for v, a in parts
-                ]
+        each = zip(self.indices, self.pairs, strict=True)
+        ops += self._set_averages(
+            self.kept, [pair for index, pair in each if index not in self.riding]
+        )
         frequency = self.optimizer.ema_overwrite_frequency
         if frequency:
             with tf.control_dependencies(_in_graph(ops)):
@@ -219,6 +224,30 @@ class Riders:
                 is_time = tf.equal((iterations + 1) % frequency, 0)
                 ops = [_unless(tf.logical_not(is_time), self._overwrite)]
         return _in_graph(ops)
+
+    def _start(self):
+        if not self.other.starts_at_variable:
+            return []
+        set_all = functools.partial(self._set_averages, 0.0)
+        return _in_graph([_unless(self.count > 0, set_all)])
+
+    def _set_averages(self, kept, pairs=None):
+        """Moves averages, by default all of them. Returns the ops."""
+        ops = []
+        for variable, average in self.pairs if pairs is None else pairs:
+            parts = zip(self.local(variable), self.local(average), strict=True)
+            with tf.control_dependencies(prepared.catch_up(variable)):
+                ops += [
+                    a.assign(_moved(a, v, kept), read_value=False) for v, a in parts
+                ]
+        return ops
+
+    def _average_by_other(self):
+        ops = self._set_averages(self.other.kept(self.count))
+        if not self.other.overwrites:
+            return ops
+        with tf.control_dependencies(_in_graph(ops)):
+            return _overwritten(self.local, self.pairs)
 
     def _overwrite(self):
         count = self.count + 1
@@ -255,6 +284,11 @@ def _overwritten(local, pairs):
 
 def overwrite(optimizer, variables):
     """Gives the variables the values of their averages."""
+    other = optimizer.averaging
+    if other is not None:
+        last = keras_private.count(optimizer) - 1  # the step, and there may be none
+        if not (other.is_result and last >= 0 and other.has_begun(last)):
+            return
     if optimizer.use_ema:
         exact.catch_up_all(optimizer)
         bring_up_to_date(optimizer)

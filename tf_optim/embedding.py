@@ -7,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 
 from tf_optim import keras_private, prepared
-from tf_optim.keras_private import raw
 
 
 def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
@@ -25,8 +24,8 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
     Returns:
         A tensor of `ids`' shape followed by that of a row.
     """
-    table = _raw(table)
-    for part in _parts_of(table):
+    table = prepared.as_tensorflow_has_it(table)
+    for part in prepared.parts_of(table):
         if prepared.history_of(part) is None and prepared.can_prepare(part):
             prepared.prepare(part)
     return tf.nn.embedding_lookup(table, ids, name=name)
@@ -68,20 +67,7 @@ def _plain_table(layer):
     else:
         table = getattr(layer, "_embeddings", None)
         special = layer.lora_enabled or layer.quantization_mode
-    return None if special or table is None else _raw(table)
-
-
-def _raw(table):
-    """What TensorFlow looks rows up in."""
-    return table if _is_split(table) else raw(table)
-
-
-def _is_split(table):
-    return isinstance(table, tf.__internal__.distribute.ShardedVariable)
-
-
-def _parts_of(table):
-    return table.variables if _is_split(table) else [table]
+    return None if special or table is None else prepared.as_tensorflow_has_it(table)
 
 
 def prepare(model: Any) -> Any:
@@ -134,7 +120,12 @@ def _layers(model):
 def _parts_in(model):
     """The parts of all tables that ours of a model's layers read, or of one table."""
     if not hasattr(model, "_flatten_layers"):
-        return _parts_of(_raw(model))
+        return prepared.parts_of(model)
     layers = [layer for layer in _layers(model) if isinstance(layer, Embedding)]
     tables = [_plain_table(layer) for layer in layers]
-    return [part for table in tables if table is not None for part in _parts_of(table)]
+    return [
+        part
+        for table in tables
+        if table is not None
+        for part in prepared.parts_of(table)
+    ]

@@ -27,7 +27,9 @@ from tf_optim import (
     spellings,
     statistics,
 )
+from tf_optim import averaging as averagings
 from tf_optim.annotations import SlotDtype, SparseUpdate
+from tf_optim.averaging import Averaging
 
 _PLAIN = frozenset([int, float, str, bool, type(None)])
 
@@ -49,6 +51,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     _seen_by_averages: Any = None
     _tables: Any = None
     _step_statistics: Any = None
+    averaging: Averaging | None = None
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         use_locking: bool = True,
         slot_dtype: SlotDtype = "float32",
         stochastic_rounding: bool | None = None,
+        averaging: Averaging | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(use_locking, bool):
@@ -67,6 +71,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
                 f"use_locking={use_locking!r}"
             )
         packed.check(slot_dtype, stochastic_rounding, self._spec)
+        averaging = averagings.checked(averaging, kwargs)
+        if averaging is not None:  # whose averages lie where Keras has these
+            kwargs["use_ema"] = True
         extension.check(self)
         super().__init__(*args, **kwargs)
         self.sparse_update = sparse_update
@@ -77,6 +84,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         self.use_locking = use_locking
         self.slot_dtype = slot_dtype
         self.stochastic_rounding = stochastic_rounding
+        self.averaging = averaging
         self._touched_rows = accumulation.Memory()
         self._seen_by_averages = averages.Memory()
         self._tables = exact.Memory()
@@ -106,6 +114,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
             "slot_dtype": self.slot_dtype,
             "stochastic_rounding": self.stochastic_rounding,
         }
+        if self.averaging is not None:
+            made = tf.keras.utils.serialize_keras_object(self.averaging)
+            config["averaging"] = made
         if self._not_decayed:
             config["exclude_from_weight_decay"] = list(self._not_decayed)
         if self.learning_rate_multipliers:
@@ -243,15 +254,20 @@ class Fused(spellings.OldSpellings, methods.Methods):
         Args:
             table: one of the optimizer's variables. Default: all tables.
             ids: integers of any shape, the rows. Default: all rows.
+
+        Raises:
+            ValueError: for ids of a table that is split over parameter servers.
         """
-        if table is not None:
-            prepared.catch_up(
-                keras_private.raw(table),
-                None if ids is None else tf.convert_to_tensor(ids),
-            )
-        else:
-            for each in self._tables.tables:
-                prepared.catch_up(each)
+        tables = self._tables.tables if table is None else prepared.parts_of(table)
+        if ids is not None:
+            if len(tables) > 1:
+                raise ValueError(
+                    "`ids` must be left out for a table that is split over servers. "
+                    f"Received: ids of '{table.name}'."
+                )
+            ids = tf.convert_to_tensor(ids)
+        for each in tables:
+            prepared.catch_up(each, ids)
 
     def touched_rows(self, table: Any, since_step: Any) -> tf.Tensor:
         """The rows of a table that gradients have changed since a step, in order.
@@ -270,8 +286,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
             ValueError: if no step has updated rows of the table alone.
             tf.errors.InvalidArgumentError: if the steps remembered begin later.
         """
-        table = keras_private.raw(table)
-        if all(table is not each for each in self._tables.tables):
+        known = set(map(id, self._tables.tables))
+        if not known.issuperset(map(id, prepared.parts_of(table))):
             raise ValueError(
                 "`table` must be one whose rows were updated with sparse_update "
                 f"'exact' or 'eventual'. Received: '{table.name}', under "

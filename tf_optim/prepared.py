@@ -19,9 +19,24 @@ from tensorflow.python.eager import record
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.util import dispatch
 
-from tf_optim import checks, library, own_reads, servers
+from tf_optim import checks, keras_private, library, own_reads, servers
 
 BYTES_PER_ROW = 8  # of a history
+
+
+def as_tensorflow_has_it(table):
+    """What TensorFlow looks rows up in, of a Keras variable too."""
+    return table if _is_split(table) else keras_private.raw(table)
+
+
+def _is_split(table):
+    return isinstance(table, tf.__internal__.distribute.ShardedVariable)
+
+
+def parts_of(table):
+    """The shards of a table that is split over servers, or the table alone."""
+    table = as_tensorflow_has_it(table)
+    return table.variables if _is_split(table) else [table]
 
 
 def history_of(variable):
@@ -140,12 +155,17 @@ def _as_indices(ids):
     return ids if ids.dtype in (tf.int32, tf.int64) else tf.cast(ids, tf.int64)
 
 
-def touched_rows(variable, since_step):
+def touched_rows(table, since_step):
     """As `touched_rows` of an optimizer."""
-    with tf.device(variable.device):
-        return library.ops().tf_optim_touched_rows(
-            history=history_of(variable), since=tf.cast(since_step, tf.int64)
-        )
+    found, first = [], 0
+    for part in parts_of(table):
+        with tf.device(part.device):
+            rows = library.ops().tf_optim_touched_rows(
+                history=history_of(part), since=tf.cast(since_step, tf.int64)
+            )
+        found.append(rows + first)
+        first += part.shape[0]
+    return tf.concat(found, 0)
 
 
 # --- the variable

@@ -93,7 +93,7 @@ class Facts:
     def average_rides(self):
         """Whether its moving average is updated by the same op."""
         inner = self.inner
-        if not self.is_ours or not inner.use_ema or self.is_on_gpu:
+        if not self.is_ours or not inner.use_ema or self.is_on_gpu or inner.averaging:
             return False
         if extension.overridden(inner, extension.UPDATE):
             return False
@@ -217,6 +217,12 @@ def _accumulation(facts):
 def _average(facts):
     if not facts.inner.use_ema:
         return None
+    if facts.inner.averaging is not None:
+        return Reason(
+            "`averaging` goes over the variable and its average, once in several "
+            "steps.",
+            "`use_ema` brings a moving average along in the step.",
+        )
     if facts.is_by_row and facts.xla:
         return Reason(
             "Under XLA `use_ema` updates the average of the whole table.",

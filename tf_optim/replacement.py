@@ -37,7 +37,10 @@ _LOG = logging.getLogger("tf_optim")
 _STEP = "apply" if flavour.is_keras_3() else "apply_gradients"
 # Made by Keras around an optimizer, or in its place for a moment.
 _NOT_CHOSEN = ("MultiOptimizer", "RestoredOptimizer")
-_NOT_IN_STOCK = ("sparse_update", "use_locking", "slot_dtype", "stochastic_rounding")
+_NOT_IN_STOCK = (
+    *("sparse_update", "use_locking", "slot_dtype", "stochastic_rounding"),
+    "averaging",
+)
 
 
 @dataclasses.dataclass

@@ -68,8 +68,9 @@ struct IdleSpan {
 
   // A polynomial in computation type.
   struct Terms {
-    C of[IdleHistory<Rule>::kMostTerms] = {};
+    C of[IdleHistory<Rule>::kMostTerms];
     Terms(const double* terms, int count) {
+      of[0] = 0;  // the others are read as far as `count`
       std::transform(terms, terms + count, of,
                      [](double x) { return static_cast<C>(x); });
     }

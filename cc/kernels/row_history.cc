@@ -196,15 +196,15 @@ void RowHistory::CatchUpRows(OpKernelContext* context,
         const int64_t last = std::min(count, end * kRowsTogether);
         for (int64_t i = begin * kRowsTogether; i < last; ++i) {
           if (i + kRowsTogether < last && HasRow(ids[i + kRowsTogether])) {
-            __builtin_prefetch(&seen_[ids[i + kRowsTogether]], 1);
+            __builtin_prefetch(&marks_[ids[i + kRowsTogether]], 1);
           }
           const int64_t row = ids[i];
           if (!HasRow(row) ||
-              seen_[row].load(std::memory_order_relaxed) == now) {
+              marks_[row].seen.load(std::memory_order_relaxed) == now) {
             continue;
           }
           // Whoever marks a row first brings it up to date.
-          const int64_t seen = seen_[row].exchange(now);
+          const int64_t seen = marks_[row].seen.exchange(now);
           const int64_t first = std::max(seen, all_seen_);
           if (first < now_) batch.Add({row, first - all_seen_, 1});
         }
@@ -306,8 +306,7 @@ Status RowHistory::CheckRows(const Index* ids, int64_t count,
 
 void RowHistory::MakeRows(int64_t rows) {
   rows_ = rows;
-  seen_.reset(new std::atomic<int32_t>[rows]());
-  touched_.assign(rows, 0);
+  marks_.reset(new Mark[rows]());
 }
 
 Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
@@ -323,7 +322,7 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
     }
     rows = table.dim_size(0);
   }
-  if (seen_ == nullptr || rows != rows_) MakeRows(rows);
+  if (marks_ == nullptr || rows != rows_) MakeRows(rows);
   const bool same_vars = std::equal(
       vars.begin(), vars.end(), vars_.begin(), vars_.end(),
       [](const auto& a, const auto& b) { return a.get() == b.get(); });
@@ -363,9 +362,13 @@ template <class Index>
 void RowHistory::MarkRows(const Index* ids, int64_t count, int32_t step) {
   const auto now = static_cast<int32_t>(now_);
   for (int64_t i = 0; i < count; ++i) {
+    if (i + kRowsTogether < count && HasRow(ids[i + kRowsTogether])) {
+      __builtin_prefetch(&marks_[ids[i + kRowsTogether]], 1);
+    }
     if (!HasRow(ids[i])) continue;
-    seen_[ids[i]].store(now, std::memory_order_relaxed);
-    touched_[ids[i]] = step;
+    Mark& mark = marks_[ids[i]];
+    mark.seen.store(now, std::memory_order_relaxed);
+    mark.touched = step;
   }
 }
 
@@ -381,7 +384,7 @@ void RowHistory::MoveAverages(OpKernelContext* context,
         for (int64_t i = begin; i < end; ++i) {
           const int64_t row = ids[i];
           // An id that is repeated is one row.
-          if (!HasRow(row) || seen_[row].exchange(now) == now) continue;
+          if (!HasRow(row) || marks_[row].seen.exchange(now) == now) continue;
           steps_->MoveAverage(tensors, row, averaging);
         }
       });
@@ -402,7 +405,8 @@ Status RowHistory::TouchedRows(int64_t since,
         ". Received: ", since, "."));
   }
   for (int64_t row = 0; row < rows_; ++row) {
-    if (touched_[row] > since || all_touched_ > since) rows->push_back(row);
+    if (marks_[row].touched > since || all_touched_ > since)
+      rows->push_back(row);
   }
   return OkStatus();
 }

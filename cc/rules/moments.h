@@ -24,9 +24,9 @@ constexpr V Mean(V mean) {
 // the root in the denominator says where between 0 and 1 the variable stands.
 template <class V>
 constexpr IdleMove<V> MoveOverRoot(V momentum, V root, V epsilon) {
-  const V denominator = root + epsilon;
-  // Not root / denominator: a root may be infinite.
-  return {momentum / denominator, V(1) - epsilon / denominator};
+  const V inverse = V(1) / (root + epsilon);  // one division of both
+  // Not root * inverse: a root may be infinite.
+  return {momentum * inverse, V(1) - epsilon * inverse};
 }
 
 // `s` has momentum and velocity, `c` the rates 1 - beta_1 and 1 - beta_2.
