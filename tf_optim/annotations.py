@@ -7,10 +7,9 @@ by what they have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
-if TYPE_CHECKING:
-    from tf_optim.averaging import Averaging
+from tf_optim.averaging import Averaging
 
 
 class TensorLike(Protocol):
