@@ -79,12 +79,15 @@ def test_one_worker_at_a_time_is_one_device(chief, case):
         assert_same(servers, served.trained(0, "ours", case, 6, **options))
 
 
+AVERAGED = {"use_ema": True, "ema_momentum": 0.9}
+
+
+@pytest.mark.parametrize("options", [{"weight_decay": 0.01}, AVERAGED], ids=str)
 @kinds
-def test_exact_is_the_dense_result_of_one_device(chief, case):
+def test_exact_is_the_dense_result_of_one_device(chief, case, options):
     """Slots included, each on its server, and rows that steps did not name."""
     if case.optimizer.scope == "variable":
         pytest.skip("its steps need the norm of the whole table")
-    options = {"weight_decay": 0.01}
     exact = {**options, "sparse_update": "exact"}
     servers = chief.call(served.trained, 2, "ours", case, 12, **exact)
     dense = {**options, "sparse_update": "dense"}
