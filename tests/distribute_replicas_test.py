@@ -6,6 +6,7 @@ under the same strategy where stock can do it and is right.
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from examples import local_cluster
 from tests import cases, children, flavours, replicated
@@ -182,6 +183,17 @@ def test_exact_on_replicas_goes_on_from_a_checkpoint(group, case, tmp_path):
     values = merged(group.call(replicated.resumed, case, path, 7, 14, **options))
     assert_same_bits(values)
     assert_one_device(values, case, steps=14, sparse_update="dense", reads=True)
+
+
+@one
+def test_a_saved_model_of_exact_on_replicas_serves(group, case, tmp_path):
+    """Where there are no replicas, and no history."""
+    if group.kind == "multi-worker":
+        pytest.skip("its machines save to one path")
+    path = str(tmp_path / "model")
+    ((ids, expected),) = group.call(replicated.exported, case, path)
+    loaded = tf.saved_model.load(path)
+    assert_close(loaded.serve(ids).numpy(), expected)
 
 
 CLIPS = [{"clipvalue": 0.3}, {"clipnorm": 0.5}, {"global_clipnorm": 0.9}]

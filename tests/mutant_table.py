@@ -89,7 +89,10 @@ MUTANTS = (
     *_python(
         "pipeline.py",
         "features",
-        pipeline_always_lazy=("                    modes[i],\n", '"lazy",'),
+        pipeline_always_lazy=(
+            "                    *ways[i],\n",
+            '                    "lazy",\n                    ways[i][1],\n',
+        ),
     ),
     *_python(
         "op_calls.py",
@@ -152,6 +155,36 @@ MUTANTS = (
         bundles_not_traced_anew=(
             "lambda context: bool(_known)",
             "lambda context: False",
+        ),
+    ),
+    # --- idle rows
+    *_python(
+        "exact.py",
+        "distribute_replicas",
+        exact_machines_do_not_agree=("condition=count > 0", "condition=count < 0"),
+    ),
+    *_python(
+        "prepared.py",
+        "distribute_replicas",
+        prepared_lookups_on_replicas_write=(
+            "            self._tf_optim_copies\n",
+            "            not self._tf_optim_copies\n",
+        ),
+    ),
+    *_cpp(
+        "kernels/step_op.cc",
+        "exact distribute_servers",
+        steps_leave_rows_behind=(
+            "if (layout_.idle_rows == IdleRowsGet::kItLaterEventually) {",
+            "if (false) {",
+        ),
+    ),
+    *_cpp(
+        "kernels/row_history.cc",
+        "exact_ops",
+        lookups_without_slots=(
+            "some.Load(ids[i + j], j, is_behind);",
+            "some.Load(ids[i + j], j, false);",
         ),
     ),
     # --- norms, and clipping by them

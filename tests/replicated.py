@@ -219,3 +219,22 @@ def fitted(kind, make, case, **arguments):
     )
     history = model.fit(data.with_options(options), epochs=8, verbose=0)
     return history.history["loss"], local_values(kind, model.trainable_variables)
+
+
+def exported(kind, case, path):
+    """A SavedModel of a model whose table lies behind; ids, and its predictions."""
+    ids = np.random.default_rng(0).integers(50, size=(64, 3)).astype("int32")
+    target = np.random.default_rng(1).normal(size=(64, 1)).astype("float32")
+    with strategy(kind).scope():
+        layers = [tf.keras.layers.Input((3,), dtype="int32")]
+        layers += [tf_optim.Embedding(50, 4), tf.keras.layers.Flatten()]
+        model = tf.keras.Sequential([*layers, tf.keras.layers.Dense(1)])
+        optimizer = models.ours(case, sparse_update="exact")
+        models.compiled(model, optimizer)
+    model.fit(ids, target, batch_size=8, epochs=2, verbose=0)
+    module = tf.Module()
+    module.model = model
+    signature = [tf.TensorSpec([None, 3], tf.int32)]
+    module.serve = tf.function(lambda each: model(each), input_signature=signature)
+    tf.saved_model.save(module, path)
+    return ids, model.predict(ids, verbose=0)

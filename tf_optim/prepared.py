@@ -291,6 +291,17 @@ class _Replicated(distribute_values.MirroredVariable):
             return self.values[0].sparse_read(indices, name)
         return self.__getattr__("sparse_read")(indices, name)  # of this replica's copy
 
+    def _export_to_saved_model_graph(
+        self, object_map=None, tensor_map=None, options=None, **kwargs
+    ):
+        tensors = super()._export_to_saved_model_graph(
+            object_map, tensor_map, options, **kwargs
+        )
+        for copy in self.values:  # of all but the first one nobody has said so
+            tensor_map[copy._tf_optim_history] = tensor_map[copy.handle]
+            tensors.append(copy._tf_optim_history)
+        return tensors
+
 
 @tf.experimental.dispatch_for_api(tf.nn.embedding_lookup, {"params": _Replicated})
 def _embedding_lookup(params, ids, max_norm=None, name=None):

@@ -76,7 +76,11 @@ class LookupRowsOp : public OpKernel {
 
   void Compute(OpKernelContext* context) override {
     RefCountPtr<RowHistory> history;
-    OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) {
+      history.reset(new RowHistory);  // of no steps
+    } else {
+      OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    }
     RefCountPtr<tensorflow::Var> table;
     OP_REQUIRES_OK(
         context, tensorflow::LookupResource(
