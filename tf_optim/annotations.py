@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
-from tf_optim.averaging import Averaging
-
 
 class TensorLike(Protocol):
     """A tensor or variable of TensorFlow or Keras, an array or number of NumPy."""
@@ -35,6 +33,21 @@ Number: TypeAlias = float | TensorLike
 LearningRate: TypeAlias = float | TensorLike | Schedule | Callable[[], Any]
 SlotDtype: TypeAlias = str | Mapping[str, str] | Callable[[Any], str]
 SparseUpdate: TypeAlias = Literal["lazy", "dense", "exact", "eventual"]
+
+
+class Averaging(Protocol):
+    """A `tf_optim.Lookahead` or `tf_optim.StochasticWeightAveraging`."""
+
+    starts_at_variable: bool
+    overwrites: bool
+    is_result: bool
+
+    def is_due(self, steps: Any) -> Any: ...
+
+    def kept(self, steps: Any) -> Any: ...
+
+    def has_begun(self, last: Any) -> Any: ...
+
 
 # What stands for the stock class in a mixin beside one: its members are not known.
 Mixin: Any = object

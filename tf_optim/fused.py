@@ -28,8 +28,7 @@ from tf_optim import (
     statistics,
 )
 from tf_optim import averaging as averagings
-from tf_optim.annotations import SlotDtype, SparseUpdate
-from tf_optim.averaging import Averaging
+from tf_optim.annotations import Averaging, SlotDtype, SparseUpdate
 
 _PLAIN = frozenset([int, float, str, bool, type(None)])
 
