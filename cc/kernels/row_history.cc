@@ -234,10 +234,14 @@ Status RowHistory::Read(OpKernelContext* context, tensorflow::Var* table,
   if (IsCaughtUp()) {
     const tensorflow::tf_shared_lock lock(*table->mu());
     const RowsOfTensor from(*table->tensor());
+    auto* const to = static_cast<char*>(rows->data());
     WithIds(ids, [&](const auto* data, int64_t count) {
-      auto* to = static_cast<char*>(rows->data());
-      for (int64_t i = 0; i < count; ++i)
-        from.CopyTo(data[i], to + i * from.bytes);
+      const auto copy = [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          from.CopyTo(data[i], to + i * from.bytes);
+        }
+      };
+      DeviceThreads(context)(count, CostOfRow(*table->tensor()), copy);
     });
     return OkStatus();
   }
