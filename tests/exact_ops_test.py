@@ -157,3 +157,10 @@ def test_a_lookup_has_the_shape_of_its_rows_in_a_graph():
         return rows
 
     assert in_graph(tf.zeros([2, 3], tf.int64)).shape == (2, 3, 5)
+
+
+def test_what_cannot_be_prepared():
+    for given in ("a table", tf.Module(), None):
+        for function in (tf_optim.prepare, tf_optim.unprepare):
+            with pytest.raises(ValueError, match="`model` must be a model or layer"):
+                function(given)

@@ -117,3 +117,27 @@ def central(make, name, sparse, arguments, steps=4):
     for i in range(steps):
         step(tf.reshape(tf.range(6.0), [3, 2]) / 8 + 0.125 * i)
     return table.numpy(), int(optimizer.iterations)
+
+
+def stale_on_one_of_two_devices():
+    """What a step says that names a row which was not read; the tables around it."""
+    replicated.strategy("mirrored")  # makes the devices
+    tables = []
+    for i in range(2):
+        with tf.device(f"CPU:{i}"):
+            tables.append(tf.Variable(tf.ones([4, 2])))
+        tf_optim.prepare(tables[-1])
+    optimizer = tf_optim.Adam(0.1, sparse_update="exact")
+    optimizer.build(tables)
+
+    def step(*rows):
+        ids = [tf.constant([row]) for row in rows]
+        grads = [tf.IndexedSlices(tf.ones([1, 2]), each, (4, 2)) for each in ids]
+        optimizer.apply_gradients(zip(grads, tables, strict=True))
+
+    tf.function(step)(0, 0)
+    tf.function(step)(0, 0)
+    kept = [tf.gather(table, [0]).numpy() for table in tables]
+    said = _said(lambda: tf.function(step)(0, 1))
+    after = [tf.gather(table, [0]).numpy() for table in tables]
+    return said, kept, after, int(optimizer.iterations)

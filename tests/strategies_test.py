@@ -111,3 +111,10 @@ def alone(name, arguments, sparse):
             gradient = models.slices([1, 1], gradient[:2], 3)
         optimizer.apply_gradients([(gradient, table)])
     return table.numpy()
+
+
+def test_a_row_that_lies_behind_on_one_device_fails_the_step_on_both(child):
+    said, before, after, steps = child.call(strategies.stale_on_one_of_two_devices)
+    assert "Row 1 of table 0 must be up to date" in said
+    np.testing.assert_array_equal(before, after)
+    assert steps == 2

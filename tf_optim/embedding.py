@@ -120,6 +120,11 @@ def _layers(model):
 def _parts_in(model):
     """The parts of all tables that ours of a model's layers read, or of one table."""
     if not hasattr(model, "_flatten_layers"):
+        if not hasattr(prepared.as_tensorflow_has_it(model), "assign"):
+            raise ValueError(
+                "`model` must be a model or layer of Keras, or a variable. Received: "
+                f"model={model!r}"
+            )
         return prepared.parts_of(model)
     layers = [layer for layer in _layers(model) if isinstance(layer, Embedding)]
     tables = [_plain_table(layer) for layer in layers]

@@ -271,8 +271,14 @@ def _run(groups, calls, devices):
     if len(calls) == 1 or checks.is_compiled_by_xla():
         return [call() for call in calls]
     if devices > 1:
-        # Devices do not wait for each other, nor are gradients sent twice.
-        with tf.control_dependencies(_checks_of_indices(groups)):
+        # Devices do not wait for each other, nor are gradients sent twice; but for
+        # rows that must be up to date, which no server has.
+        checked = _checks_of_indices(groups)
+        with tf.control_dependencies(checked):
+            for members, call in zip(groups, calls, strict=True):
+                if members[0][0].is_sparse and members[0][0].mode == "exact":
+                    checked = [*checked, call(check_only=True)]
+        with tf.control_dependencies([op for op in checked if op is not None]):
             return [call() for call in calls]
     alone = sum(members[0][0].is_sparse for members in groups) < 2
     with tf.control_dependencies([] if alone else _checks_of_indices(groups)):

@@ -26,7 +26,8 @@ BYTES_PER_ROW = 8  # of a history
 
 def as_tensorflow_has_it(table):
     """What TensorFlow looks rows up in, of a Keras variable too."""
-    return table if _is_split(table) else keras_private.raw(table)
+    is_keras = hasattr(table, "value") and not _is_split(table)
+    return keras_private.raw(table) if is_keras else table
 
 
 def _is_split(table):
