@@ -37,15 +37,6 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_configure(config):
-    for line in (
-        "exhaustive: run with --exhaustive only.",
-        "exhaustive_twin: run under tf_keras with --exhaustive only.",
-        "every(*factors): keep each combination of these factors, all if none is named",
-    ):
-        config.addinivalue_line("markers", line)
-
-
 def pytest_collection_modifyitems(config, items):
     named = any("::" in argument for argument in config.args)
     if flavours.IS_CHILD or named or config.getoption("exhaustive"):

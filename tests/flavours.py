@@ -27,11 +27,6 @@ SUFFIX = " (tf_keras)"
 
 
 def pytest_configure(config):
-    for line in (
-        "both_flavours: run under Keras 3 and under tf_keras.",
-        "keras_3_only: of what tf_keras does not have, or what it has wrong.",
-    ):
-        config.addinivalue_line("markers", line)
     config.stash[_CHILD] = _Child(config)
 
 

@@ -143,6 +143,15 @@ def build(folder, *flags):
     return library
 
 
+def build_for_jax(folder, headers):
+    """Builds `folder`/_jax.so: the call that XLA makes, for JAX' XLA."""
+    library = Path(folder).resolve() / "_jax.so"
+    sources = ["cc/xla/gpu_call.cc", "cc/xla/ffi_call.cc", "cc/python/jax_call.cc"]
+    command = [find_nvcc(), "-std=c++17", "-O1", "-Xcompiler=-fPIC,-Wall", "-shared"]
+    _run([*command, "-I.", f"-I{headers}", *sources, "-o", library])
+    return library
+
+
 def _compile_api(nvcc, output):
     host = "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"
     source = ROOT / "cc" / "python" / "gpu_api.cc"

@@ -7,14 +7,16 @@ OUT/<part>.log, whatever became of the part before it:
     machine     what it is: nvidia-smi, versions
     build       _gpu.so with machine code for this GPU, in OUT
     checks      every rule against float64 NumPy, and what a step does when memory fails
+    xla         the calls that XLA makes under jit, from JAX, where there is one
     memcheck, racecheck, synccheck, initcheck
                 some of the checks under compute-sanitizer
-    benchmark   OUT/benchmark.json, written case by case, the most telling cases first
     large       more than 2^31 elements
+    benchmark   OUT/benchmark.json, written case by case, the most telling cases first
 
-OUT/summary.json says what each part was, took and came to. The parts share `--seconds`
-(540): one that needs less than its share leaves the rest to those behind it, one that
-needs more is ended. The exit status is 0 if none failed or was ended.
+OUT/summary.json says what each part was, took and came to. From checks to large the
+parts run side by side; all share `--seconds` (540): one that needs less than its share
+leaves the rest to those behind it, one that needs more is ended. The exit status is 0
+if none failed or was ended.
 
     --library FILE   a _gpu.so that is already built
     --only a,b       these parts alone
@@ -23,8 +25,10 @@ needs more is ended. The exit status is 0 if none failed or was ended.
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -55,6 +59,8 @@ class Part:
     share: int  # of the time
     command: list
     tool: str = ""  # of the CUDA toolkit
+    module: str = ""  # of Python's, which not every machine has
+    stage: str = ""  # parts of the same one run side by side
 
 
 def parts(out, library, emulated):
@@ -67,25 +73,38 @@ def parts(out, library, emulated):
     return [
         Part("machine", 10, [*python, __file__, "--describe-machine"]),
         Part("build", 130, [*python, __file__, "--build-into", out]),
-        Part("checks", 90, [*check, *quiet, *tests]),
+        Part("checks", 150, [*check, *quiet, *tests], stage="checks"),
+        Part(
+            "xla",
+            150,
+            [*check, *quiet, "tests/gpu_jax_test.py"],
+            module="jax",
+            stage="checks",
+        ),
         *(
             Part(
                 tool,
-                70 if tool == "memcheck" else 35,
+                150,
                 [*check, "--sanitizer", tool, *quiet, "-x", *tests, "-k", chosen],
                 tool="compute-sanitizer",
+                stage="checks",
             )
             for tool, chosen in SANITIZED.items()
         ),
         Part(
+            "large",
+            150,
+            [*check, *quiet, "tests/gpu_large_test.py"],
+            stage="checks",
+        ),
+        Part(
             "benchmark",
-            110,
+            250,
             [
                 *(*python, "tests/gpu_benchmark.py", "--quick"),
                 *("--library", library, "--json", Path(out) / "benchmark.json"),
             ],
         ),
-        Part("large", 25, [*check, *quiet, "tests/gpu_large_test.py"]),
     ]
 
 
@@ -116,31 +135,52 @@ def run(part, log, seconds):
             return None
 
 
+def stages(chosen):
+    """Lists of the parts that run side by side."""
+    return [
+        list(parts)
+        for _, parts in itertools.groupby(chosen, lambda p: p.stage or p.name)
+    ]
+
+
+def share_of(stage):
+    return max(part.share for part in stage)
+
+
+def try_part(part, out, library, limit):
+    """Runs a part if it can be; its row of the summary."""
+    row = {"part": part.name, "command": " ".join(map(str, part.command))}
+    start = time.monotonic()
+    if part.tool and gpu_build.find_tool(part.tool) is None:
+        row["result"] = f"skipped: there is no {part.tool}"
+    elif part.module and importlib.util.find_spec(part.module) is None:
+        row["result"] = f"skipped: there is no {part.module}"
+    elif part.name not in ("machine", "build") and not Path(library).exists():
+        row["result"] = "skipped: nothing was built"
+    else:
+        status = run(part, Path(out) / f"{part.name}.log", limit)
+        row["result"] = (
+            f"ended after {limit:.0f} s"
+            if status is None
+            else "passed"
+            if status == 0
+            else f"failed with status {status}"
+        )
+    row["seconds"] = round(time.monotonic() - start, 1)
+    print(f"{part.name:10} {row['seconds']:7.1f} s  {row['result']}", flush=True)
+    return row
+
+
 def run_all(chosen, out, library, seconds):
     """Runs the parts; a list of what came of each, also in summary.json."""
-    began, done = time.monotonic(), []
-    for i, part in enumerate(chosen):
-        row = {"part": part.name, "command": " ".join(map(str, part.command))}
-        left = seconds - (time.monotonic() - began)
-        shares = sum(p.share for p in chosen[i:])
-        limit = max(1.0, left * part.share / shares)
-        start = time.monotonic()
-        if part.tool and gpu_build.find_tool(part.tool) is None:
-            row["result"] = f"skipped: there is no {part.tool}"
-        elif part.name not in ("machine", "build") and not Path(library).exists():
-            row["result"] = "skipped: nothing was built"
-        else:
-            status = run(part, Path(out) / f"{part.name}.log", limit)
-            row["result"] = (
-                f"ended after {limit:.0f} s"
-                if status is None
-                else "passed"
-                if status == 0
-                else f"failed with status {status}"
-            )
-        row["seconds"] = round(time.monotonic() - start, 1)
-        done.append(row)
-        print(f"{part.name:10} {row['seconds']:7.1f} s  {row['result']}", flush=True)
+    began, done, left = time.monotonic(), [], stages(chosen)
+    while left:
+        rest = seconds - (time.monotonic() - began)
+        limit = max(1.0, rest * share_of(left[0]) / sum(map(share_of, left)))
+        stage = left.pop(0)
+        with concurrent.futures.ThreadPoolExecutor(len(stage)) as pool:
+            jobs = [pool.submit(try_part, part, out, library, limit) for part in stage]
+            done += [job.result() for job in jobs]
         (Path(out) / "summary.json").write_text(json.dumps(done, indent=1) + "\n")
     return done
 
@@ -187,10 +227,12 @@ def main():
             parser.error(f"--only must be of {', '.join(known)}. Received: {unknown}.")
         chosen = [part for part in chosen if part.name in names]
     if options.plan:
-        total = sum(part.share for part in chosen)
-        for part in chosen:
-            share = options.seconds * part.share / total
-            print(f"{part.name:10} {share:5.0f} s  {' '.join(map(str, part.command))}")
+        total = sum(map(share_of, stages(chosen)))
+        for stage in stages(chosen):
+            share = options.seconds * share_of(stage) / total
+            for part in stage:
+                command = " ".join(map(str, part.command))
+                print(f"{part.name:10} {share:5.0f} s  {command}")
         return 0
     lacks = missing(options.emulated)
     if any(p.name == "build" for p in chosen) and gpu_build.find_nvcc() is None:

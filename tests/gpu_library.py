@@ -134,6 +134,11 @@ class Library:
             self._library.tfo_gpu_emulated_kernels, ctypes.c_void_p
         ).value
 
+    @property
+    def cuda_kernels(self):
+        """The same of the GPU's kernels, in a build that has them."""
+        return ctypes.cast(self._library.tfo_gpu_cuda_kernels, ctypes.c_void_p).value
+
     def use_device(self):
         """Makes `report` memory that kernels on the device can write to."""
         report = self._library.tfo_gpu_new_report()

@@ -169,6 +169,17 @@ TFO_EXPORT const tf_optim::GpuKernels* tfo_gpu_emulated_kernels(
                                /*cuda=*/false);
 }
 
+#if TFO_CUDA
+// The same of a GPU (tests/gpu_jax_test.py).
+TFO_EXPORT const tf_optim::GpuKernels* tfo_gpu_cuda_kernels(const char* rule,
+                                                            uint32_t variant,
+                                                            int storage) {
+  return tf_optim::FindKernels(rule, variant,
+                               static_cast<tf_optim::Storage>(storage),
+                               /*cuda=*/true);
+}
+#endif
+
 // "" or why the kernels cannot run here.
 TFO_EXPORT const char* tfo_gpu_state() {
 #if TFO_CUDA

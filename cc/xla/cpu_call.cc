@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "cc/values/xla_version.h"
+#include "cc/values/xla_since.h"
 
 #if TFO_XLA_CALLS
 

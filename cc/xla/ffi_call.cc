@@ -1,23 +1,13 @@
 #include "cc/xla/ffi_call.h"
 
-#include "absl/log/log.h"
-#include "cc/values/xla_version.h"
+#include "cc/values/xla_since.h"
 
 #if TFO_XLA_CALLS
 
-namespace xla::ffi {
-
-// In every TensorFlow's library; the C function of this purpose is not.
-const XLA_FFI_Api* GetXlaFfiApi();
-
-}  // namespace xla::ffi
-
 namespace tf_optim {
 
-bool XlaCanCall() { return true; }
-
 bool AnswerMetadata(const XLA_FFI_CallFrame& frame) {
-  const XLA_FFI_Extension_Base* const extension = frame.extension_start;
+  const auto* const extension = frame.extension_start;
   if (extension == nullptr || extension->type != XLA_FFI_Extension_Metadata) {
     return false;
   }
@@ -42,10 +32,17 @@ XLA_FFI_Error* MakeCallError(const XLA_FFI_Api* api, XLA_FFI_Error_Code code,
 }
 
 std::string TakeMessage(const XLA_FFI_Api* api, XLA_FFI_Error* error) {
+#if XLA_FFI_API_MINOR >= 4  // later than TensorFlow 2.21's
+  XLA_FFI_Error_GetDetails_Args get = {};
+  get.struct_size = XLA_FFI_Error_GetDetails_Args_STRUCT_SIZE;
+  get.error = error;
+  api->XLA_FFI_Error_GetDetails(&get);
+#else
   XLA_FFI_Error_GetMessage_Args get = {};
   get.struct_size = XLA_FFI_Error_GetMessage_Args_STRUCT_SIZE;
   get.error = error;
   api->XLA_FFI_Error_GetMessage(&get);
+#endif
   std::string message = get.message;
   XLA_FFI_Error_Destroy_Args destroy = {};
   destroy.struct_size = XLA_FFI_Error_Destroy_Args_STRUCT_SIZE;
@@ -54,26 +51,11 @@ std::string TakeMessage(const XLA_FFI_Api* api, XLA_FFI_Error* error) {
   return message;
 }
 
-void RegisterCall(const std::string& name, const std::string& platform,
-                  CallHandler handler) {
-  const XLA_FFI_Api* const api = xla::ffi::GetXlaFfiApi();
-  XLA_FFI_Handler_Register_Args args = {};
-  args.struct_size = XLA_FFI_Handler_Register_Args_STRUCT_SIZE;
-  args.name = {name.data(), name.size()};
-  args.platform = {platform.data(), platform.size()};
-  args.bundle.execute = handler;
-  if (XLA_FFI_Error* error = api->XLA_FFI_Handler_Register(&args)) {
-    LOG(FATAL) << name << ": " << TakeMessage(api, error);
-  }
-}
-
 }  // namespace tf_optim
 
 #else  // the steps are computations alone
 
 namespace tf_optim {
-
-bool XlaCanCall() { return false; }
 
 bool AnswerMetadata(const XLA_FFI_CallFrame&) { return false; }
 
@@ -83,8 +65,6 @@ XLA_FFI_Error* MakeCallError(const XLA_FFI_Api*, XLA_FFI_Error_Code,
 }
 
 std::string TakeMessage(const XLA_FFI_Api*, XLA_FFI_Error*) { return ""; }
-
-void RegisterCall(const std::string&, const std::string&, CallHandler) {}
 
 }  // namespace tf_optim
 

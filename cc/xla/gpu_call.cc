@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "cc/values/xla_version.h"
+#include "cc/values/xla_since.h"
 
 namespace tf_optim {
 namespace {
@@ -134,14 +134,20 @@ class CallMemory {
     XLA_FFI_DeviceMemory_Allocate_Args args = {};
     args.struct_size = XLA_FFI_DeviceMemory_Allocate_Args_STRUCT_SIZE;
     args.ctx = frame_.ctx;
-    args.size = static_cast<size_t>(bytes);
-    args.alignment = static_cast<size_t>(kGpuAlignment);
+    // XLA takes no more than this, so the rest is ours.
+    constexpr size_t kXlaAlignment = 16;
+    constexpr size_t kAlignment = kGpuAlignment;
+    args.size = static_cast<size_t>(bytes) + kAlignment - kXlaAlignment;
+    args.alignment = kXlaAlignment;
     if (XLA_FFI_Error* error =
             frame_.api->XLA_FFI_DeviceMemory_Allocate(&args)) {
       return {GpuStatus::kNoMemory, TakeMessage(frame_.api, error)};
     }
     size_ = args.size;
-    memory_ = *memory = args.data;
+    memory_ = args.data;
+    const uintptr_t address = reinterpret_cast<uintptr_t>(memory_);
+    *memory = reinterpret_cast<void*>((address + kAlignment - 1) &
+                                      ~uintptr_t{kAlignment - 1});
     return {};
   }
 
