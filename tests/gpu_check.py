@@ -5,6 +5,7 @@ TensorFlow. It builds _gpu.so with nvcc, then runs
 
     tests/gpu_drivers_test.py   every rule, dense and sparse, against float64 NumPy
     tests/gpu_errors_test.py    a step that lacks memory, a driver, a right index
+    tests/gpu_bits_test.py      the bits that a CPU has
     tests/gpu_large_test.py     more than 2^31 elements, where memory allows (torch)
 
 With --sanitizer TOOL (memcheck, racecheck, initcheck, synccheck) the tests run under
@@ -19,7 +20,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = tuple(f"tests/gpu_{name}_test.py" for name in ("drivers", "errors", "large"))
+TESTS = tuple(
+    f"tests/gpu_{name}_test.py" for name in ("drivers", "errors", "bits", "large")
+)
 
 
 def run_here(arguments):

@@ -262,6 +262,32 @@ def test_more_tables_than_a_launch_has_room_for(mode):
 
 
 @modes
+@pytest.mark.parametrize("rule", ("Adam", "RowWiseAdagrad", "Lamb"))
+def test_threads_that_take_several_rows_in_turn(rule, mode):
+    """So many rows that they do, of a column per thread; some blocks are not full."""
+    case = next(c for c in cases.RICHEST if c.rule == rule)
+    rng = np.random.default_rng(12)
+    rows, width = 16_411, 64
+    ids = rng.permutation(np.r_[np.arange(rows), rng.integers(0, rows, 333)])
+    arrays = draw_table(case, rng, rows, width, "float32", ids)
+    state = State(*arrays, ids, offset=1)
+    step(case, [state], mode=mode)
+    assert_sparse_step(case, arrays, state, ids, mode)
+
+
+@pytest.mark.parametrize("rule", ("RowWiseAdagrad", "RowWiseAdam"))
+def test_threads_that_take_several_dense_rows_in_turn(rule):
+    case = next(c for c in cases.CASES if c.rule == rule)
+    arrays = numerics.draw(np.random.default_rng(13), case, (16_411, 64), "float32")
+    state = State(*arrays, offset=1)
+    step(case, [state])
+    var, slots, grad = arrays
+    numerics.assert_step(
+        case, (var, slots), state.after(), grad, LEARNING_RATE, ITERATIONS
+    )
+
+
+@modes
 @richest
 def test_a_step_is_the_same_bits_every_time(case, mode):
     """Long runs, several tables, blocks that end in any order."""

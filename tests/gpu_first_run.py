@@ -66,7 +66,7 @@ class Part:
 def parts(out, library, emulated):
     python = [sys.executable]
     check = [*python, "tests/gpu_check.py", "--library", library]
-    tests = [f"tests/gpu_{name}_test.py" for name in ("drivers", "errors")]
+    tests = [f"tests/gpu_{name}_test.py" for name in ("drivers", "errors", "bits")]
     quiet = ["-q", "--durations=5", "-o", "console_output_style=count"]
     if emulated:
         return [Part("checks", 1, [*check, *quiet, tests[1]])]

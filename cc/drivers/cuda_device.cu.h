@@ -30,7 +30,7 @@ inline constexpr int
 
 // Adds up the sums of each `lanes` neighbouring threads, in an order that is
 // the same every time; every one of them gets the total. All threads of the
-// block must call it, with the same `lanes`, once in a kernel.
+// block must call it, with the same `lanes`.
 template <class Sums>
 __device__ void AddUp(int lanes, Sums* sums) {
   constexpr int kWarps = kGpuThreads / kWarp;
@@ -43,6 +43,7 @@ __device__ void AddUp(int lanes, Sums* sums) {
   }
   __syncwarp();
   if (lanes <= kWarp) return;
+  __syncthreads();  // the sums of a call before have been read
   if (threadIdx.x % kWarp == 0) {
     for (int i = 0; i < Sums::kCount; ++i) {
       of_warps[threadIdx.x / kWarp][i] = sums->values[i];
@@ -76,10 +77,15 @@ __global__ void __launch_bounds__(kGpuThreads, kMinGpuBlocks<Body>)
 template <class Body>
 __global__ void __launch_bounds__(kGpuThreads, kMinGpuBlocks<Body>)
     RunRowMeans(const __grid_constant__ Body body) {
-  auto state = body.Start(blockIdx.x, static_cast<int>(threadIdx.x));
-  auto sums = body.MeasureRow(&state);
-  AddUp(body.Lanes(blockIdx.x), &sums);
-  body.UpdateRow(&state, sums);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lanes = body.Lanes(blockIdx.x), turns = body.Turns(blockIdx.x);
+  auto state = body.Start(blockIdx.x, thread);
+  for (int turn = 0; turn < turns; ++turn) {
+    body.Take(turn, thread, &state);
+    auto sums = body.MeasureRow(&state);
+    AddUp(lanes, &sums);
+    body.UpdateRow(&state, sums);
+  }
 }
 
 // Puts work on one stream. After the first error it does nothing more.

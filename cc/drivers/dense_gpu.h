@@ -57,8 +57,10 @@ struct DenseBody {
     const auto run = [&](auto size, int64_t i) {
       ComputeType<T> g[size()];
       LoadPack<size()>(entry.grad + i, g);
+      Loaded<Rule, T> loaded;
+      loaded.template Load<size()>(variable, i);
       RunPack<pass, size()>(variable, coefficients, i, g, variable.means,
-                            &no_row, sums);
+                            loaded, &no_row, sums);
     };
     using Whole = std::integral_constant<int, kPack<T>>;
     using Single = std::integral_constant<int, 1>;
@@ -137,7 +139,7 @@ void ApplyDenseOn(Device* device, const std::vector<GpuItem>& items,
     LaunchTables<Body, Body>(device, entries, [&](Body* body) {
       body->shared = shared;
       const int64_t blocks = body->table.SetBlocks([](const auto& entry) {
-        return BlocksFor(entry.ids.rows, entry.ids.lane_bits);
+        return entry.ids.BlocksFor(entry.ids.rows);
       });
       RunGpuRowPasses<Rule, T>(device, body, blocks);
     });

@@ -68,11 +68,16 @@ class EmulatedDevice : public GpuMemory {
       for (int t = 0; t < kGpuThreads; ++t) {
         states.push_back(body.Start(block, t));
       }
-      std::vector<decltype(body.MeasureRow(nullptr))> sums;
-      for (State& state : states) sums.push_back(body.MeasureRow(&state));
-      AddUp(body.Lanes(block), &sums);
-      for (int t = 0; t < kGpuThreads; ++t) {
-        body.UpdateRow(&states[t], sums[t]);
+      for (int turn = 0; turn < body.Turns(block); ++turn) {
+        std::vector<decltype(body.MeasureRow(nullptr))> sums;
+        for (int t = 0; t < kGpuThreads; ++t) {
+          body.Take(turn, t, &states[t]);
+          sums.push_back(body.MeasureRow(&states[t]));
+        }
+        AddUp(body.Lanes(block), &sums);
+        for (int t = 0; t < kGpuThreads; ++t) {
+          body.UpdateRow(&states[t], sums[t]);
+        }
       }
     }
   }

@@ -68,6 +68,7 @@ struct MakeKeysBody {
 template <class T>
 struct PiecesBody {
   using C = ComputeType<T>;
+  static constexpr int kMinGpuBlocks = sizeof(T) == 8 ? 2 : 0;  // no spills
 
   IdTable table;
   BadIndices bad;
@@ -99,11 +100,7 @@ struct PiecesBody {
     for (int64_t column = int64_t{lane} * count; column < entry.width;
          column += int64_t{entry.lanes()} * count) {
       C sum[count];
-      LoadPack<count>(static_cast<const T*>(entry.grad) +
-                          entry.ids().position(piece.begin) * entry.width +
-                          column,
-                      sum);
-      AddRows<count, T>(entry, column, piece.begin + 1, piece.end, sum);
+      SumRows<kRowsOfPiece, true, count, T>(entry, column, piece, sum);
       StorePack<count>(
           sum, static_cast<C*>(entry.pieces) + tile * entry.width + column);
     }
@@ -183,8 +180,9 @@ void SortIdsOn(Device* device, IdTable* table, const BadIndices& bad) {
               kPieceAlignment;
   }
   PiecesBody<T> add_pieces = {*table, bad, 0};
-  add_pieces.blocks = add_pieces.table.SetBlocks(
-      [&](const IdEntry& e) { return BlocksFor(tiles_of(e), e.lane_bits); });
+  add_pieces.blocks = add_pieces.table.SetBlocks([&](const IdEntry& e) {
+    return CeilDiv(tiles_of(e), kGpuThreads >> e.lane_bits);
+  });
   device->Launch(add_pieces, add_pieces.blocks + 1);
 }
 

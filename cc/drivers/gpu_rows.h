@@ -40,43 +40,79 @@ RowEntry<Rule, T> RowEntryOf(const GpuItem& item, int32_t number) {
   return entry;
 }
 
-// sum += the gradient columns [column, column + count) of sorted positions
-// [begin, end), in their order.
-template <int count, class T>
-TFO_HD inline void AddRows(const IdEntry& entry, int64_t column, int64_t begin,
-                           int64_t end, ComputeType<T>* sum) {
-  const SortedIds ids = entry.ids();
-  const T* grad = static_cast<const T*>(entry.grad) + column;
-  TFO_UNROLL_BY_4
-  for (int64_t i = begin; i < end; ++i) {
-    ComputeType<T> row[count];
-    LoadPack<count>(grad + ids.position(i) * entry.width, row);
+// Rows of gradient that a thread waits for at a time. A row has its variable
+// and slots to wait for as well.
+inline constexpr int kRowsOfRun = 4, kRowsOfPiece = 8;
+
+// sum += what `at(i)` points to, for i = begin, begin + stride, ... in their
+// order; `batch` of them are loaded before the first is added. Where most come
+// in whole batches, these need no predicates.
+template <int batch, bool whole_batches, int count, class T, class At>
+TFO_HD inline void AddInBatches(uint32_t begin, uint32_t end, uint32_t stride,
+                                const At& at, ComputeType<T>* sum) {
+  const auto add_batch = [&](uint32_t first, const auto& has) {
+    ComputeType<T> rows[batch][count] = {};
     TFO_UNROLL
-    for (int k = 0; k < count; ++k) sum[k] += row[k];
+    for (int b = 0; b < batch; ++b) {
+      const uint32_t i = first + b * stride;
+      if (has(i)) LoadPack<count>(at(i), rows[b]);
+    }
+    TFO_UNROLL
+    for (int b = 0; b < batch; ++b) {
+      if (!has(first + b * stride)) break;
+      TFO_UNROLL
+      for (int k = 0; k < count; ++k) sum[k] += rows[b][k];
+    }
+  };
+  uint32_t first = begin;
+  if constexpr (whole_batches) {
+    for (; first + (batch - 1) * stride < end; first += batch * stride) {
+      add_batch(first, [](uint32_t) { return true; });
+    }
+  }
+  for (; first < end; first += batch * stride) {
+    add_batch(first, [end](uint32_t i) { return i < end; });
   }
 }
 
-// The same of a whole run: its first piece, then the sums of the others.
+// The sum of the gradient columns [column, column + count) of sorted positions,
+// which are one at least.
+template <int batch, bool whole_batches, int count, class T>
+TFO_HD inline void SumRows(const IdEntry& entry, int64_t column,
+                           const Run& positions, ComputeType<T>* sum) {
+  const GpuIds ids = entry.ids();
+  const T* grad = static_cast<const T*>(entry.grad) + column;
+  const int64_t width = entry.width;
+  const auto at = [&](uint32_t i) { return grad + ids.Position(i) * width; };
+  LoadPack<count>(at(positions.begin), sum);
+  AddInBatches<batch, whole_batches, count, T>(positions.begin + 1,
+                                               positions.end, 1, at, sum);
+}
+
+// The same of a whole run: its first rows, then the sums of its pieces.
 template <int count, class T>
 TFO_HD inline void SumRun(const IdEntry& entry, int64_t column, const Run& run,
                           ComputeType<T>* sum) {
   using C = ComputeType<T>;
-  const int64_t length = int64_t{1} << PieceBits(run.end - run.begin);
-  const int64_t first_end =
-      run.begin + length < run.end ? run.begin + length : run.end;
-  const SortedIds ids = entry.ids();
-  LoadPack<count>(static_cast<const T*>(entry.grad) +
-                      ids.position(run.begin) * entry.width + column,
-                  sum);
-  AddRows<count, T>(entry, column, run.begin + 1, first_end, sum);
-  const C* pieces = static_cast<const C*>(entry.pieces) + column;
-  TFO_UNROLL_BY_4
-  for (int64_t i = first_end; i < run.end; i += length) {
-    C piece[count];
-    LoadPack<count>(pieces + i / kMinPiece * entry.width, piece);
-    TFO_UNROLL
-    for (int k = 0; k < count; ++k) sum[k] += piece[k];
+  const uint32_t first_end = run.begin + kMinPiece;
+  if (run.end <= first_end) {
+    return SumRows<kRowsOfRun, false, count, T>(entry, column, run, sum);
   }
+  SumRows<kRowsOfRun, false, count, T>(entry, column, {run.begin, first_end},
+                                       sum);
+  const C* sums = static_cast<const C*>(entry.pieces) + column;
+  const int64_t width = entry.width;
+  const Pieces pieces(run);
+  AddInBatches<kRowsOfRun, false, count, C>(
+      pieces.begin, run.end, pieces.length(),
+      [&](uint32_t i) { return sums + i / kMinPiece * width; }, sum);
+}
+
+// Asks for memory that is read soon; without a register to wait in.
+TFO_HD inline void Prefetch([[maybe_unused]] const void* address) {
+#ifdef __CUDA_ARCH__
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(address));
+#endif
 }
 
 template <class Rule, class T, RowSource source>
@@ -85,7 +121,7 @@ struct RowBody {
   static constexpr bool kByRow = Rule::kMeansOver == Over::kRow;
   // Where ptxas would spill to fit in a block more (tests/gpu_compile_test.py).
   static constexpr int kMinGpuBlocks = sizeof(T) == 8 ? 2
-                                       : kByRow && source == RowSource::kAll
+                                       : kByRow && source != RowSource::kDense
                                            ? 3
                                            : 0;
   static_assert(kByRow || Rule::kRowSlots == 0,
@@ -94,52 +130,62 @@ struct RowBody {
   GpuTable<RowEntry<Rule, T>> table;
   GpuShared<Rule, T> shared;
 
-  // A thread's share of one row, in registers.
+  // A thread's share of a row, in registers.
   struct State {
-    const RowEntry<Rule, T>* entry;
+    int number;  // of the table's entry
+    int lane;
+    int64_t block;  // of the entry's
     Variable<Rule, T> variable;
     CoefficientsOf<Rule, T> coefficients;
-    RowSlots<Rule, T> row_slots;
-    int lane;
     int64_t row = -1;  // none
     Run run;
-    C kept[kPack<T>];  // the gradient of its first columns, if measured
+    RowSlots<Rule, T> row_slots;
+    // Of its first columns, if they are measured before they are updated.
+    Loaded<Rule, T> loaded;
+    C gradient[kPack<T>];
   };
 
+  // Threads that share a row, and rows that they take in turn.
   TFO_HD int Lanes(int64_t block) const {
-    return table.entries[table.Find(block)].ids.lanes();
+    return IdsOf(table.Find(block)).lanes();
+  }
+  TFO_HD int Turns(int64_t block) const {
+    if (source == RowSource::kDense) return 1;
+    return IdsOf(table.Find(block)).turns();
   }
 
   TFO_HD State Start(int64_t block, int thread) const {
     State state;
-    const int number = table.Find(block);
-    state.entry = &table.entries[number];
-    const IdEntry& entry = state.entry->ids;
-    state.lane = LaneOf(thread, entry.lane_bits);
-    FindRow(UnitOf(block - table.first_block[number], thread, entry.lane_bits),
-            &state);
-    if (state.row < 0) return state;
-    state.variable = shared.VariableAt(state.entry->rule, number);
+    state.number = table.Find(block);
+    state.block = block - table.first_block[state.number];
+    state.lane = LaneOf(thread, IdsOf(state.number).lane_bits);
+    state.variable =
+        shared.VariableAt(table.entries[state.number].rule, state.number);
     state.coefficients = *shared.coefficients;
-    ForEachField(state.row_slots.before, [&](auto s, auto& slot) {
-      if constexpr (kIsPresent<decltype(slot)> && IsRowSlot<Rule>(s())) {
-        slot = state.variable.slots[s()][state.row];
-      }
-    });
     return state;
   }
 
+  // Looks up the row of a turn.
+  TFO_HD void Take(int turn, int thread, State* state) const {
+    state->row = -1;
+    FindRow(turn, thread, state);
+    if (state->row < 0) return;
+    ForEachField(state->row_slots.before, [&](auto s, auto& slot) {
+      if constexpr (kIsPresent<decltype(slot)> && IsRowSlot<Rule>(s())) {
+        slot = state->variable.slots[s()][state->row];
+      }
+    });
+  }
+
   TFO_HD void operator()(int64_t block, int thread) const {
-    State state = Start(block, thread);
     GpuSums<Rule> unused;
-    Visit<GpuPass::kUpdate>(&state, state.variable.means, &unused);
+    VisitAll<GpuPass::kUpdate>(block, thread, &unused);
   }
 
   // Means over the variable: a pass of its own.
   TFO_HD GpuSums<Rule> Measure(int64_t block, int thread) const {
-    State state = Start(block, thread);
     GpuSums<Rule> sums;
-    Visit<GpuPass::kMeasure>(&state, {}, &sums);
+    VisitAll<GpuPass::kMeasure>(block, thread, &sums);
     return sums;
   }
   TFO_HD void Store(int64_t block, const GpuSums<Rule>& total) const {
@@ -153,9 +199,11 @@ struct RowBody {
     return sums;
   }
   TFO_HD void UpdateRow(State* state, const GpuSums<Rule>& of_row) const {
+    if (state->row < 0) return;
+    const auto width = static_cast<double>(IdsOf(state->number).width);
     GpuSums<Rule> unused;
-    Visit<GpuPass::kUpdate>(state, of_row.template Means<T>(), &unused);
-    if (state->row < 0 || state->lane != 0) return;
+    Visit<GpuPass::kUpdate>(state, of_row.template Means<T>(width), &unused);
+    if (state->lane != 0) return;
     ForEachField(state->row_slots.after, [&](auto s, auto& slot) {
       if constexpr (kIsPresent<decltype(slot)> && IsRowSlot<Rule>(s())) {
         state->variable.slots[s()][state->row] = slot;
@@ -164,25 +212,56 @@ struct RowBody {
   }
 
  private:
-  TFO_HD void FindRow(int64_t unit, State* state) const {
-    const IdEntry& entry = state->entry->ids;
+  // By its number, which leaves it in constant memory.
+  TFO_HD const IdEntry& IdsOf(int number) const {
+    return table.entries[number].ids;
+  }
+
+  template <GpuPass pass>
+  TFO_HD void VisitAll(int64_t block, int thread, GpuSums<Rule>* sums) const {
+    State state = Start(block, thread);
+    const int turns = Turns(block);
+    for (int turn = 0; turn < turns; ++turn) {
+      Take(turn, thread, &state);
+      Visit<pass>(&state, state.variable.means, sums);
+    }
+  }
+
+  // The row, or the position among the ids, of a turn.
+  TFO_HD int64_t UnitOf(const State& state, int turn, int thread) const {
+    const IdEntry& entry = IdsOf(state.number);
+    return tf_optim::UnitOf((state.block << entry.turn_bits) + turn, thread,
+                            entry.lane_bits);
+  }
+
+  TFO_HD void FindRow(int turn, int thread, State* state) const {
+    const IdEntry& entry = IdsOf(state->number);
     if (entry.width == 0) return;
+    const int64_t unit = UnitOf(*state, turn, thread);
     if constexpr (source == RowSource::kDense) {
       if (unit < entry.rows) state->row = unit;
     } else {
-      const SortedIds ids = entry.ids();
+      const GpuIds ids = entry.ids();
       if constexpr (source == RowSource::kNamed) {
-        if (unit >= ids.count || !BeginsRun(ids, unit)) return;
-        const int64_t row = ids.id(unit) - entry.first_row;
+        if (unit >= ids.count) return;
+        const int64_t next = unit + (kGpuThreads >> entry.lane_bits);
+        if (turn + 1 < entry.turns() && next < ids.count) {
+          Prefetch(ids.keys + next);
+        }
+        const uint32_t begin = static_cast<uint32_t>(unit);
+        if (!BeginsRun(ids, begin)) return;
+        const int64_t row =
+            static_cast<int64_t>(ids.Id(begin)) - entry.first_row;
         if (row >= entry.rows) return;  // an id outside the table
         state->row = row;
-        state->run = {unit, RunEndAfter(ids, unit)};
+        state->run = {begin, RunEndAfter(ids, begin)};
       } else {
         if (unit >= entry.rows) return;
         state->row = unit;
-        const int64_t id = entry.first_row + unit;
-        const int64_t begin = LowerBound(ids, id);
-        if (begin < ids.count && ids.id(begin) == id) {
+        state->run = {};
+        const auto id = static_cast<uint64_t>(entry.first_row + unit);
+        const uint32_t begin = LowerBound(ids, id);
+        if (begin < ids.count && ids.Id(begin) == id) {
           state->run = {begin, RunEndAfter(ids, begin)};
         }
       }
@@ -193,7 +272,7 @@ struct RowBody {
   TFO_HD void Visit(State* state, const MeansOf<Rule, T>& means,
                     GpuSums<Rule>* sums) const {
     if (state->row < 0) return;
-    if (state->entry->ids.packed) {
+    if (IdsOf(state->number).packed) {
       VisitPacks<pass, kPack<T>>(state, means, sums);
     } else {
       VisitPacks<pass, 1>(state, means, sums);
@@ -203,36 +282,39 @@ struct RowBody {
   template <GpuPass pass, int count>
   TFO_HD void VisitPacks(State* state, const MeansOf<Rule, T>& means,
                          GpuSums<Rule>* sums) const {
-    const IdEntry& entry = state->entry->ids;
+    const IdEntry& entry = IdsOf(state->number);
+    const int64_t first = state->row * entry.width;
     const int64_t stride = int64_t{entry.lanes()} * count;
     int64_t column = int64_t{state->lane} * count;
-    const auto run = [&](const C* g) {
-      RunPack<pass, count>(state->variable, state->coefficients,
-                           state->row * entry.width + column, g, means,
-                           &state->row_slots, sums);
+    const auto run = [&](const Loaded<Rule, T>& loaded, const C* g) {
+      RunPack<pass, count>(state->variable, state->coefficients, first + column,
+                           g, means, loaded, &state->row_slots, sums);
     };
     if constexpr (kByRow && !Rule::kMeasureChangesSlots) {
       // Means over a row need its gradient twice.
       if (column >= entry.width) return;
       if (pass == GpuPass::kMeasure) {
-        Gradient<count>(*state, column, state->kept);
+        state->loaded.template Load<count>(state->variable, first + column);
+        Gradient<count>(*state, column, state->gradient);
       }
-      run(state->kept);
+      run(state->loaded, state->gradient);
       column += stride;
     }
     for (; column < entry.width; column += stride) {
+      Loaded<Rule, T> loaded;
+      loaded.template Load<count>(state->variable, first + column);
       C g[count] = {};
       // Or the slots have taken the gradient in.
       if (!Rule::kMeasureChangesSlots || pass == GpuPass::kMeasure) {
         Gradient<count>(*state, column, g);
       }
-      run(g);
+      run(loaded, g);
     }
   }
 
   template <int count>
   TFO_HD void Gradient(const State& state, int64_t column, C* g) const {
-    const IdEntry& entry = state.entry->ids;
+    const IdEntry& entry = IdsOf(state.number);
     if constexpr (source == RowSource::kDense) {
       LoadPack<count>(
           static_cast<const T*>(entry.grad) + state.row * entry.width + column,

@@ -39,10 +39,13 @@ TFO_HD inline void StorePack(const ComputeType<T>* from, T* to) {
   *reinterpret_cast<Pack<T, count>*>(to) = pack;
 }
 
-// What Measure returned, summed up, and of how many elements.
+// What Measure returned, summed up; over a variable, whose blocks are not all
+// full, also of how many elements.
 template <class Rule>
 struct GpuSums {
-  static constexpr int kCount = static_cast<int>(CountMeans<Rule>()) + 1;
+  static constexpr bool kCounts = Rule::kMeansOver == Over::kVariable;
+  static constexpr int kMeans = static_cast<int>(CountMeans<Rule>());
+  static constexpr int kCount = kMeans + (kCounts || kMeans == 0 ? 1 : 0);
   double values[kCount] = {};
 
   TFO_HD void Add(const GpuSums& other) {
@@ -51,11 +54,11 @@ struct GpuSums {
   }
 
   template <class T>
-  TFO_HD MeansOf<Rule, T> Means() const {
+  TFO_HD MeansOf<Rule, T> Means(double count) const {
     MeansOf<Rule, T> means = {};
     if constexpr (CountMeans<Rule>() > 0) {
       ForEachField(means, [&](auto i, auto& mean) {
-        mean = static_cast<ComputeType<T>>(values[i()] / values[kCount - 1]);
+        mean = static_cast<ComputeType<T>>(values[i()] / count);
       });
     }
     return means;
@@ -74,39 +77,56 @@ enum class GpuPass {
   kMeasure,  // sums up what Measure returns
 };
 
-// A pass over elements [element, element + count).
+// What a pack of a variable's elements was, in registers. It is loaded before
+// the gradient is known, so that a thread waits for its memory once.
+template <class Rule, class T>
+struct Loaded {
+  static constexpr uint32_t kStreams = SlotMask<Rule>() & ~Rule::kRowSlots;
+
+  ComputeType<T> p[kPack<T>];
+  ComputeType<T> streams[kSlotFields<Rule>][kPack<T>];
+
+  // Elements [element, element + count).
+  template <int count>
+  TFO_HD void Load(const Variable<Rule, T>& variable, int64_t element) {
+    LoadPack<count>(variable.var + element, p);
+    TFO_UNROLL
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+      if (kStreams >> s & 1) {
+        LoadPack<count>(variable.slots[s] + element, streams[s]);
+      }
+    }
+  }
+};
+
+// A pass over elements [element, element + count), which are loaded.
 template <GpuPass pass, int count, class Rule, class T>
 TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
                            const CoefficientsOf<Rule, T>& coefficients,
                            int64_t element, const ComputeType<T>* gradient,
                            const MeansOf<Rule, T>& means,
+                           const Loaded<Rule, T>& loaded,
                            RowSlots<Rule, T>* of_row, GpuSums<Rule>* sums) {
   using C = ComputeType<T>;
   constexpr size_t kSlots = kSlotFields<Rule>;
-  constexpr uint32_t kStreams = SlotMask<Rule>() & ~Rule::kRowSlots;
+  constexpr uint32_t kStreams = Loaded<Rule, T>::kStreams;
   constexpr bool kSlotsChange =
       CountMeans<Rule>() == 0 ||
       Rule::kMeasureChangesSlots == (pass == GpuPass::kMeasure);
 
   C p[count];
-  LoadPack<count>(variable.var + element, p);
   C streams[kSlots][count];
-  TFO_UNROLL
-  for (size_t s = 0; s < kSlots; ++s) {
-    if (kStreams >> s & 1) {
-      LoadPack<count>(variable.slots[s] + element, streams[s]);
-    }
-  }
   TFO_UNROLL
   for (int i = 0; i < count; ++i) {
     C g = gradient[i];
+    p[i] = loaded.p[i];
     if (variable.has_tail) {
       g = TailGradient(g, variable.tail);
       p[i] = TailVariable(p[i], variable.tail);
     }
     auto slots = of_row->before;
     ForEachField(slots, [&](auto s, auto& slot) {
-      if constexpr (kStreams >> s() & 1) slot = streams[s()][i];
+      if constexpr (kStreams >> s() & 1) slot = loaded.streams[s()][i];
     });
     if constexpr (pass == GpuPass::kMeasure) {
       const auto result = Rule::Measure(p[i], g, slots, coefficients);
@@ -133,10 +153,10 @@ TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
       }
     }
   }
-  if constexpr (pass == GpuPass::kMeasure) {
-    sums->values[GpuSums<Rule>::kCount - 1] += count;
-  } else {
+  if constexpr (pass == GpuPass::kUpdate) {
     StorePack<count>(p, variable.var + element);
+  } else if constexpr (GpuSums<Rule>::kCounts) {
+    sums->values[GpuSums<Rule>::kMeans] += count;
   }
 }
 
@@ -262,7 +282,7 @@ struct FinishMeansBody {
 
   TFO_HD GpuSums<Rule> Measure(int64_t block, int thread) const;
   TFO_HD void Store(int64_t block, const GpuSums<Rule>& total) const {
-    means[block] = total.template Means<T>();
+    means[block] = total.template Means<T>(total.values[GpuSums<Rule>::kMeans]);
   }
 };
 

@@ -75,11 +75,6 @@ inline int16_t LaneBitsFor(int64_t packs) {
   return bits;
 }
 
-// Blocks for `units` rows that 2^lane_bits threads share each.
-inline int64_t BlocksFor(int64_t units, int lane_bits) {
-  return CeilDiv(units, kGpuThreads >> lane_bits);
-}
-
 // The row of a thread, counted from the first one of its variable, and the
 // thread's number in it.
 TFO_HD constexpr int64_t UnitOf(int64_t block, int thread, int lane_bits) {

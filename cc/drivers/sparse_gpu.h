@@ -24,9 +24,8 @@ void ApplyTablesOn(Device* device, RowBody<Rule, T, source>* body,
   SortIdsOn<T>(device, &ids, bad);
   for (int i = 0; i < table.count; ++i) table.entries[i].ids = ids.entries[i];
   const int64_t blocks = table.SetBlocks([](const auto& entry) {
-    return BlocksFor(
-        source == RowSource::kNamed ? entry.ids.count : entry.ids.rows,
-        entry.ids.lane_bits);
+    return entry.ids.BlocksFor(source == RowSource::kNamed ? entry.ids.count
+                                                           : entry.ids.rows);
   });
   if (blocks > 0) RunGpuRowPasses<Rule, T>(device, body, blocks);
 }
@@ -63,6 +62,7 @@ void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
     entry.ids.indices = item.indices;
     entry.ids.wide_indices = wide_indices;
     entry.ids.count = item.count;
+    entry.ids.SetTurns(source == RowSource::kNamed ? item.count : item.rows);
     body.table.entries[body.table.count++] = entry;
     rows += item.rows + 1;
     count += item.count;
