@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tf_optim import (
@@ -17,11 +16,10 @@ from tf_optim import (
     fused,
     keras_private,
     library,
-    packed,
     prepared,
+    state_bytes,
 )
 from tf_optim import reasons as why
-from tf_optim.benchmark import traffic
 from tf_optim.keras_private import raw
 
 
@@ -312,16 +310,17 @@ def _row(facts, name, calls):
             op=None,
             bytes_per_step=None,
             bytes_per_row=None,
-            slot_bytes=_stocks_slots(inner, facts.variable),
+            slot_bytes=state_bytes.of_stocks_slots(inner, facts.variable),
             other_bytes=0,
         )
     call = [variable.device, common["dtype"], facts.is_sparse, facts.average_rides]
     if extension.overridden(inner, extension.UPDATE):
         call.append(len(calls))  # one for each variable
-    slots = list(_slots(inner, variable))
-    moved = _moved(facts, slots)
-    others = bool(inner.use_ema) * _size(variable, variable.dtype)
-    others += facts.accumulates * _size(variable, _slot_dtype(variable))
+    slots = list(state_bytes.slots_of(inner, variable))
+    moved = state_bytes.moved(facts, slots)
+    others = bool(inner.use_ema) * state_bytes.size(variable, variable.dtype)
+    sums = state_bytes.size(variable, state_bytes.slot_dtype(variable))
+    others += facts.accumulates * sums
     if facts.is_by_row and facts.mode in exact.MODES:
         others += prepared.BYTES_PER_ROW * variable.shape[0]
     return Row(
@@ -331,80 +330,6 @@ def _row(facts, name, calls):
         op=calls.setdefault(tuple(call), len(calls) + 1),
         bytes_per_step=None if facts.is_by_row else moved,
         bytes_per_row=moved if facts.is_by_row else None,
-        slot_bytes=round(
-            sum(
-                each * (_slot_dtype(variable).size if is_per_row else _slot_item(facts))
-                for each, is_per_row in slots
-            )
-        ),
+        slot_bytes=state_bytes.of_slots(facts, slots),
         other_bytes=others,
     )
-
-
-def _numbers(variable):
-    return int(np.prod(variable.shape, dtype=np.int64))
-
-
-def _size(variable, dtype):
-    return _numbers(variable) * dtype.size
-
-
-def _slot_dtype(variable):
-    return tf.float32 if fused.is_half(variable.dtype) else variable.dtype
-
-
-def _slot_item(facts):
-    """Bytes per number of a slot that has one per element."""
-    variable, inner = facts.variable, facts.inner
-    if variable.dtype.size == 8:
-        return 8
-    dtype = packed.dtype_of_slots(inner.slot_dtype, variable, inner._spec)
-    size = packed.bytes_of(dtype, variable.shape)
-    return size / max(_numbers(variable), 1)
-
-
-def _slots(optimizer, variable):
-    """Of each slot, there or to come: its numbers, and whether it has one per row."""
-    asked_for_by = {"velocity_hat": "amsgrad", "average_gradient": "centered"}
-    asked_for_by |= optimizer._spec.switches
-    for slot in optimizer._spec.slots:
-        option = asked_for_by.get(slot.name, slot.name)
-        if getattr(optimizer, option, True):  # `momentum` may be 0, or no option
-            rows = variable.shape[0] if variable.shape.rank else 1
-            yield rows if slot.per_row else _numbers(variable), slot.per_row
-
-
-def _moved(facts, slots):
-    """Bytes that an update moves: of a lazy one, for a row that occurs once."""
-    variable, numbers = facts.variable, _numbers(facts.variable)
-    per_row = sum(each for each, is_per_row in slots if is_per_row)
-    full = sum(not is_per_row for _, is_per_row in slots)
-    item, slot_item = variable.dtype.size, _slot_item(facts)
-    average = 2 * item * facts.average_rides
-    if not facts.is_by_row:
-        passes = 2 if facts.inner._spec.needs_whole_table else 1
-        moved = traffic.dense_bytes(numbers, full, item, slot_item, passes)
-        of_rows = 2 * _slot_dtype(variable).size * per_row
-        return round(moved + of_rows + average * numbers)
-    width = numbers // max(variable.shape[0], 1)
-    # A gradient's row and its id; the row, its slots and its average, in and out.
-    in_and_out = 2 * item + 2 * slot_item * full + average
-    of_row = (item + in_and_out) * width + 8
-    if facts.mode in exact.MODES:  # brought up to date before
-        of_row += in_and_out * width + prepared.BYTES_PER_ROW
-    return round(of_row + 2 * traffic.LINE * bool(per_row))
-
-
-def _stocks_slots(optimizer, variable):
-    """Bytes of the slots that a stock optimizer has; 0 before it is built."""
-    if flavour.built_with(optimizer) is None:
-        return 0
-    index = keras_private.index_of(optimizer, variable)
-    lists = [
-        value
-        for name, value in vars(optimizer).items()
-        if isinstance(value, list) and name not in conversion.NOT_STATE
-    ]
-    slots = [each[index] for each in lists if len(each) > index]
-    slots = [raw(slot) for slot in slots if hasattr(slot, "assign")]
-    return sum(_size(slot, slot.dtype) for slot in slots)

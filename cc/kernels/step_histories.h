@@ -2,7 +2,6 @@
 #ifndef TF_OPTIM_CC_KERNELS_STEP_HISTORIES_H_
 #define TF_OPTIM_CC_KERNELS_STEP_HISTORIES_H_
 
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"

@@ -1,6 +1,6 @@
 // Everything between TensorFlow and the drivers: finding the variables of a
 // step, locking them, and every check. All errors of the ops are made in
-// variables.cc, before anything is written.
+// variables.cc and step_numbers.cc, before anything is written.
 #ifndef TF_OPTIM_CC_KERNELS_VARIABLES_H_
 #define TF_OPTIM_CC_KERNELS_VARIABLES_H_
 
@@ -11,37 +11,13 @@
 #include <vector>
 
 #include "cc/kernels/found_variables.h"
+#include "cc/kernels/step_numbers.h"
 #include "cc/ops/layout.h"
 #include "cc/ops/packed_layout.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_var.h"
 
 namespace tf_optim {
-
-// The inputs of a step that are numbers.
-struct StepNumbers {
-  double learning_rate;
-  int64_t iterations;
-  double clip_value;  // 0: none
-  double hyper[8];
-  const double* gradient_scale;  // null: all 1
-  const double* weight_decay;    // null: all 0
-  double average_momentum;
-  int64_t average_updates;
-
-  double scale(int i) const { return gradient_scale ? gradient_scale[i] : 1; }
-  double decay(int i) const {
-    return weight_decay ? learning_rate * weight_decay[i] : 0;
-  }
-};
-
-// Where the op's tensors are. A GPU's numbers are there too: only their shapes
-// are checked, and gradient_scale and weight_decay point to the device.
-enum class Memory { kHost, kDevice };
-
-absl::Status ReadNumbers(tensorflow::OpKernelContext* context,
-                         const OptimizerTraits& traits, const OpLayout& layout,
-                         Memory memory, StepNumbers* numbers);
 
 // Copies a tensor's memory to that of another one.
 using CopyBytes =

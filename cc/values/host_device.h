@@ -11,10 +11,8 @@
 
 #ifdef __CUDA_ARCH__
 #define TFO_UNROLL _Pragma("unroll")
-#define TFO_UNROLL_BY_4 _Pragma("unroll 4")
 #else
 #define TFO_UNROLL
-#define TFO_UNROLL_BY_4
 #endif
 
 #endif  // TF_OPTIM_CC_VALUES_HOST_DEVICE_H_

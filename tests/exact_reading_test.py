@@ -1,0 +1,156 @@
+"""sparse_update="exact": one table, in each way of reading and stepping it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import models
+from tests.exact_state_test import RTOL, assert_same
+from tests.marks import both_flavours
+
+pytestmark = both_flavours
+
+
+def table_and_step(mode="exact", optimizer=tf_optim.Adam, jit=False):
+    table = tf.Variable(np.linspace(-1, 1, 20).reshape(10, 2), dtype="float32")
+    optimizer = optimizer(0.1, sparse_update=mode)
+    optimizer.build([table])
+
+    @tf.function(jit_compile=jit)
+    def step(ids):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf_optim.lookup(table, ids) ** 2)
+        optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+    return table, optimizer, step
+
+
+def test_every_way_of_reading():
+    reads = {
+        "numpy": lambda t: t.numpy(),
+        "value": lambda t: t.value(),
+        "read_value": lambda t: t.read_value(),
+        "convert": tf.convert_to_tensor,
+        "function": tf.function(lambda t=None: tf.identity(t)),
+        "gather": lambda t: tf.gather(t, tf.range(10)),
+        "lookup": lambda t: tf.nn.embedding_lookup(t, tf.range(10)),
+        "gather_nd": lambda t: tf.gather_nd(t, tf.range(10)[:, None]),
+        "slice": lambda t: t[2:],
+        "times": lambda t: 2 * t,
+    }
+    for name, read in reads.items():
+        got = []
+        for mode in ("exact", "dense"):
+            table, _, step = table_and_step(mode)
+            for ids in ([0, 1], [2, 3], [0, 0], [9, 1]):
+                step(tf.constant(ids))
+            if name == "function":
+                read = tf.function(lambda table=table: tf.identity(table))
+                got.append(read().numpy())
+            else:
+                got.append(np.array(read(table)))
+        np.testing.assert_allclose(*got, rtol=RTOL, atol=RTOL, err_msg=name)
+
+
+def test_an_eager_op_that_is_given_the_table():
+    """Such ops do not ask the variable, unless they have to."""
+
+    def read(mode, op):
+        table = tf.Variable(tf.ones([6, 4]))
+        optimizer = tf_optim.Adam(0.1, sparse_update=mode)
+        for row in (0, 0, 1):
+            row = tf.constant([row])
+            tf_optim.lookup(table, row)
+            gradient = tf.IndexedSlices(tf.ones([1, 4]), row, tf.constant([6, 4]))
+            optimizer.apply_gradients([(gradient, table)])
+        return op(table)
+
+    def gradient(table):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(table))
+        return tape.gradient(loss, table)
+
+    for op in (tf.square, tf.identity, lambda v: tf.reduce_sum(v, 1), gradient):
+        assert_same([read("exact", op)], [read("dense", op)])
+
+
+def test_under_jit_steps_are_dense_ones():
+    results = []
+    for mode, jit in (("exact", True), ("dense", False)):
+        table, _, step = table_and_step(mode, jit=jit)
+        for ids in ([0, 1], [2, 3], [0, 0], [9, 1]):
+            step(tf.constant(ids))
+        results.append(table.numpy())
+    np.testing.assert_allclose(*results, rtol=RTOL, atol=RTOL)
+
+
+def test_a_dense_gradient_of_a_prepared_table():
+    results = []
+    for mode in ("exact", "dense"):
+        table, optimizer, step = table_and_step(mode)
+        for i in range(6):
+            step(tf.constant([i, i + 1]))
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.linalg.matmul(table, table, transpose_b=True))
+            optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+        results.append(table.numpy())
+    np.testing.assert_allclose(*results, rtol=RTOL, atol=RTOL)
+
+
+def test_a_row_that_was_read_before_it_was_up_to_date():
+    table, optimizer, step = table_and_step()
+    step(tf.constant([0, 1]))
+    step(tf.constant([2, 3]))
+    before = [v.numpy() for v in optimizer.variables]  # all rows up to date
+    step(tf.constant([2, 3]))
+    gradient = models.slices([5, 0], tf.ones([2, 2]), 10)
+    count = int(optimizer.iterations)
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match="Row 5 of table 0 must be up to date"
+    ):
+        optimizer.apply_gradients([(gradient, table)])
+    assert int(optimizer.iterations) == count
+    assert len(before) == len(optimizer.variables)
+    tf_optim.lookup(table, [5, 0])
+    optimizer.apply_gradients([(gradient, table)])
+
+
+def test_touched_rows():
+    table, optimizer, step = table_and_step(optimizer=tf_optim.Adagrad)
+    with pytest.raises(ValueError, match="must be one whose rows were updated"):
+        optimizer.touched_rows(table, 0)
+    copy = table.numpy()
+    for ids in ([0, 1], [7, 7], [2, 3]):
+        step(tf.constant(ids))
+    assert optimizer.touched_rows(table, 0).numpy().tolist() == [0, 1, 2, 3, 7]
+    assert optimizer.touched_rows(table, 2).numpy().tolist() == [2, 3]
+    assert optimizer.touched_rows(table, 3).numpy().tolist() == []
+    rows = optimizer.touched_rows(table, 0)
+    copy[rows.numpy()] = tf.gather(table, rows).numpy()
+    np.testing.assert_array_equal(copy, table.numpy())
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Received: -1"):
+        optimizer.touched_rows(table, -1)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="'lazy', 'dense', 'exact' or 'eventual'"):
+        tf_optim.Adam(sparse_update="eager")
+    with pytest.raises(ValueError, match="Lamb takes norms of the whole table"):
+        tf_optim.Lamb(sparse_update="exact")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        table, _, step = table_and_step()
+        step(tf.constant([0, 10]))
+    np.testing.assert_array_equal(table.numpy()[0], np.float32([-1, -17 / 19]))
+
+
+@pytest.mark.parametrize("name", ["RowWiseAdam", "RowWiseAdagrad", "Adam"])
+def test_rows_of_no_elements(name):
+    """A mean over a row's elements divides by their number."""
+    optimizer = getattr(tf_optim, name)(0.1, sparse_update="eventual", use_ema=True)
+    table = tf.Variable(tf.zeros([3, 0]))
+    for ids in ([0, 1, 0], [2], [0]):
+        rows = tf.IndexedSlices(tf.zeros([len(ids), 0]), tf.constant(ids))
+        optimizer.apply_gradients([(rows, table)])
+        assert table.numpy().shape == (3, 0)
+    assert int(optimizer.iterations) == 3
