@@ -257,6 +257,22 @@ OPTIMIZERS = (
         ),
         in_stock=(False, False),
     ),
+    Optimizer(
+        name="COCOB",
+        defaults={"alpha": 100.0},
+        slots=(
+            Slot("gradient_sum", share=1.0),
+            Slot("largest"),
+            Slot("total"),
+            Slot("reward"),
+            Slot("offset", share=1.0),
+        ),
+        variants={"plain": {}, "bold": {"alpha": 3.0}},
+        errors=(({"alpha": 0.5}, ">= 1"), ({"alpha": float("nan")}, ">= 1")),
+        bounds={"alpha": ("a finite number >= 1", 0.5)},
+        learning_rate=1.0,
+        in_stock=(False, False),
+    ),
 )
 
 # Refused by every optimizer.

@@ -52,6 +52,7 @@ HYPER = {
     "max_step": 50.0,
     "trust_coefficient": 1e-3,
     "layer_adaptation": 1.0,
+    "alpha": 100.0,
 }
 
 # rule -> (slots, torch's optimizer and its arguments)
@@ -82,6 +83,7 @@ DENSE = {
     "Rprop": (("direction", "step_size"), ("Rprop", {"foreach": True})),
     "ASGD": (("mean_var",), ("ASGD", {"foreach": True})),
     "ScheduleFreeAdamW": (("momentum", "velocity"), None),
+    "COCOB": (("gradient_sum", "largest", "total", "reward", "offset"), None),
     "RowWiseAdagrad": (("accumulator",), None),
 }
 SPARSE = ("Adam", "RowWiseAdagrad", "Adagrad", "SGD")

@@ -380,6 +380,26 @@ def asgd(p, slots, g, hyper, learning_rate, t):
     return p, {"mean_var": mean + (p - mean) / max(1.0, t - 1 - hyper["t0"])}
 
 
+@_rule("COCOB")
+def cocob(p, slots, g, hyper, learning_rate, t):
+    """Orabona and Tommasi, 2017, algorithm 2; its g is the negative gradient."""
+    del t
+    largest = np.maximum(slots["largest"], np.abs(g))
+    total = slots["total"] + np.abs(g)
+    reward = np.maximum(slots["reward"] - g * slots["offset"], 0)
+    theta = -(slots["gradient_sum"] + g)
+    fraction = theta / (largest * np.maximum(total + largest, hyper["alpha"] * largest))
+    offset = np.where(largest == 0, 0.0, fraction * (largest + reward))
+    new = {
+        "gradient_sum": -theta,
+        "largest": largest,
+        "total": total,
+        "reward": reward,
+        "offset": offset,
+    }
+    return p + learning_rate * (offset - slots["offset"]), new
+
+
 @_rule("ScheduleFreeAdamW")
 def schedule_free_adamw(p, slots, g, hyper, learning_rate, t):
     """Defazio et al., 2024, algorithm 1, all steps of one weight as in Keras."""

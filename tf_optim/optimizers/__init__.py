@@ -13,6 +13,7 @@ from tf_optim.optimizers.adopt import Adopt
 from tf_optim.optimizers.asgd import ASGD
 from tf_optim.optimizers.cautious_adam import CautiousAdam
 from tf_optim.optimizers.cautious_lion import CautiousLion
+from tf_optim.optimizers.cocob import COCOB
 from tf_optim.optimizers.ftrl import Ftrl
 from tf_optim.optimizers.lamb import Lamb
 from tf_optim.optimizers.lars import LARS
@@ -43,6 +44,7 @@ __all__ = [
     "Adamax",
     "Adan",
     "Adopt",
+    "COCOB",
     "CautiousAdam",
     "CautiousLion",
     "Ftrl",
