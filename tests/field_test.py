@@ -141,3 +141,28 @@ def test_rprop_shortens_and_lengthens_its_steps():
     # Longer, at its longest, then none and half as long after each turn.
     expected = [0.1, 0.12, 0.13, 0.0, 0.065, 0.0, -0.05]
     np.testing.assert_allclose(lengths, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", (2.0**-90, 2.0**70))
+def test_cocob_does_not_look_at_the_scale_of_gradients(scale):
+    """Here its square is no float. Powers of 2 leave all bits as they were."""
+    results = []
+    for factor in (1.0, scale):
+        var_list = models.variables(SHAPES)
+        grads = [[g * factor for g in each] for each in models.gradients(9, SHAPES)]
+        models.train(tf_optim.COCOB(), var_list, grads)
+        results.append(values(var_list))
+    for left, right in zip(*results, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("mode", ("lazy", "dense", "exact"))
+def test_cocob_moves_what_had_a_gradient(mode):
+    table = tf.Variable(tf.ones([5, 2]))
+    optimizer = tf_optim.COCOB(0.5, alpha=4.0, sparse_update=mode)
+    for row, gradient in ((1, [3.0, -0.1]), (4, [0.0, 0.0]), (1, [0.0, 0.0])):
+        rows = tf.IndexedSlices(tf.constant([gradient]), tf.constant([row]))
+        optimizer.apply_gradients([(rows, table)])
+    expected = np.ones((5, 2))
+    expected[1] += [-0.5 / 4, 0.5 / 4]  # the first step, whatever the gradient
+    np.testing.assert_allclose(table.numpy(), expected, rtol=1e-6)
