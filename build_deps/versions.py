@@ -26,7 +26,7 @@ class Release:
     pythons: tuple[str, ...]
     # The Keras of its time. Pip takes the newest, and so does our environment.
     keras: str
-    # What its headers offer jit_compile=True on a CPU: cc/values/xla_version.h.
+    # What its headers offer jit_compile=True on a CPU: cc/values/xla_since.h.
     jit: str = "CPU drivers"
 
     def pins(self) -> list[str]:
