@@ -18,14 +18,14 @@ class State:
 
     def __init__(self, var, slots, grad, indices=None, offset=0):
         # Every array at a misalignment of its own.
-        offsets = [(offset * (2 * i + 1) + i * (offset > 0)) % 9 for i in range(6)]
+        offsets = [(offset * (2 * i + 1) + i * (offset > 0)) % 9 for i in range(9)]
         self.var = self.guarded(var, offset)
         self.grad = self.guarded(grad, offsets[1])
         self.slots = {
             key: self.guarded(value, offsets[2 + i])
             for i, (key, value) in enumerate(slots.items())
         }
-        self.indices = None if indices is None else self.guarded(indices, offsets[5])
+        self.indices = None if indices is None else self.guarded(indices, offsets[8])
 
     def guards(self):
         inputs = [self.var, self.grad, *self.slots.values()]
