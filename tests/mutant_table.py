@@ -291,19 +291,23 @@ MUTANTS = (
     *_python(
         "explanation.py",
         "explanation",
-        explanation_slots_of_16_bits=(
-            "return tf.float32 if fused.is_half(variable.dtype) else variable.dtype",
-            "return variable.dtype",
-        ),
         explanation_groups=(
             "facts.is_sparse, facts.average_rides]",
             "facts.average_rides]",
         ),
-        explanation_average=("average = 2 * item * facts", "average = item * facts"),
         explanation_own_update=(
             "        call.append(len(calls))  # one for each variable\n",
             "        pass\n",
         ),
+    ),
+    *_python(
+        "state_bytes.py",
+        "explanation",
+        explanation_slots_of_16_bits=(
+            "return tf.float32 if fused.is_half(variable.dtype) else variable.dtype",
+            "return variable.dtype",
+        ),
+        explanation_average=("average = 2 * item * facts", "average = item * facts"),
     ),
     *_python(
         "__init__.py",
@@ -435,11 +439,15 @@ MUTANTS = (
             "if (grad.shape() == var.shape()) return OkStatus();",
             "if (grad.dims() == var.dims()) return OkStatus();",
         ),
-        check_iterations=("if (numbers->iterations < 0) {", "if (false) {"),
         readers_see_the_step=(
             "if (!tensor->IsInitialized() || tensor->RefCountIsOne())",
             "if (true)",
         ),
+    ),
+    *_cpp(
+        "kernels/step_numbers.cc",
+        "op_errors",
+        check_iterations=("if (numbers->iterations < 0) {", "if (false) {"),
     ),
     # --- storage
     *_cpp(

@@ -120,10 +120,10 @@ struct RowBody {
   using C = ComputeType<T>;
   static constexpr bool kByRow = Rule::kMeansOver == Over::kRow;
   // Where ptxas would spill to fit in a block more (tests/gpu_compile_test.py).
-  static constexpr int kMinGpuBlocks = sizeof(T) == 8 ? 2
-                                       : kByRow && source != RowSource::kDense
-                                           ? 3
-                                           : 0;
+  static constexpr bool kSumsTwice = kByRow && source != RowSource::kDense;
+  static constexpr int kMinGpuBlocks = sizeof(T) == 4 ? (kSumsTwice ? 3 : 0)
+                                       : sizeof(T) == 8 || kSumsTwice ? 2
+                                                                      : 0;
   static_assert(kByRow || Rule::kRowSlots == 0,
                 "a row slot needs a pass that sees whole rows");
 
