@@ -4,53 +4,12 @@ Small, of one place, and such that the package still imports or compiles: a rule
 a driver's tail, a check, a slot's order, a mode, one flavour.
 """
 
-import dataclasses
-
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    """`old`, once in the file, becomes `new`; `tests` are pytest's arguments."""
-
-    name: str
-    path: str
-    old: str
-    new: str
-    tests: tuple
-
-    @property
-    def is_compiled(self):
-        return self.path.startswith("cc/")
-
-    @property
-    def libraries(self):
-        """What its tests need."""
-        ops = () if all("native" in test for test in self.tests) else ("_tf_optim_ops",)
-        return tuple(f"{name}.so" for name in ("_native", *ops))
-
-
-def _modules(names):
-    return tuple(f"tests/{name}_test.py" for name in names.split())
-
-
-def _python(path, modules, **substitutions):
-    return [
-        Mutant(name.replace("_", "-"), f"tf_optim/{path}", old, new, _modules(modules))
-        for name, (old, new) in substitutions.items()
-    ]
-
-
-def _cpp(path, modules, **substitutions):
-    return [
-        Mutant(name.replace("_", "-"), f"cc/{path}", old, new, _modules(modules))
-        for name, (old, new) in substitutions.items()
-    ]
-
-
-_NATIVE = "native native_sparse"
+from tests.mutant import of_cpp, of_python
+from tests.mutant_table_cpp import MUTANTS_OF_CPP
 
 MUTANTS = (
     # --- what optimizers are made of
-    *_python(
+    *of_python(
         "specs.py",
         "dense",
         specs_hyper_by_another_order=(
@@ -58,12 +17,12 @@ MUTANTS = (
             'tuple(self._said["hyper"][::-1])',
         ),
     ),
-    *_python(
+    *of_python(
         "optimizers/adamax.py",
         "dense",
         specs_slot_of_adamax=('"norm": "_u"', '"norm": "_m"'),
     ),
-    *_python(
+    *of_python(
         "optimizers/ftrl.py",
         "dense",
         specs_l1_of_l2=(
@@ -71,7 +30,7 @@ MUTANTS = (
             '"l1": "l2_regularization_strength"',
         ),
     ),
-    *_python(
+    *of_python(
         "specs.py",
         "errors distribute_locking",
         specs_low_is_open=(
@@ -80,13 +39,13 @@ MUTANTS = (
         ),
         specs_closed_is_open=("(self.closed and number == self.high)", "False"),
     ),
-    *_python(
+    *of_python(
         "optimizers/row_wise_adagrad.py",
         "errors",
         specs_initial_unchecked=("checked=(specs.INITIAL,),", ""),
     ),
     # --- the step, and the one caller of the ops
-    *_python(
+    *of_python(
         "pipeline.py",
         "features",
         pipeline_always_lazy=(
@@ -94,7 +53,7 @@ MUTANTS = (
             '                    "lazy",\n                    ways[i][1],\n',
         ),
     ),
-    *_python(
+    *of_python(
         "op_calls.py",
         "features",
         ops_no_decay=(
@@ -102,12 +61,12 @@ MUTANTS = (
             "_NO_DECAY",
         ),
     ),
-    *_python(
+    *of_python(
         "op_calls.py",
         "distribute_locking",
         ops_always_lock=('"use_locking": numbers.use_locking', '"use_locking": True'),
     ),
-    *_python(
+    *of_python(
         "op_calls.py",
         "keras_parity",
         ops_scales_reversed=(
@@ -115,7 +74,7 @@ MUTANTS = (
             "return scale if whole else tf.gather(scale, places[::-1])",
         ),
     ),
-    *_python(
+    *of_python(
         "op_calls.py",
         "dense",
         ops_rate_in_16_bits=(
@@ -123,7 +82,7 @@ MUTANTS = (
             "else tf.cast(tf.cast(value, tf.bfloat16), tf.float32)",
         ),
     ),
-    *_python(
+    *of_python(
         "op_calls.py",
         "errors",
         ops_no_check_across=(
@@ -131,7 +90,7 @@ MUTANTS = (
             "    if sparse:\n        return []\n    check =",
         ),
     ),
-    *_python(
+    *of_python(
         "op_calls.py",
         "sparse",
         ops_no_cast_of_rows=(
@@ -139,7 +98,7 @@ MUTANTS = (
             "tf.IndexedSlices(gradient.values, gradient.indices)",
         ),
     ),
-    *_python(
+    *of_python(
         "bundles.py",
         "bundles",
         bundles_in_no_order=(
@@ -149,7 +108,7 @@ MUTANTS = (
         bundles_lose_owners=("owners.get(id(v), v)", "v"),
         bundles_are_not_filled=("        if variables:\n", "        if False:\n"),
     ),
-    *_python(
+    *of_python(
         "bundles.py",
         "xla_calls",
         bundles_not_traced_anew=(
@@ -158,12 +117,12 @@ MUTANTS = (
         ),
     ),
     # --- idle rows
-    *_python(
+    *of_python(
         "exact.py",
         "distribute_replicas",
         exact_machines_do_not_agree=("condition=count > 0", "condition=count < 0"),
     ),
-    *_python(
+    *of_python(
         "prepared.py",
         "distribute_replicas",
         prepared_lookups_on_replicas_write=(
@@ -171,7 +130,7 @@ MUTANTS = (
             "            not self._tf_optim_copies\n",
         ),
     ),
-    *_cpp(
+    *of_cpp(
         "kernels/step_op.cc",
         "exact distribute_servers",
         steps_leave_rows_behind=(
@@ -179,7 +138,7 @@ MUTANTS = (
             "if (false) {",
         ),
     ),
-    *_cpp(
+    *of_cpp(
         "kernels/row_history.cc",
         "exact_ops",
         lookups_without_slots=(
@@ -188,7 +147,7 @@ MUTANTS = (
         ),
     ),
     # --- norms, and clipping by them
-    *_python(
+    *of_python(
         "norms.py",
         "distribute_replicas",
         norms_rows_apart=(
@@ -196,7 +155,7 @@ MUTANTS = (
             "tf.math.unsorted_segment_max(values,",
         ),
     ),
-    *_python(
+    *of_python(
         "clipping.py",
         "keras_parity clipping",
         clipping_from_the_other_side=(
@@ -209,7 +168,7 @@ MUTANTS = (
         ),
     ),
     # --- checks in Python
-    *_python(
+    *of_python(
         "checks.py",
         "errors",
         checks_mode=("if value not in allowed:", "if value is None:"),
@@ -222,12 +181,12 @@ MUTANTS = (
         ),
     ),
     # --- one optimizer each
-    *_python(
+    *of_python(
         "optimizers/adamw.py",
         "keras_parity",
         adamw_default_decay=("Number | None = 0.004,", "Number | None = 0.04,"),
     ),
-    *_python(
+    *of_python(
         "optimizers/rmsprop.py",
         "keras_parity",
         rmsprop_default_rho=("rho: Number = 0.9,", "rho: Number = 0.99,"),
@@ -236,7 +195,7 @@ MUTANTS = (
             '"momentum_rate": "rho"',
         ),
     ),
-    *_python(
+    *of_python(
         "optimizers/nadam.py",
         "nadam dense spellings conversion",
         nadam_base=("0.5 * 0.96 ** (decay * t)", "0.5 * 0.95 ** (decay * t)"),
@@ -254,7 +213,7 @@ MUTANTS = (
     ),
     # --- between stock and ours
     # --- programs that are not changed, and `explain`
-    *_python(
+    *of_python(
         "replacement.py",
         "replacement",
         replacement_of_subclasses=(
@@ -276,7 +235,7 @@ MUTANTS = (
             "if False:",
         ),
     ),
-    *_python(
+    *of_python(
         "runner.py",
         "runner",
         runner_spec_of_a_script=("__spec__=said", "__spec__=spec"),
@@ -288,7 +247,7 @@ MUTANTS = (
         runner_own_frames=("    sys.excepthook = show\n", ""),
         runner_imports_too_soon=("if self._depth or not any(", "if not any("),
     ),
-    *_python(
+    *of_python(
         "explanation.py",
         "explanation",
         explanation_groups=(
@@ -300,7 +259,7 @@ MUTANTS = (
             "        pass\n",
         ),
     ),
-    *_python(
+    *of_python(
         "state_bytes.py",
         "explanation",
         explanation_slots_of_16_bits=(
@@ -309,12 +268,12 @@ MUTANTS = (
         ),
         explanation_average=("average = 2 * item * facts", "average = item * facts"),
     ),
-    *_python(
+    *of_python(
         "__init__.py",
         "errors",
         import_checks_late=("    library.check()  # before anything", "    # before"),
     ),
-    *_python(
+    *of_python(
         "conversion.py",
         "conversion",
         conversion_counter_of_tf_keras=(
@@ -336,7 +295,7 @@ MUTANTS = (
         conversion_mode=('{"sparse_update": mode, ', '{"sparse_update": "lazy", '),
     ),
     # --- old spellings
-    *_python(
+    *of_python(
         "spellings.py",
         "spellings",
         spellings_decay_sign=("1.0 + self.decay * steps", "1.0 - self.decay * steps"),
@@ -351,116 +310,5 @@ MUTANTS = (
         ),
         spellings_both_rates=('if "learning_rate" in given:', "if False:"),
     ),
-    # --- rules
-    *_cpp(
-        "rules/moments.h",
-        _NATIVE,
-        adam_no_bias=(
-            "step.learning_rate * Sqrt(bias_2) / bias_1",
-            "step.learning_rate",
-        ),
-    ),
-    *_cpp(
-        "rules/adam.h",
-        _NATIVE,
-        adam_sign=("return p - c.alpha", "return p + c.alpha"),
-        adam_amsgrad=("s.velocity_hat = Max(s.velocity_hat, v)", "s.velocity_hat = v"),
-    ),
-    *_cpp(
-        "rules/rmsprop.h",
-        _NATIVE,
-        rmsprop_no_clamp=("Max(V(0), s.velocity - a * a)", "s.velocity - a * a"),
-    ),
-    *_cpp(
-        "rules/sgd.h",
-        _NATIVE,
-        sgd_nesterov=("(c.momentum_rate * s.momentum - step)", "s.momentum"),
-    ),
-    *_cpp(
-        "rules/ftrl.h",
-        _NATIVE,
-        ftrl_shrinkage=("V(2) * h.l2_shrinkage", "h.l2_shrinkage"),
-        ftrl_l1=("Min(c.l1, Max(V(0) - c.l1, s.linear))", "Min(c.l1, s.linear)"),
-    ),
-    *_cpp(
-        "rules/lion.h",
-        _NATIVE,
-        lion_rates=("V(1) - h.beta_2}", "V(1) - h.beta_1}"),
-    ),
-    *_cpp(
-        "rules/lamb.h",
-        _NATIVE,
-        lamb_ratio=(
-            "Sqrt(means.var_squared) / Sqrt(",
-            "Sqrt(means.var_squared) * Sqrt(",
-        ),
-    ),
-    # --- drivers
-    *_cpp(
-        "drivers/spans_cpu.h",
-        _NATIVE,
-        driver_tail=(
-            "      if (i < size) run(i, size - i);\n",
-            "      if (i + 1 < size) run(i, size - i);\n",
-        ),
-    ),
-    *_cpp(
-        "drivers/rows_cpu.h",
-        _NATIVE,
-        driver_first_of_a_run=(
-            "for (int64_t i = begin + 1; i < end; ++i) {\n    const T* first",
-            "for (int64_t i = begin + 1; i + 1 < end; ++i) {\n    const T* first",
-        ),
-        driver_run_in_two_ranges=(
-            "while (begin > 0 && begin < end &&",
-            "while (begin > 1 && begin < end &&",
-        ),
-        driver_idle_rows_at_the_end=("  run_idle_rows(end);\n", ""),
-    ),
-    *_cpp(
-        "drivers/sort_ids.h",
-        "native_sparse",
-        driver_first_bad_id=("return id < 0 || id >= rows;", "return id < 0;"),
-    ),
-    # --- the ops' checks
-    *_cpp(
-        "kernels/found_variables.cc",
-        "op_errors dense distribute_locking",
-        check_same_variable=(
-            "if (vars[order[i]] != vars[order[i - 1]]) continue;",
-            "continue;",
-        ),
-    ),
-    *_cpp(
-        "kernels/variables.cc",
-        "op_errors dense distribute_locking",
-        check_slot_shape=("if (tensor.shape() != var.shape()) {", "if (false) {"),
-        check_gradient_shape=(
-            "if (grad.shape() == var.shape()) return OkStatus();",
-            "if (grad.dims() == var.dims()) return OkStatus();",
-        ),
-        readers_see_the_step=(
-            "if (!tensor->IsInitialized() || tensor->RefCountIsOne())",
-            "if (true)",
-        ),
-    ),
-    *_cpp(
-        "kernels/step_numbers.cc",
-        "op_errors",
-        check_iterations=("if (numbers->iterations < 0) {", "if (false) {"),
-    ),
-    # --- storage
-    *_cpp(
-        "values/storage.h",
-        _NATIVE,
-        storage_bfloat16_rounding=(
-            "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16",
-            "(bits + 0x8000) >> 16",
-        ),
-        storage_float16_subnormal=(
-            "rest > tie || (rest == tie && (half & 1))",
-            "rest > tie",
-        ),
-        storage_float16_infinity=("magnitude >= 0x477ff000", "magnitude > 0x477ff000"),
-    ),
+    *MUTANTS_OF_CPP,
 )
