@@ -54,7 +54,7 @@ def test_op_is_the_reference(case, dtype, graph):
 
 @every_dtype
 @richest
-def test_op_common_tail_is_per_variable(case, dtype):
+def test_op_clipping_and_decay_are_per_variable(case, dtype):
     drawn = draw(case, dtype)
     variables = Variables(case, arrays_of(drawn))
     scale = np.linspace(0.3, 2.0, len(drawn))

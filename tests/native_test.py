@@ -53,7 +53,7 @@ def test_dense_is_the_reference(case, dtype):
 
 @every_dtype
 @richest
-def test_dense_common_tail_is_the_reference(case, dtype):
+def test_dense_clipping_and_decay_are_the_reference(case, dtype):
     var, slots, grad = numerics.draw(np.random.default_rng(1), case, 3000, dtype)
     tail = {"gradient_scale": 0.37, "clip_value": 0.2, "weight_decay": 0.05}
     state = State(var, slots, grad)

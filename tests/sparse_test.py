@@ -99,7 +99,7 @@ def test_op_is_the_reference(case, dtype, mode, index_dtype, graph):
 @modes
 @every_dtype
 @richest
-def test_op_common_tail_is_per_variable(case, dtype, mode):
+def test_op_clipping_and_decay_are_per_variable(case, dtype, mode):
     """Scale and clip see the sum of a row's gradients."""
     drawn = draw(case, dtype)
     variables = Variables(case, [d[:2] for d in drawn])

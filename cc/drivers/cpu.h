@@ -33,8 +33,8 @@ struct Variable {
   // What packed slots draw from when they are rounded; 0 rounds to nearest.
   uint64_t rounding = 0;
   bool rounds_var = false;  // a 16-bit variable draws too
-  bool has_tail = false;
-  Tail<ComputeType<T>> tail = {};
+  bool clips_or_decays = false;
+  ClipAndDecay<ComputeType<T>> clip_and_decay = {};
   MeansOf<Rule, T> means = {};  // over the variable, if the rule has such
 };
 
@@ -73,16 +73,17 @@ constexpr int64_t PieceOf(const Variable<Rule, T>& variable) {
   return width % kPackedBlock == 0 ? kPackedBlock : width;
 }
 
-// Fills the tail; one that would change nothing is left off. clip_value is the
-// op's, 0 for none.
+// Says how to clip and decay, unless that would change nothing. clip_value is
+// the op's, 0 for none.
 template <class Rule, class T>
-constexpr void SetTail(double gradient_scale, double clip_value, double decay,
-                       Variable<Rule, T>* variable) {
+constexpr void SetClipAndDecay(double gradient_scale, double clip_value,
+                               double decay, Variable<Rule, T>* variable) {
   using C = ComputeType<T>;
   const double bound = ClipBound(clip_value);
-  variable->tail = {static_cast<C>(gradient_scale), static_cast<C>(bound),
-                    static_cast<C>(decay)};
-  variable->has_tail = gradient_scale != 1 || !std::isinf(bound) || decay != 0;
+  variable->clip_and_decay = {static_cast<C>(gradient_scale),
+                              static_cast<C>(bound), static_cast<C>(decay)};
+  variable->clips_or_decays =
+      gradient_scale != 1 || !std::isinf(bound) || decay != 0;
 }
 
 // Sorted ids: each key is id << position_bits | position in `indices`.

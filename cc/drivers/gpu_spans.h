@@ -120,9 +120,9 @@ TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
   for (int i = 0; i < count; ++i) {
     C g = gradient[i];
     p[i] = loaded.p[i];
-    if (variable.has_tail) {
-      g = TailGradient(g, variable.tail);
-      p[i] = TailVariable(p[i], variable.tail);
+    if (variable.clips_or_decays) {
+      g = ClippedGradient(g, variable.clip_and_decay);
+      p[i] = DecayedVariable(p[i], variable.clip_and_decay);
     }
     auto slots = of_row->before;
     ForEachField(slots, [&](auto s, auto& slot) {
@@ -162,9 +162,9 @@ TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
 
 // What is special to a variable in a step (drivers/cpu.h).
 template <class T>
-struct GpuTail {
-  Tail<ComputeType<T>> tail;
-  bool has_tail;
+struct GpuClipAndDecay {
+  ClipAndDecay<ComputeType<T>> numbers;
+  bool clips_or_decays;
 };
 
 // A rule's part of a table's entry.
@@ -193,8 +193,8 @@ struct RuleEntry {
 template <class Rule, class T>
 struct GpuShared {
   const CoefficientsOf<Rule, T>* coefficients = nullptr;
-  const GpuTail<T>* tails = nullptr;        // one per item of the step
-  GpuSums<Rule>* parts = nullptr;           // one per block
+  const GpuClipAndDecay<T>* clips_and_decays = nullptr;  // one per item
+  GpuSums<Rule>* parts = nullptr;                        // one per block
   const MeansOf<Rule, T>* means = nullptr;  // one per entry of the table
 
   TFO_HD Variable<Rule, T> VariableAt(const RuleEntry<Rule, T>& entry,
@@ -204,9 +204,9 @@ struct GpuShared {
     for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
       variable.slots[s] = entry.slots[s];
     }
-    const GpuTail<T> tail = tails[entry.item];
-    variable.tail = tail.tail;
-    variable.has_tail = tail.has_tail;
+    const GpuClipAndDecay<T> own = clips_and_decays[entry.item];
+    variable.clip_and_decay = own.numbers;
+    variable.clips_or_decays = own.clips_or_decays;
     if constexpr (Rule::kMeansOver == Over::kVariable) {
       if (means != nullptr) variable.means = means[number];
     }
@@ -221,8 +221,8 @@ template <class Rule, class T>
 struct PrepareBody {
   GpuStep step;
   CoefficientsOf<Rule, T>* coefficients;
-  GpuTail<T>* tails;
-  int64_t count;        // of tails
+  GpuClipAndDecay<T>* clips_and_decays;
+  int64_t count;        // of these
   uint64_t* first_bad;  // null with dense gradients
 
   TFO_HD void operator()(int64_t, int thread) const {
@@ -233,10 +233,10 @@ struct PrepareBody {
     if (thread == 0 && first_bad != nullptr) *first_bad = ~uint64_t{0};
     for (int64_t i = thread; i < count; i += kGpuThreads) {
       Variable<Rule, T> variable;
-      SetTail(step.gradient_scale ? step.gradient_scale[i] : 1.0,
-              *step.clip_value,
-              step.weight_decay ? rate * step.weight_decay[i] : 0.0, &variable);
-      tails[i] = {variable.tail, variable.has_tail};
+      SetClipAndDecay(
+          step.gradient_scale ? step.gradient_scale[i] : 1.0, *step.clip_value,
+          step.weight_decay ? rate * step.weight_decay[i] : 0.0, &variable);
+      clips_and_decays[i] = {variable.clip_and_decay, variable.clips_or_decays};
     }
   }
 
@@ -264,11 +264,11 @@ GpuShared<Rule, T> PrepareOn(Device* device, size_t count, const GpuStep& step,
   const int64_t items = static_cast<int64_t>(count);
   const PrepareBody<Rule, T> body = {
       step, device->template Take<CoefficientsOf<Rule, T>>(1),
-      device->template Take<GpuTail<T>>(items), items, first_bad};
+      device->template Take<GpuClipAndDecay<T>>(items), items, first_bad};
   device->Launch(body, 1);
   GpuShared<Rule, T> shared;
   shared.coefficients = body.coefficients;
-  shared.tails = body.tails;
+  shared.clips_and_decays = body.clips_and_decays;
   return shared;
 }
 

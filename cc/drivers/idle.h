@@ -52,7 +52,7 @@ struct IdleRows {
 };
 
 // What a step does besides what its rule says.
-struct IdleTail {
+struct IdleDecays {
   double decay = 0;         // learning_rate * weight_decay
   double average_kept = 1;  // of the moving average
 };
@@ -83,14 +83,14 @@ class IdleHistory {
 
   int64_t length() const { return static_cast<int64_t>(steps_.size()); }
 
-  void Extend(const Coefficients& step, const IdleTail& tail) {
+  void Extend(const Coefficients& step, const IdleDecays& decays) {
     if (kHasRoot && steps_.empty()) ChooseTerms(step);
     steps_.push_back(step);
-    tails_.push_back(tail);
+    decays_.push_back(decays);
     if (way_ != Way::kClosed) return;
     AddKept();
     var_.Add(1, count_);
-    var_.Scale(1 - tail.decay);
+    var_.Scale(1 - decays.decay);
     if constexpr (kMoves) {
       least_.push_back(0);
       error_.push_back(0);
@@ -99,9 +99,9 @@ class IdleHistory {
     }
     if (!averaged_) return;
     average_kept_.push_back(1);
-    for (double& kept : average_kept_) kept *= tail.average_kept;
+    for (double& kept : average_kept_) kept *= decays.average_kept;
     average_.Add(0, count_);
-    average_.MoveTowards(var_, tail.average_kept);
+    average_.MoveTowards(var_, decays.average_kept);
   }
 
   // Whether the steps from this one on change nothing.
@@ -149,7 +149,7 @@ class IdleHistory {
   }
   bool IsRepeating() const { return way_ == Way::kRepeat; }
   const Coefficients& step(int64_t i) const { return steps_[i]; }
-  const IdleTail& tail(int64_t i) const { return tails_[i]; }
+  const IdleDecays& decays(int64_t i) const { return decays_[i]; }
 
  private:
   enum class Way { kClosed, kLast, kRepeat };
@@ -288,7 +288,7 @@ class IdleHistory {
   Way way_ = Way::kClosed;
   int count_ = 1;  // of coefficients of G
   std::vector<Coefficients> steps_;
-  std::vector<IdleTail> tails_;
+  std::vector<IdleDecays> decays_;
   std::vector<Slots> kept_;  // of the slots, by so many steps
   Form var_, average_;
   // By first step: what is left of the average, G(0) and the error of G.

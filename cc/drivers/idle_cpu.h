@@ -34,14 +34,14 @@ void RepeatSteps(Variable<Rule, T> variable, T* average, const IdleRows& row,
     CoefficientsOf<Rule, T> coefficients;
     MapFields(history.step(i), coefficients,
               [](double x) { return static_cast<ComputeType<T>>(x); });
-    SetTail(1, 0, history.tail(i).decay, &variable);
+    SetClipAndDecay(1, 0, history.decays(i).decay, &variable);
     if (rounding != 0) variable.rounding = MixKey(rounding, i);
     RunRows<Isa>(variable, element, element + size, coefficients,
                  static_cast<Measured<Rule>*>(nullptr),
                  [](int64_t) { return ZeroGradient<Isa, T>{}; });
     if (average != nullptr) {
       MoveAverage<Isa>(average + element, variable.var + element, size,
-                       history.tail(i).average_kept);
+                       history.decays(i).average_kept);
     }
   }
 }
@@ -67,116 +67,114 @@ struct IdleSpan {
   }
 
   // A polynomial in computation type.
-  struct Terms {
-    C of[IdleHistory<Rule>::kMostTerms];
-    Terms(const double* terms, int count) {
-      of[0] = 0;  // the others are read as far as `count`
-      std::transform(terms, terms + count, of,
-                     [](double x) { return static_cast<C>(x); });
+  struct Polynomial {
+    const int count;
+    C terms[IdleHistory<Rule>::kMostTerms];
+
+    HWY_INLINE Polynomial(const double* of, int count) : count(count) {
+      terms[0] = 0;  // the others are read as far as `count`
+      for (int n = 0; n < count; ++n) terms[n] = static_cast<C>(of[n]);
+    }
+
+    // By Clenshaw's recurrence.
+    HWY_INLINE V At(V position) const {
+      if constexpr (!Rule::kIdleHasRoot) return V(terms[0]);
+      const V x = position + position - V(1), twice = x + x;
+      V next(0), after(0);
+      for (int n = count - 1; n > 0; --n) {
+        const V sum = twice * next - after + V(terms[n]);
+        after = next;
+        next = sum;
+      }
+      return x * next - after + V(terms[0]);
     }
   };
 
-  // By Clenshaw's recurrence.
-  static HWY_INLINE V SumAt(V position, const C* terms, int count) {
-    if constexpr (!Rule::kIdleHasRoot) return V(terms[0]);
-    const V x = position + position - V(1), twice = x + x;
-    V next(0), after(0);
-    for (int n = count - 1; n > 0; --n) {
-      const V sum = twice * next - after + V(terms[n]);
-      after = next;
-      next = sum;
-    }
-    return x * next - after + V(terms[0]);
-  }
-
   void Run(const IdleRows& row) const {
-    if (history.is_averaged()) {
-      RunWith<true>(row);
-    } else {
-      RunWith<false>(row);
+    PlainSlots<Isa, Rule, T, true> part(variable, row.row * variable.width,
+                                        row.count * variable.width);
+    while (part.Next()) {
+      if (history.is_averaged()) {
+        RunPart<true>(row, part);
+      } else {
+        RunPart<false>(row, part);
+      }
     }
   }
 
-  template <bool averaged>
-  HWY_INLINE void RunWith(const IdleRows& row) const {
+  template <bool averaged, class Part>
+  HWY_INLINE void RunPart(const IdleRows& row, Part& part) const {
     constexpr bool moves = Rule::kIdle == Idle::kMoves;
-    const int64_t begin = row.row * variable.width;
-    const int64_t size = row.count * variable.width;
+    // Copies that no store can alias keep the pointers in registers.
+    const int64_t offset = row.row * variable.width + part.offset();
+    const int64_t size = part.count();
+    C* slot_of[kSlotFields<Rule> + 1];
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) slot_of[s] = part.slot(s);
+    T* const var = variable.var + offset;
     const auto number = [](double x) { return V(static_cast<C>(x)); };
     Slots kept;
     MapFields(history.KeptSince(row.first), kept,
               [](double x) { return Factor(x); });
     const V left = number(history.left(row.first));
-    const int count = moves ? history.terms() : 0;
-    const Terms terms(moves ? history.terms_of(row.first) : nullptr, count);
+    const Polynomial sum(moves ? history.terms_of(row.first) : nullptr,
+                         moves ? history.terms() : 0);
     V average_kept(0), average_left(0);
     if constexpr (averaged) {
       average_kept = number(history.average_kept(row.first));
       average_left = number(history.average_left(row.first));
     }
-    const Terms average_terms(
+    const Polynomial average_sum(
         moves && averaged ? history.average_terms_of(row.first) : nullptr,
-        averaged ? count : 0);
+        moves && averaged ? history.terms() : 0);
     typename Rule::template Coefficients<V> first;
     if constexpr (moves) MapFields(history.step(row.first), first, number);
 
-    PlainSlots<Isa, Rule, T, true> slots_of(variable, begin, size);
-    T* var = nullptr;
-    C* slot_of[kSlotFields<Rule> + 1];
-    int64_t offset = 0;
     [[maybe_unused]] RandomRounding<
         Isa, std::conditional_t<std::is_same_v<T, C>, BFloat16, T>> rounding;
+    if (part.DrawsVar()) rounding.Draw(part.drawn());
     const auto run = [&](int64_t i,
-                         auto... part) __attribute__((always_inline)) {
-      const V p = VarLanes::Load(var + i, part...);
+                         auto... count) __attribute__((always_inline)) {
+      const V p = VarLanes::Load(var + i, count...);
       Slots slots = {};
       ForEachField(slots, [&](auto s, auto& slot) {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
-          slot = SlotLanes::Load(slot_of[s] + i, part...);
+          slot = SlotLanes::Load(slot_of[s] + i, count...);
         }
       });
       V after = left * p, average_after(0);
       if constexpr (averaged) {
         average_after =
-            average_kept * VarLanes::Load(average + offset + i, part...) +
+            average_kept * VarLanes::Load(average + offset + i, count...) +
             average_left * p;
       }
       if constexpr (moves) {
         const auto move = Rule::MoveOf(slots, first);
-        after = after - move.scale * SumAt(move.position, terms.of, count);
+        after = after - move.scale * sum.At(move.position);
         if constexpr (averaged) {
           average_after =
-              average_after -
-              move.scale * SumAt(move.position, average_terms.of, count);
+              average_after - move.scale * average_sum.At(move.position);
         }
       }
       ForEachField(slots, [&](auto s, auto& slot) {
         if constexpr (kIsPresent<decltype(slot)> && !IsRowSlot<Rule>(s())) {
           ForEachField(kept, [&](auto k, const auto& factor) {
             if constexpr (s() == k()) {
-              SlotLanes::Store(factor * slot, slot_of[s] + i, part...);
+              SlotLanes::Store(factor * slot, slot_of[s] + i, count...);
             }
           });
         }
       });
       if constexpr (!std::is_same_v<T, C>) {
-        if (slots_of.DrawsVar()) after = rounding(after, i);
+        if (part.DrawsVar()) after = rounding(after, i);
       }
-      VarLanes::Store(after, var + i, part...);
+      VarLanes::Store(after, var + i, count...);
       if constexpr (averaged) {
-        VarLanes::Store(average_after, average + offset + i, part...);
+        VarLanes::Store(average_after, average + offset + i, count...);
       }
     };
-    while (slots_of.Next()) {
-      offset = begin + slots_of.offset();
-      var = variable.var + offset;
-      if (slots_of.DrawsVar()) rounding.Draw(slots_of.drawn());
-      std::copy_n(slots_of.slots(), kSlotFields<Rule>, slot_of);
-      const int64_t end = slots_of.count();
-      int64_t i = 0;
-      for (; i + kLanes <= end; i += kLanes) run(i);
-      if (i < end) run(i, end - i);
-    }
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) run(i);
+    if (i < size) run(i, size - i);
   }
 
   // Whether a slot becomes 0 on the way, where a rule's closed form ends.
@@ -187,7 +185,7 @@ struct IdleSpan {
     while (part.Next()) {
       ForEachField(history.KeptSince(row.first), [&](auto s, const auto& kept) {
         if constexpr (kIsPresent<decltype(kept)>) {
-          const C* slot = part.slots()[s()];
+          const C* slot = part.slot(s());
           const double least = std::numeric_limits<C>::min();
           ends |= std::any_of(slot, slot + part.count(), [&](C x) {
             return x != 0 && std::abs(static_cast<double>(x)) * kept < least;

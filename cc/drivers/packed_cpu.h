@@ -183,7 +183,7 @@ class PackedSpan {
 //
 //   PlainSlots<Isa, Rule, T, true> part(variable, begin, size);
 //   while (part.Next()) work on part.count() elements from part.offset() on,
-//                       whose slots are part.slots()[s][0 .. count)
+//                       whose slot s is part.slot(s)[0 .. count)
 //
 // Slots in computation type are one part, in place. With them comes what random
 // rounding draws from: blocks begin at the same elements whichever span they
@@ -200,9 +200,7 @@ class PlainSlots {
   HWY_INLINE bool Next() {
     if (InBlocks(variable_)) return NextBlocks();
     if (begun_) return false;
-    begun_ = true;
-    SetSlotsInPlace(0);
-    return true;
+    return begun_ = true;
   }
 
   HWY_INLINE int64_t offset() const {
@@ -211,7 +209,13 @@ class PlainSlots {
   HWY_INLINE int64_t count() const {
     return InBlocks(variable_) ? packed_.count() : size_;
   }
-  HWY_INLINE C* const* slots() const { return slots_; }
+  // nullptr where it is absent. Not from a list made by Next(): the processor
+  // would wait for that to be written, and with it for the span before.
+  HWY_INLINE C* slot(size_t s) {
+    if ((SlotMask<Rule>() >> s & 1) == 0) return nullptr;
+    if (kIsFloat && variable_.packed[s] != nullptr) return buffer_[s];
+    return variable_.slots[s] + begin_ + offset();
+  }
   // For the variable itself.
   HWY_INLINE bool DrawsVar() const { return DrawsVar(variable_); }
   HWY_INLINE Drawn drawn() const { return packed_.DrawnBy(kSlotFields<Rule>); }
@@ -230,13 +234,6 @@ class PlainSlots {
            variable.rounding != 0;
   }
 
-  HWY_INLINE void SetSlotsInPlace(int64_t offset) {
-    for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-      C* const slot = variable_.slots[s];
-      slots_[s] = slot == nullptr ? nullptr : slot + begin_ + offset;
-    }
-  }
-
   HWY_NOINLINE bool NextBlocks() {
     if constexpr (kIsFloat) {
       if (!begun_) {
@@ -251,12 +248,7 @@ class PlainSlots {
       } else if constexpr (writes) {
         packed_.Pack();
       }
-      if (!packed_.Next()) return false;
-      // Of row slots too, where an element is a row.
-      SetSlotsInPlace(packed_.offset());
-      for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-        if (variable_.packed[s] != nullptr) slots_[s] = buffer_[s];
-      }
+      return packed_.Next();
     }
     return true;
   }
@@ -264,7 +256,6 @@ class PlainSlots {
   const Variable<Rule, T>& variable_;
   const int64_t begin_, size_;
   bool begun_ = false;
-  C* slots_[kSlotFields<Rule> + 1] = {};
   PackedSpan<Isa> packed_;
   // Not initialized.
   alignas(64)

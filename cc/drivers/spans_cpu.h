@@ -67,10 +67,10 @@ struct Span {
   HWY_INLINE void Run(const Gradient& gradient) const {
     PlainSlots<Isa, Rule, T, kSlotsChange<pass>> part(variable, begin, size);
     while (part.Next()) {
-      if (variable.has_tail) {
-        RunWithTail<pass, true>(gradient, part);
+      if (variable.clips_or_decays) {
+        RunPart<pass, true>(gradient, part);
       } else {
-        RunWithTail<pass, false>(gradient, part);
+        RunPart<pass, false>(gradient, part);
       }
     }
   }
@@ -113,18 +113,18 @@ struct Span {
 
   // The last, incomplete vector runs through the same rule with masked loads
   // and stores.
-  template <Pass pass, bool has_tail, class Gradient, class Part>
-  HWY_INLINE void RunWithTail(const Gradient& gradient,
-                              const Part& part) const {
+  template <Pass pass, bool clips_or_decays, class Gradient, class Part>
+  HWY_INLINE void RunPart(const Gradient& gradient, Part& part) const {
     // Copies that no store can alias keep the pointers in registers.
     const int64_t offset = part.offset(), size = part.count();
     C* slot_of[kSlotFields<Rule> + 1];
-    std::copy_n(part.slots(), kSlotFields<Rule>, slot_of);
+    for (size_t s = 0; s < kSlotFields<Rule>; ++s) slot_of[s] = part.slot(s);
     const auto broadcast = [](auto x) { return V(x); };
     typename Rule::template Coefficients<V> c;
     MapFields(coefficients, c, broadcast);
-    Tail<V> tail;
-    if constexpr (has_tail) MapFields(variable.tail, tail, broadcast);
+    ClipAndDecay<V> clip_and_decay;
+    if constexpr (clips_or_decays)
+      MapFields(variable.clip_and_decay, clip_and_decay, broadcast);
     typename Rule::template Means<V> mean;
     if constexpr (CountMeans<Rule>() > 0) MapFields(means, mean, broadcast);
     Slots of_row = {};
@@ -154,9 +154,9 @@ struct Span {
           slot = SlotLanes::Load(slot_of[s] + i, count...);
         }
       });
-      if constexpr (has_tail) {
-        g = TailGradient(g, tail);
-        p = TailVariable(p, tail);
+      if constexpr (clips_or_decays) {
+        g = ClippedGradient(g, clip_and_decay);
+        p = DecayedVariable(p, clip_and_decay);
       }
       typename Rule::template Means<V> result;
       if constexpr (pass == Pass::kMeasure) {

@@ -22,7 +22,7 @@ namespace tf_optim {
 struct IdleStep {
   double learning_rate;
   int64_t iterations;
-  IdleTail tail;
+  IdleDecays decays;
   std::vector<double> hyper;
   uint64_t rounding = 0;  // as Variable's
   bool rounds_var = false;
@@ -100,7 +100,7 @@ class IdleStepsOf : public IdleSteps {
     const auto coefficients = Rule::Prepare(
         HyperOf(step.hyper),
         {step.learning_rate, static_cast<double>(step.iterations) + 1});
-    history_.Extend(coefficients, step.tail);
+    history_.Extend(coefficients, step.decays);
     rounding_ = step.rounding;
     rounds_var_ = step.rounds_var;
   }

@@ -260,7 +260,7 @@ void RowHistory::Advance(OpKernelContext* context, const IdleStep& step,
   ++now_;
   WithIds(ids, [&](const auto* data, int64_t count) {
     if (kind_.averaged) {
-      MoveAverages(context, tensors, data, count, step.tail.average_kept);
+      MoveAverages(context, tensors, data, count, step.decays.average_kept);
     }
     MarkRows(data, count, static_cast<int32_t>(step.iterations + 1));
   });

@@ -130,7 +130,7 @@ void StepOp::EndHistories(tensorflow::OpKernelContext* context,
   idle.hyper = HyperOf(numbers);
   idle.rounds_var = rounds_variables_;
   if (layout_.average != OpLayout::kAbsent) {
-    idle.tail.average_kept = AveragingOf(numbers).Kept();
+    idle.decays.average_kept = AveragingOf(numbers).Kept();
   }
   for (int i = 0; i < layout_.count; ++i) {
     RowHistory& history = step->histories.at(i);
@@ -138,7 +138,7 @@ void StepOp::EndHistories(tensorflow::OpKernelContext* context,
       history.AdvanceAll(numbers.iterations);
       continue;
     }
-    idle.tail.decay = numbers.decay(i);
+    idle.decays.decay = numbers.decay(i);
     if (!rounding_seeds_.empty()) {
       idle.rounding = RoundingOf(rounding_seeds_[i], numbers.iterations);
     }

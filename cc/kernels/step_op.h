@@ -103,7 +103,8 @@ class StepOp : public tensorflow::OpKernel {
       variable.rounding = RoundingOf(rounding_seeds_[i], numbers.iterations);
       variable.rounds_var = rounds_variables_;
     }
-    SetTail(numbers.scale(i), numbers.clip_value, numbers.decay(i), &variable);
+    SetClipAndDecay(numbers.scale(i), numbers.clip_value, numbers.decay(i),
+                    &variable);
     return variable;
   }
 

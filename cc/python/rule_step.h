@@ -83,8 +83,8 @@ class TypedArrayStep {
       variable.rounding = RoundingOf(array.rounding_seed, step.iterations);
       variable.rounds_var = step.rounds_variables;
     }
-    SetTail(array.gradient_scale, step.clip_value,
-            step.learning_rate * array.weight_decay, &variable);
+    SetClipAndDecay(array.gradient_scale, step.clip_value,
+                    step.learning_rate * array.weight_decay, &variable);
     return variable;
   }
 };

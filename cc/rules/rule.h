@@ -274,7 +274,7 @@ bool VisitVariant(Variants<Rules...>, uint32_t key, F&& f) {
 // formula, so that clipping, loss scales and weight decay cost no pass of
 // their own:  g = clip(g * gradient_scale, +-clip_value);  p -= decay * p.
 template <class V>
-struct Tail {
+struct ClipAndDecay {
   V gradient_scale;
   V clip_value;
   V decay;  // learning_rate * weight_decay
@@ -288,14 +288,14 @@ constexpr V ClipBound(V clip_value) {
 }
 
 template <class V>
-constexpr V TailGradient(V g, const Tail<V>& tail) {
-  const V scaled = g * tail.gradient_scale;
-  return Min(tail.clip_value, Max(V(0) - tail.clip_value, scaled));
+constexpr V ClippedGradient(V g, const ClipAndDecay<V>& numbers) {
+  const V scaled = g * numbers.gradient_scale;
+  return Min(numbers.clip_value, Max(V(0) - numbers.clip_value, scaled));
 }
 
 template <class V>
-constexpr V TailVariable(V p, const Tail<V>& tail) {
-  return p - tail.decay * p;
+constexpr V DecayedVariable(V p, const ClipAndDecay<V>& numbers) {
+  return p - numbers.decay * p;
 }
 
 }  // namespace tf_optim

@@ -73,7 +73,7 @@ struct List {
         slot_sizes.push_back(slot_size);
         variable.slots[s] = slots.back().get();
       }
-      SetTail(0.5, 0.25, 0.01, &variable);
+      SetClipAndDecay(0.5, 0.25, 0.01, &variable);
       dense.push_back({variable, grads.back().get(), size});
       rows_of.push_back(
           {variable, grads.back().get(), ids.back().get(), count, rows});

@@ -43,7 +43,7 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
 }  // namespace
 
 Streams CallCpuSteps(const std::string& target, const CpuStepInputs& inputs) {
-  xla::XlaBuilder* const builder = inputs.tails[0].builder();
+  xla::XlaBuilder* const builder = inputs.clips_and_decays[0].builder();
   const xla::XlaOp coefficients =
       xla::ConcatInDim(builder, inputs.coefficients, /*dimension=*/0);
   Streams after;
@@ -52,8 +52,9 @@ Streams CallCpuSteps(const std::string& target, const CpuStepInputs& inputs) {
     const size_t end =
         std::min(inputs.streams.size(), begin + kVariablesPerCall);
     std::vector<xla::XlaOp> numbers = {coefficients};
-    for (xla::XlaOp tail : inputs.tails) {
-      numbers.push_back(xla::SliceInDim(tail, begin, end, /*stride=*/1,
+    for (xla::XlaOp numbers_of_all : inputs.clips_and_decays) {
+      numbers.push_back(xla::SliceInDim(numbers_of_all, begin, end,
+                                        /*stride=*/1,
                                         /*dimno=*/0));
     }
     Streams some =

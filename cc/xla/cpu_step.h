@@ -22,9 +22,9 @@ struct CpuStepInputs {
   std::vector<xla::XlaOp> gradients;  // of the variable's type
   std::vector<xla::XlaOp> ids;        // int64; empty if gradients are dense
   // Vectors of the computation type: each coefficient alone, and the members of
-  // the tail, each with a number per variable.
+  // ClipAndDecay, each with a number per variable.
   std::vector<xla::XlaOp> coefficients;
-  std::vector<xla::XlaOp> tails;
+  std::vector<xla::XlaOp> clips_and_decays;
   xla::XlaOp iterations;                // int64 [1]
   std::vector<int64_t> rounding_seeds;  // one per variable, or none
   bool rounds_variables = false;
@@ -77,7 +77,8 @@ class CpuStep {
         variable.rounding = RoundingOf(of_rounding[2 + i], of_rounding[0]);
         variable.rounds_var = of_rounding[1] != 0;
       }
-      SetTail(number[i], number[count + i], number[2 * count + i], &variable);
+      SetClipAndDecay(number[i], number[count + i], number[2 * count + i],
+                      &variable);
       return variable;
     };
     if constexpr (kind == CpuStepKind::kDense) {

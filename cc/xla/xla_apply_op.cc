@@ -301,7 +301,7 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
                                  ToStorageType(average));
 }
 
-bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
+bool XlaStepOp::ClipsOrDecays(XlaOpKernelContext* context) const {
   double clip_value;
   return !IsEmpty(context, layout_.gradient_scale) ||
          !IsEmpty(context, layout_.weight_decay) ||
@@ -310,7 +310,8 @@ bool XlaStepOp::HasTail(XlaOpKernelContext* context) const {
          !std::isinf(ClipBound(clip_value));
 }
 
-Tail<XlaValue> XlaStepOp::Tails(XlaOpKernelContext* context) const {
+ClipAndDecay<XlaValue> XlaStepOp::ClipsAndDecays(
+    XlaOpKernelContext* context) const {
   const auto number = [&](int input) {
     return ToComputeType(context->Input(input));
   };
@@ -332,14 +333,15 @@ Tail<XlaValue> XlaStepOp::Tails(XlaOpKernelContext* context) const {
                     for_all(number(layout_.learning_rate))};
 }
 
-Tail<XlaValue> XlaStepOp::TailAt(const Tail<XlaValue>& tails, int i) {
-  Tail<XlaValue> tail;
-  MapFields(tails, tail, [i](const XlaValue& values) {
+ClipAndDecay<XlaValue> XlaStepOp::ClipAndDecayAt(
+    const ClipAndDecay<XlaValue>& numbers, int i) {
+  ClipAndDecay<XlaValue> own;
+  MapFields(numbers, own, [i](const XlaValue& values) {
     return XlaValue(
         xla::Reshape(xla::SliceInDim(values.op(), i, i + 1, 1, 0), {}));
   });
-  tail.clip_value = ClipBound(tail.clip_value);
-  return tail;
+  own.clip_value = ClipBound(own.clip_value);
+  return own;
 }
 
 xla::XlaOp XlaStepOp::Gradient(XlaOpKernelContext* context, int i) const {

@@ -61,12 +61,14 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   absl::Status CheckNumbers(tensorflow::XlaOpKernelContext* context) const;
   // InvalidArgument unless all variables and slots are different ones.
   absl::Status CheckDistinct(tensorflow::XlaOpKernelContext* context) const;
-  // False if the graph shows that the tail would change nothing.
-  bool HasTail(tensorflow::XlaOpKernelContext* context) const;
+  // False if the graph shows that clipping and decay would change nothing.
+  bool ClipsOrDecays(tensorflow::XlaOpKernelContext* context) const;
   // Vectors of a number per variable, as the op is given them; and what the
   // i-th is for its rule.
-  Tail<XlaValue> Tails(tensorflow::XlaOpKernelContext* context) const;
-  static Tail<XlaValue> TailAt(const Tail<XlaValue>& tails, int i);
+  ClipAndDecay<XlaValue> ClipsAndDecays(
+      tensorflow::XlaOpKernelContext* context) const;
+  static ClipAndDecay<XlaValue> ClipAndDecayAt(
+      const ClipAndDecay<XlaValue>& numbers, int i);
   // The gradient of a variable, whole tensor or rows, and the rows' ids in
   // int64. Where their number depends on data there are as many as there can
   // be: the ids behind the last are -1, which is no row.
@@ -144,8 +146,9 @@ class XlaApplyOp : public XlaStepOp {
   template <class Rule>
   struct Numbers {
     typename Rule::template Coefficients<XlaValue> coefficients;
-    bool has_tail;
-    Tail<XlaValue> tails;  // vectors of a number per variable
+    bool clips_or_decays;
+    // Vectors of a number per variable.
+    ClipAndDecay<XlaValue> clips_and_decays;
   };
 
   template <class Rule>
@@ -167,8 +170,9 @@ class XlaApplyOp : public XlaStepOp {
     }
     if (!on_cpu) TF_RETURN_IF_ERROR(CheckNothingIsPacked(context));
     const std::vector<Streams> before = streams;
-    const Numbers<Rule> numbers = {Prepare<Rule>(context), HasTail(context),
-                                   Tails(context)};
+    const Numbers<Rule> numbers = {Prepare<Rule>(context),
+                                   ClipsOrDecays(context),
+                                   ClipsAndDecays(context)};
     if (on_cpu) {
       streams = OnCpu<Rule>(context, numbers, streams);
     } else if (on_gpu) {
@@ -265,10 +269,11 @@ class XlaApplyOp : public XlaStepOp {
         ++stream;
       }
     });
-    if (numbers.has_tail) {
-      const Tail<XlaValue> tail = TailAt(numbers.tails, i);
-      p = TailVariable(p, tail);
-      g = TailGradient(g, tail);
+    if (numbers.clips_or_decays) {
+      const ClipAndDecay<XlaValue> own =
+          ClipAndDecayAt(numbers.clips_and_decays, i);
+      p = DecayedVariable(p, own);
+      g = ClippedGradient(g, own);
     }
     if constexpr (CountMeans<Rule>() == 0) {
       p = Rule::Update(p, g, slots, coefficients);
@@ -301,8 +306,8 @@ class XlaApplyOp : public XlaStepOp {
     ForEachField(numbers.coefficients, [&](auto, const XlaValue& value) {
       inputs.coefficients.push_back(xla::Reshape(value.op(), {1}));
     });
-    ForEachField(numbers.tails, [&](auto, const XlaValue& values) {
-      inputs.tails.push_back(values.op());
+    ForEachField(numbers.clips_and_decays, [&](auto, const XlaValue& values) {
+      inputs.clips_and_decays.push_back(values.op());
     });
     inputs.iterations = xla::Reshape(context->Input(layout().iterations), {1});
     inputs.rounding_seeds = rounding_seeds();
