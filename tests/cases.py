@@ -1,7 +1,7 @@
 """THE table: optimizer x options x errors. Every parametrised test iterates it.
 
 Adding an optimizer is one `Optimizer(...)` in `OPTIMIZERS` (and its formula in
-tf_optim/formulas.py); no test changes.
+tf_optim/further_formulas.py); no test changes.
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_optim
 from tests import cases, models
 from tests.marks import both_flavours, both_ways, kinds
-from tf_optim import formulas
+from tf_optim import reference
 
 pytestmark = both_flavours
 
@@ -123,7 +123,7 @@ def assert_reference(received, i, case, decay, adapts):
     hyper = {**case.hyper, "weight_decay_rate": decay, "layer_adaptation": adapts}
     for t, grads in enumerate(models.gradients(4, SHAPES), 1):
         g = np.float64(grads[i].numpy())
-        rule = formulas.RULES[case.name]
+        rule = reference.RULES[case.name]
         p, slots = rule(p, slots, g, hyper, models.rate(case), t)
     np.testing.assert_allclose(received, p, rtol=1e-5, atol=1e-6)
 

@@ -57,7 +57,7 @@ def test_reference_is_stock_in_float64(case):
 
 
 @pytest.mark.parametrize("case", cases.STOCK_RICHEST, ids=str)
-def test_common_tail_is_stock_in_float64(case):
+def test_clipping_and_decay_are_stock_in_float64(case):
     p, slots = start(case, (7,))
     variable = tf.Variable(p)
     clip_value, decay = single(0.4), single(0.1)

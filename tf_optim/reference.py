@@ -1,13 +1,13 @@
 """What each optimizer computes: float64 NumPy.
 
 This is the oracle of the tests and of the benchmark's correctness check. The rules
-are in `formulas.py`. Everything that optimizers have in common (gradient scale,
-clipping, weight decay, sparse gradients) is around them, once.
+are in `formulas.py` and `further_formulas.py`. Everything that optimizers have in
+common (gradient scale, clipping, weight decay, sparse gradients) is around them, once.
 """
 
 import numpy as np
 
-from tf_optim.formulas import RULES
+from tf_optim.further_formulas import RULES
 
 
 def step(
