@@ -143,6 +143,9 @@ def test_a_wrapped_optimizer_is_saved_and_loaded(case, wrapper, tmp_path):
 
 
 @keras_3_only
+@pytest.mark.skipif(
+    not hasattr(tf.keras.optimizers, "OptimizerMap"), reason="of Keras 3.12 and later"
+)
 @a_few
 def test_ours_inside_a_multi_optimizer(case, tmp_path):
     """The table lazily by ours, the rest by another of ours with other options."""

@@ -8,6 +8,12 @@ from tf_optim import replicas
 UPDATE = frozenset(["update_step"])
 CLIP = frozenset(["_clip_gradients", "_clip_by_norm"])
 DECAY = frozenset(["_apply_weight_decay"])
+OF_MUON = (
+    "_adamw_update_step",
+    "_muon_update_step",
+    "lr_adjust",
+    "zeropower_via_newtonschulz5",
+)
 # The rest of stock's step, in either flavour. A fused step does not call these.
 _NOT_CALLED = (
     "assign",
@@ -27,11 +33,7 @@ _NOT_CALLED = (
     "_update_model_variables_moving_average",
     "_update_step",
     "_update_step_xla",
-    # of Muon
-    "_adamw_update_step",
-    "_muon_update_step",
-    "lr_adjust",
-    "zeropower_via_newtonschulz5",
+    *OF_MUON,
 )
 
 

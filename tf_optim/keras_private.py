@@ -22,7 +22,6 @@ KERAS_3 = {
     "_trainable_variables": "what the optimizer was built with",
     "_get_variable_index": "which slots are a variable's",
     "_accumulated_gradients": "the accumulators of gradient_accumulation_steps",
-    "_overwrite_variable_with_gradient": "the scales of float8 layers",
     "_overwrite_variables_directly_with_gradients": "the scales of float8 layers",
     "_lookup_dependency": "how a checkpoint says that it is restoring",
 }
@@ -62,7 +61,8 @@ def path_of(variable):
 
 def count(optimizer):
     """The variable that counts steps, or micro-steps where gradients accumulate."""
-    return raw(optimizer._iterations)
+    is_older = not hasattr(optimizer, "_iterations")  # than Keras 3.5
+    return raw(optimizer.iterations if is_older else optimizer._iterations)
 
 
 def index_of(optimizer, variable):
@@ -148,7 +148,7 @@ def how_many_accumulators(optimizer):
 
 def overwrites(optimizer, variables):
     """Whether gradients are the values of some variables; Keras 3 only."""
-    return any(map(optimizer._overwrite_variable_with_gradient, variables))
+    return any(getattr(each, "overwrite_with_gradient", False) for each in variables)
 
 
 def without_overwritten(optimizer, pairs):

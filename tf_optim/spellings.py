@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tf_optim import arguments
+from tf_optim import arguments, keras_private
 from tf_optim.annotations import LearningRate, Mixin
 
 Class = TypeVar("Class")
@@ -135,7 +135,7 @@ class OldSpellings(Mixin):
             return learning_rate
         learning_rate = tf.convert_to_tensor(learning_rate)
         # The count that schedules see.
-        steps = tf.cast(tf.convert_to_tensor(self._iterations), learning_rate.dtype)
+        steps = tf.cast(keras_private.count(self), learning_rate.dtype)
         return learning_rate / (1.0 + self.decay * steps)
 
     def get_config(self) -> dict[str, Any]:
