@@ -121,9 +121,10 @@ class Bundles:
         self._by_handles = {}
 
     def of(self, variables):
-        """The handle of the variables' bundle; None where each has to be given."""
-        if checks.is_compiled_by_xla():
-            return None
+        """The handle of the variables' bundle; None where each has to be given.
+
+        Not to be asked for under XLA.
+        """
         handles = [variable.handle for variable in variables]
         key = tuple(map(id, handles))
         if key not in self._by_handles:

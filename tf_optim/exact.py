@@ -109,7 +109,7 @@ def ways_of(optimizer, local, pairs, whole=False):
         op takes, or None.
     """
     mode = optimizer.sparse_update
-    if mode not in MODES and all(prepared.history_of(v) is None for _, v in pairs):
+    if mode not in MODES and not prepared.have_histories([v for _, v in pairs]):
         return [(mode, None)] * len(pairs)
     ways = []
     for gradient, variable in pairs:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import checks, keras_private
+from tf_optim import checks, keras_private, packed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,12 +19,14 @@ class Member:
         variable: its `tf.Variable`.
         number: its place among those that the optimizer was built with.
         slots: a `tf.Variable` for each slot of the spec, or None where it is absent.
+        packs: whether some of them are packed.
     """
 
     given: Any
     variable: tf.Variable
     number: int
     slots: tuple[tf.Variable | None, ...]
+    packs: bool
 
 
 class Members:
@@ -49,7 +51,8 @@ class Members:
     def _find(self, optimizer, variable):
         number = keras_private.index_of(optimizer, variable)
         slots = keras_private.slots_of(optimizer, variable)
-        member = Member(variable, keras_private.raw(variable), number, slots)
+        packs = any(map(packed.is_packed, slots))
+        member = Member(variable, keras_private.raw(variable), number, slots, packs)
         for each in (member.variable, *slots):
             checks.check_layout(each)
         checks.check_dtype(member.variable)

@@ -11,7 +11,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tf_optim import checks, library, norms, packed, replicas, servers
+from tf_optim import checks, library, norms, replicas, servers
 
 _ALL_ONE = np.zeros([0], np.float64)
 _NO_DECAY = np.zeros([0], np.float64)
@@ -31,6 +31,7 @@ class VariableUpdate:
         mode: the op's, for a sparse gradient.
         history: the handle of the table's history (exact.py), or None.
         number: the variable's among the optimizer's, from which it draws.
+        packs: whether slots of it are packed.
         hyper: pairs of the name and value of those hyperparameters in which the
             variable differs from the others of the step.
         rate_factor: what the step's learning rate is multiplied by for it.
@@ -45,6 +46,7 @@ class VariableUpdate:
     mode: str = "lazy"
     history: object = None
     number: int = 0
+    packs: bool = False
     hyper: tuple = ()
     rate_factor: float = 1.0
 
@@ -102,8 +104,8 @@ class StepNumbers:
         average_updates: how many updates of averages were done before.
         average_begins: so many of these set the average to the variable.
         stochastic_rounding: the optimizer's argument.
-        bundles: the optimizer's `bundles.Bundles`; None for an op that is given each
-            variable's handle.
+        bundles: the optimizer's `bundles.Bundles`; None for ops that are given each
+            variable's handle, as XLA needs them.
     """
 
     learning_rate: object
@@ -118,15 +120,16 @@ class StepNumbers:
     stochastic_rounding: bool | None = None
     bundles: object = None
 
-    def rounding_of(self, variables, slots, numbers):
+    def rounding_of(self, updates):
         """The op's attributes that say how it rounds."""
         rounds = self.stochastic_rounding
-        some = [slot for slot in slots if slot is not None and packed.is_packed(slot)]
-        if (rounds is None and not some) or rounds is False:
+        packs = any(update.packs for update in updates)
+        if (rounds is None and not packs) or rounds is False:
             return {}
-        if rounds and not some and variables[0].dtype.size > 2:
+        if rounds and not packs and updates[0].variable.dtype.size > 2:
             return {}
-        return {"rounding_seeds": list(numbers), "rounds_variables": bool(rounds)}
+        seeds = [update.number for update in updates]
+        return {"rounding_seeds": seeds, "rounds_variables": bool(rounds)}
 
     def rate(self, factor=1.0):
         """As a float32 or float64 tensor: 16 bits would round the step."""
@@ -135,8 +138,13 @@ class StepNumbers:
         return value if factor == 1.0 else value * tf.constant(factor, value.dtype)
 
 
-def _in_variables_type(update):
-    """The update, its gradient cast to the variable's dtype as Keras does."""
+def _in_variables_type(update, distant):
+    """The update, its gradient cast to the variable's dtype as Keras does.
+
+    Args:
+        update: a `VariableUpdate`.
+        distant: the devices that are parameter servers'.
+    """
     variable, gradient = update.variable, update.gradient
     dtype = variable.dtype
     if not update.is_sparse:
@@ -145,7 +153,7 @@ def _in_variables_type(update):
         gradient = tf.cast(gradient, dtype)
     else:
         gradient = tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)
-        if servers.is_server(variable.handle.device):
+        if variable.handle.device in distant:
             gradient = norms.sum_duplicates(gradient)  # fewer rows to send
     return dataclasses.replace(update, gradient=gradient)
 
@@ -208,11 +216,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
         "average_updates": numbers.average_updates,
         "average_begins": numbers.average_begins,
         "history": [each for each in histories if each is not None],
-        **numbers.rounding_of(
-            [update.variable for update in updates],
-            [slot for update in updates for slot in update.slots],
-            [update.number for update in updates],
-        ),
+        **numbers.rounding_of(updates),
     }
     if is_sparse:
         inputs["grad"] = [g.values for g in gradients]
@@ -226,7 +230,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
 
 def _outside_of_clusters():
     """Auto-clustering would compile the op, and copy each variable for it."""
-    if tf.executing_eagerly() or checks.is_compiled_by_xla():
+    if tf.executing_eagerly():
         return contextlib.nullcontext()
     return tf.xla.experimental.jit_scope(compile_ops=False)
 
@@ -246,30 +250,34 @@ def call_ops(spec, numbers, updates, scale=None):
         The list of ops; empty in eager mode, where they have run.
     """
     checks.check_can_compile()
+    compiled = checks.is_compiled_by_xla()
+    devices = {update.variable.handle.device for update in updates}
+    distant = servers.among(devices)
     groups = collections.defaultdict(list)
     for place, update in enumerate(updates):
-        update = _in_variables_type(update)
+        update = _in_variables_type(update, distant)
         groups[update.group()].append((update, place))
-    devices = {device for device, *_ in groups}
-    servers.check_they_know_our_ops(devices)
     groups = sorted(groups.values(), key=len, reverse=True)
-    with _outside_of_clusters():
+    if compiled:
+        numbers = dataclasses.replace(numbers, bundles=None)
+    with contextlib.nullcontext() if compiled else _outside_of_clusters():
         calls = [
             _op_of_group(spec, numbers, scale, *zip(*members, strict=True))
             for members in groups
         ]
-        ops = _run(groups, calls, len(devices))
+        if len(calls) == 1 or compiled:
+            ops = [call() for call in calls]
+        else:
+            ops = _run_all_or_none(groups, calls, len(devices))
     return [op for op in ops if op is not None]
 
 
-def _run(groups, calls, devices):
+def _run_all_or_none(groups, calls, devices):
     """Calls the groups' ops, of which none may write if one is wrong.
 
     Each op checks its own inputs before it writes. So the others are checked, then
     the first, of most variables, takes its step, and then they do.
     """
-    if len(calls) == 1 or checks.is_compiled_by_xla():
-        return [call() for call in calls]
     if devices > 1:
         # Devices do not wait for each other, nor are gradients sent twice; but for
         # rows that must be up to date, which no server has.

@@ -48,6 +48,11 @@ def history_of(variable):
     return getattr(_copy_here(variable), "_tf_optim_history", None)
 
 
+def have_histories(variables):
+    """Whether any of some tables is prepared."""
+    return any(history_of(variable) is not None for variable in variables)
+
+
 def is_replicated(variable):
     """Whether a table has a copy on each of several replicas."""
     return isinstance(variable, distribute_values.MirroredVariable)
@@ -92,7 +97,7 @@ def prepare(variable, reads=True):
             is read otherwise always is.
     """
     copies = _copies_of(variable)
-    servers.check_they_know_our_ops([copy.device for copy in copies])
+    servers.among([copy.device for copy in copies])
     for copy in copies:
         if history_of(copy) is None:
             with tf.init_scope(), tf.device(copy.device):

@@ -15,15 +15,17 @@ def is_server(device):
     return bool(device) and tf.DeviceSpec.from_string(device).job == _VARIABLES
 
 
-def check_they_know_our_ops(devices):
-    """Raises RuntimeError if a server of the cluster has not imported tf_optim.
+def among(devices):
+    """Those of a step's devices that are parameter servers'.
 
-    Args:
-        devices: the devices of a step's variables. Without a parameter server's
-            among them nothing is asked.
+    Raises:
+        RuntimeError: if there are some, and a server of the cluster has not imported
+            tf_optim.
     """
-    if any(map(is_server, devices)):
+    distant = set(filter(is_server, devices))
+    if distant:
         _ask(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
+    return distant
 
 
 @functools.cache  # of the answer, not of an error: a server may be mended
