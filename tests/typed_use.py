@@ -24,6 +24,8 @@ Adam(0.1, amsgrad=1.5)  # wrong
 Adam(sparse_update="lax")  # wrong
 Adam(use_locking="yes")  # wrong
 Adam(speed=3)  # wrong
+tf_optim.MultiOptimizer([(Adam(), "embedding"), (Adam(), None)]).optimizers[0]
+tf_optim.MultiOptimizer(3)  # wrong
 Nadam(schedule_decay=0.1)
 Nadam(schedule_decay=[])  # wrong
 tf_optim.Adadelta(rho=0.9)

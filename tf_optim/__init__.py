@@ -24,6 +24,7 @@ if not runner.is_command():
     from tf_optim.library import build_info
     from tf_optim.loss_scale import LossScaleOptimizer
     from tf_optim.memory import memory_report
+    from tf_optim.multi import MultiOptimizer
     from tf_optim.optimizers import *  # noqa: F403
     from tf_optim.replacement import patch_keras, unpatch_keras
     from tf_optim.version import __version__
@@ -35,6 +36,7 @@ if not runner.is_command():
         "Embedding",
         "Lookahead",
         "LossScaleOptimizer",
+        "MultiOptimizer",
         "StepStatisticsCallback",
         "StochasticWeightAveraging",
         "__version__",

@@ -16,6 +16,7 @@ from tf_optim import (
     fused,
     keras_private,
     library,
+    multi,
     prepared,
     state_bytes,
 )
@@ -171,7 +172,7 @@ def explain(
 
     Args:
         optimizer_or_model: a compiled model; or an optimizer that is built, of
-            tf_optim or of Keras, or a `LossScaleOptimizer` around one.
+            tf_optim or of Keras, or a `LossScaleOptimizer` or `MultiOptimizer` of such.
         sparse: variables whose gradients are `tf.IndexedSlices` though they are no
             layer's, as those that `tf.nn.embedding_lookup` reads. Default: none.
 
@@ -194,20 +195,25 @@ def explain(
     """
     model, optimizer, variables = _taken_apart(optimizer_or_model)
     inner = conversion.innermost(optimizer)
+    several = isinstance(inner, multi.MultiOptimizer)
+    if several and not inner.built:
+        inner.plan(variables)
     is_sparse, is_regularized = _tables(model, variables, sparse)
     calls: dict[tuple, int] = {}
     rows = []
     for variable in variables:
+        own = inner.optimizer_of(variable) if several else inner
         facts = why.Facts(
-            optimizer=optimizer,
-            inner=inner,
+            optimizer=own if several and optimizer is inner else optimizer,
+            inner=own,
             variable=raw(variable),
             is_sparse=id(raw(variable)) in is_sparse,
             regularizes_table=id(raw(variable)) in is_regularized,
             xla=_compiled_by_xla(model),
         )
         rows.append(_row(facts, _name(variable), calls))
-    ops = len(calls) if isinstance(inner, fused.Fused) else None
+    each = inner.optimizers if several else [inner]
+    ops = len(calls) if all(isinstance(one, fused.Fused) for one in each) else None
     return Explanation(_class_name(inner), rows, ops)
 
 
@@ -313,7 +319,8 @@ def _row(facts, name, calls):
             slot_bytes=state_bytes.of_stocks_slots(inner, facts.variable),
             other_bytes=0,
         )
-    call = [variable.device, common["dtype"], facts.is_sparse, facts.average_rides]
+    call = [id(inner), variable.device, common["dtype"]]
+    call += [facts.is_sparse, facts.average_rides]
     if extension.overridden(inner, extension.UPDATE):
         call.append(len(calls))  # one for each variable
     slots = list(state_bytes.slots_of(inner, variable))

@@ -26,6 +26,28 @@ def built_with(optimizer):
     return list(optimizer._trainable_variables) if optimizer.built else None
 
 
+def variables_for(optimizer, grads, variables):
+    """The variables of a step, a list: those given, or those that were built with."""
+    if variables is not None:
+        variables = list(variables)
+        if not optimizer.built:
+            with tf.keras.name_scope(optimizer.name, caller=optimizer):
+                optimizer.build(variables)
+    elif optimizer.built:
+        variables = built_with(optimizer)
+    else:
+        raise ValueError(
+            "Without `trainable_variables` the optimizer must have been built: "
+            "call `build(trainable_variables)`. Received: one that is not built."
+        )
+    if len(variables) != len(grads):
+        raise ValueError(
+            f"`grads` must have one gradient for each of {len(variables)} "
+            f"variables. Received: {len(grads)}."
+        )
+    return variables
+
+
 class FusedOptimizer(fused.Fused):
     """Takes a stock optimizer's step with one op call in place of a loop."""
 
@@ -54,7 +76,7 @@ class FusedOptimizer(fused.Fused):
         grads = list(grads)
         if not grads:
             return
-        variables = self._variables_for(grads, trainable_variables)
+        variables = variables_for(self, grads, trainable_variables)
         with tf.name_scope(self.name):
             pairs = gradients.given(list(zip(grads, variables, strict=True)))
             pairs = keras_private.without_overwritten(self, pairs)
@@ -76,32 +98,12 @@ class FusedOptimizer(fused.Fused):
             done, if there are variables that gradients overwrite.
         """
         grads = list(grads)
-        variables = self._variables_for(grads, trainable_variables)
+        variables = variables_for(self, grads, trainable_variables)
         if keras_private.overwrites(self, variables):
             return None
         with tf.name_scope(self.name):
             pairs = gradients.given(list(zip(grads, variables, strict=True)))
             return pipeline.take_step(self, pairs, None, loss_scale)
-
-    def _variables_for(self, grads, variables):
-        if variables is not None:
-            variables = list(variables)
-            if not self.built:
-                with tf.keras.name_scope(self.name, caller=self):
-                    self.build(variables)
-        elif self.built:
-            variables = built_with(self)
-        else:
-            raise ValueError(
-                "Without `trainable_variables` the optimizer must have been built: "
-                "call `build(trainable_variables)`. Received: one that is not built."
-            )
-        if len(variables) != len(grads):
-            raise ValueError(
-                f"`grads` must have one gradient for each of {len(variables)} "
-                f"variables. Received: {len(grads)}."
-            )
-        return variables
 
     def _reduce(self, pairs):
         grads, variables = zip(*pairs, strict=True)

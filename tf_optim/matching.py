@@ -19,9 +19,11 @@ def path_of(optimizer, variable):
 
 def is_named(optimizer, variable, patterns):
     """Whether one of the patterns occurs in the variable's path."""
-    if not patterns:
-        return False
-    path = path_of(optimizer, variable)
+    return bool(patterns) and occurs_in(patterns, path_of(optimizer, variable))
+
+
+def occurs_in(patterns, path):
+    """Whether one of the patterns occurs in a path."""
     return any(re.search(pattern, path) for pattern in patterns)
 
 

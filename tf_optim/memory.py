@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from tf_optim import flavour, fused, keras_private, packed
+from tf_optim import flavour, fused, keras_private, multi, packed
 
 _COLUMNS = ("variable", "shape", "dtype", "bytes", "slots", "bytes of slots")
 
@@ -59,9 +59,10 @@ class MemoryReport:
 
     @property
     def others(self) -> dict[str, int]:
-        """For each `slot_dtype` the bytes that all slots would take."""
-        names = self.lines[0].others if self.lines else ()
-        return {name: sum(line.others[name] for line in self.lines) for name in names}
+        """For each `slot_dtype` that all can have, the bytes of all slots together."""
+        each = [line.others for line in self.lines]
+        names = [n for n in (each[0] if each else ()) if all(n in o for o in each)]
+        return {name: sum(others[name] for others in each) for name in names}
 
     def __str__(self) -> str:
         rows = [_COLUMNS]
@@ -100,7 +101,7 @@ def memory_report(optimizer: Any) -> MemoryReport:
 
     Args:
         optimizer: one of this package, built (`optimizer.build(variables)`, or after
-            its first step).
+            its first step), or a `MultiOptimizer` of such.
 
     Returns:
         A `MemoryReport`: per variable its bytes and those of each slot, the totals,
@@ -118,6 +119,9 @@ def memory_report(optimizer: Any) -> MemoryReport:
     >>> tf_optim.memory_report(opt).bytes_of_slots
     136000
     """
+    if isinstance(optimizer, multi.MultiOptimizer):
+        reports = [memory_report(each) for each in optimizer.optimizers]
+        return MemoryReport(sum((report.lines for report in reports), ()))
     if not isinstance(optimizer, fused.Fused):
         raise ValueError(
             "`optimizer` must be one of tf_optim's. Received: "

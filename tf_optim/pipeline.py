@@ -61,6 +61,12 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
     return tf.cond(known.are_finite, take, lambda: tf.constant(False))
 
 
+def check(optimizer, grads_and_vars):
+    """Raises what a step would before it begins, but for what only an op finds."""
+    optimizer._check_hyperparameters()
+    _Step(optimizer, grads_and_vars, None)
+
+
 class _Step:
     """A step, and what its parts have to know of it.
 
@@ -211,6 +217,7 @@ class _Step:
                     seen,
                     *ways[i],
                     member.number,
+                    member.packs,
                     hyper,
                     rate_factor,
                 )
@@ -314,6 +321,7 @@ def update_variable(optimizer, gradient, variable, learning_rate):
         mode=mode,
         history=history,
         number=member.number,
+        packs=member.packs,
         hyper=optimizer._hyper_of(member.variable),
         rate_factor=optimizer._rate_factor_of(member.variable),
     )
