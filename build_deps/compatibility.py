@@ -1,5 +1,6 @@
 """docs/compatibility.md, from the records of build_deps/matrix.py."""
 
+import collections
 import pathlib
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"
@@ -34,13 +35,21 @@ def table(records):
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for name in sorted(records, key=_order):
         lines += [_row(records[name], run) for run in records[name]["runs"]]
-    failed = {
-        f"- TensorFlow {run['tensorflow']}, Keras {run['keras']}: `{test}`"
+    failed = collections.Counter(
+        f"- TensorFlow {run['tensorflow']}, Keras {run['keras']}: `{_function(test)}`"
         for record in records.values()
         for run in record["runs"]
         for test in run["failed"]
-    }
-    return "\n".join([*lines, "", *sorted(failed)]).rstrip()
+    )
+    lines.append("")
+    for line, times in sorted(failed.items()):
+        lines.append(line if times == 1 else f"{line}, {times} times")
+    return "\n".join(lines).rstrip()
+
+
+def _function(test):
+    """The test without its parameters."""
+    return test.partition("[")[0]
 
 
 def write_page(records):

@@ -45,16 +45,54 @@ cc_library(
     hdrs = glob([
         "include/external/farmhash_archive/src/**",
         "include/external/highwayhash/**",
+        {stand_ins}
     ]),
     includes = [
         "include/external/farmhash_archive/src",
         "include/external/highwayhash",
+        {folder}
     ],
     linkopts = ["-l:libtensorflow_cc.so.2"],
     visibility = ["//visibility:public"],
     deps = [":tensorflow"],
 )
 """
+
+# TensorFlow 2.19's XLA headers speak of two classes of LLVM's, in a description of
+# tensors on GPUs that no kernel of ours meets, and its wheel lacks them.
+_LLVM = {
+    "ArrayRef.h": """\
+#include <cstddef>
+namespace llvm {
+template <class T>
+struct ArrayRef {
+  template <class Values>
+  ArrayRef(const Values& values) : data(values.data()), size(values.size()) {}
+  const T* data;
+  size_t size;
+};
+}  // namespace llvm
+""",
+    "SmallVector.h": """\
+#include <vector>
+namespace llvm {
+template <class T>
+using SmallVector = std::vector<T>;
+}  // namespace llvm
+""",
+}
+
+def _xla(ctx):
+    """The library of XLA's headers, with what they lack."""
+    header = ctx.path("include/xla/stream_executor/gpu/tma_metadata.h")
+    lacks = header.exists and "llvm/ADT/ArrayRef.h" in ctx.read(header)
+    if lacks:
+        for name, text in _LLVM.items():
+            ctx.file("stand_ins/llvm/ADT/" + name, "#pragma once\n" + text)
+    return _XLA.format(
+        stand_ins = "\"stand_ins/**\"," if lacks else "",
+        folder = "\"stand_ins\"," if lacks else "",
+    )
 
 def _tensorflow_impl(ctx):
     flags = _fact(ctx, "TF_COPTS").split(" ")
@@ -71,7 +109,7 @@ def _tensorflow_impl(ctx):
         exclude = ["include/external/**", "include/**/*.bin"],
         defines = [flag[2:] for flag in flags if flag.startswith("-D")],
         linkopts = linkopts,
-        more = _XLA,
+        more = _xla(ctx),
     )
 
 def _highway_impl(ctx):
