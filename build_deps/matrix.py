@@ -116,6 +116,7 @@ class Run:
         self.python = self.folder / "venv" / "bin" / "python"
         self.jobs = jobs
         self.log = self.folder / "log.txt"
+        self.copied = self.folder / "commit.txt"
 
     def command(self, *command, check=True):
         environment = {**os.environ, "VIRTUAL_ENV": str(self.python.parents[1])}
@@ -155,6 +156,7 @@ class Run:
         flags = f"build --disk_cache={FOLDER / 'cache'}\n"
         text = own.read_text() if own.exists() else flags
         (self.source / ".bazelrc.user").write_text(text)
+        self.copied.write_text(commit())
 
     def make_environment(self):
         base = find_python(self.combination.python)
@@ -240,7 +242,7 @@ class Run:
             runs.append(self.tested(OF_KERAS, f"tests-keras-{release.keras}"))
         return {
             "date": datetime.date.today().isoformat(),
-            "commit": commit(),
+            "commit": self.copied.read_text(),
             "python": self.combination.python,
             "jit": release.jit,
             "runs": runs,

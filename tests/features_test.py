@@ -107,6 +107,8 @@ def assert_close(left, right, rtol):
 @pairs
 @a_few
 def test_dense_gradients_as_stock(case, pair):
+    if "accumulation" in pair and flavours.is_keras_before("3.5"):
+        pytest.skip("it clips, decays and counts in every micro-step")
     mine, theirs = (trained(case, pair, make) for make in (models.ours, models.stock))
     assert_close(mine, theirs, rtol=1e-5)
 

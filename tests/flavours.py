@@ -16,8 +16,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 
 import pytest
+from packaging.version import Version
 
 LEGACY = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")
 # Where the child reads modules and writes reports: two file descriptors.
@@ -210,3 +212,8 @@ def pytest_runtest_logreport(report):
         if report.failed:
             text += "".join(f"\n--- {name}\n{body}" for name, body in report.sections)
         _outcome.update(outcome=report.outcome, text=text)
+
+
+def is_keras_before(release):
+    """Whether this is a Keras 3 older than a release, as "3.5"."""
+    return not LEGACY and Version(metadata.version("keras")) < Version(release)

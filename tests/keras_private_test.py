@@ -5,7 +5,6 @@ import inspect
 
 import pytest
 import tensorflow as tf
-from packaging.version import Version
 
 from tests import flavours, models
 from tests.marks import both_flavours, keras_3_only
@@ -21,9 +20,6 @@ def stock_with_everything():
     return optimizer
 
 
-OLDER_THAN_3_5 = not flavours.LEGACY and (
-    Version(tf.keras.__version__) < Version("3.5")
-)
 MEMBERS = keras_private.TF_KERAS if flavours.LEGACY else keras_private.KERAS_3
 
 
@@ -31,7 +27,7 @@ MEMBERS = keras_private.TF_KERAS if flavours.LEGACY else keras_private.KERAS_3
 def test_private_members_are_there():
     optimizer = stock_with_everything()
     missing = {name for name in MEMBERS if not hasattr(optimizer, name)}
-    if OLDER_THAN_3_5:
+    if flavours.is_keras_before("3.5"):
         missing -= {"_iterations"}
     assert not missing, {name: MEMBERS[name] for name in missing}
 
@@ -92,7 +88,7 @@ def test_what_is_refused_in_subclasses_is_stocks():
     stock = [tf.keras.optimizers.Adam, getattr(tf.keras.optimizers, "Muon", object)]
     found = {n for n in names if any(hasattr(c, n) for c in stock)}
     of_muon = set(extension.OF_MUON)
-    if not flavours.LEGACY and Version(tf.keras.__version__) < Version("3.13"):
+    if flavours.is_keras_before("3.13"):
         found, expected = found - of_muon, expected - of_muon  # it lacks some
     assert found == expected
 

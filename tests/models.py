@@ -39,6 +39,11 @@ def rate(case):
     return float(np.float32(case.optimizer.learning_rate))
 
 
+def number(variable):
+    """A scalar's value; variables of Keras 3.3 have no `__float__`."""
+    return np.asarray(tf.convert_to_tensor(variable)).item()
+
+
 SHAPES = ((7, 5), (5,), (3, 2, 4), ())
 
 

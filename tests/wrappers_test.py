@@ -91,7 +91,7 @@ def test_a_step_that_is_not_finite_changes_nothing(case, wrapper, graph, where, 
     # tf_keras counts it: `iterations` is the first of the optimizer's variables.
     assert changed(before, training) == ([2] if flavours.LEGACY else [])
     scale = "loss_scale" if flavours.LEGACY else "dynamic_scale"
-    assert float(getattr(training.optimizer, scale)) == SCALE / 2
+    assert models.number(getattr(training.optimizer, scale)) == SCALE / 2
 
 
 @both_flavours
