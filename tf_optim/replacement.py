@@ -310,14 +310,22 @@ def _say_once(what, why):
 
 def _say_which_are_there(classes):
     """Optimizers made before may have slots, and a function traced with them."""
+    if not _count(classes):  # the rule, and quickly found out
+        return
     gc.collect()
-    there = sum(type(each) in classes for each in gc.get_objects())
+    there = _count(classes)
     if there:
         _LOG.warning(
             "tf_optim leaves %d optimizer(s) that exist already as they are: only "
             "those made from now on are replaced. `tf_optim.fuse` converts one.",
             there,
         )
+
+
+def _count(classes):
+    """How many objects of the classes themselves there are."""
+    classes = tuple(classes)
+    return sum(type(each) in classes for each in gc.get_referrers(*classes))
 
 
 def watch():
