@@ -96,7 +96,7 @@ void RowHistory::CatchUpRows(OpKernelContext* context,
   DeviceThreads(context)(
       (count + kRowsTogether - 1) / kRowsTogether,
       CostOfRow(*tensors[0]) * kRowsTogether, [&](int64_t begin, int64_t end) {
-        Batch batch(*steps_, tensors);
+        Batch batch(*steps_, tensors, Batch::Rows::kScattered);
         const int64_t last = std::min(count, end * kRowsTogether);
         for (int64_t i = begin * kRowsTogether; i < last; ++i) {
           if (i + kRowsTogether < last && HasRow(ids[i + kRowsTogether])) {
@@ -118,15 +118,14 @@ void RowHistory::CatchUpRows(OpKernelContext* context,
 Status RowHistory::CatchUpAll(OpKernelContext* context) {
   if (IsCaughtUp()) return OkStatus();
   TF_RETURN_IF_ERROR(InLocks(context, [&](const std::vector<Tensor*>& tensors) {
-    DeviceThreads(context)(rows_, CostOfRow(*tensors[0]),
-                           [&](int64_t begin, int64_t end) {
-                             Batch batch(*steps_, tensors);
-                             for (int64_t row = begin; row < end; ++row) {
-                               const int64_t first = SeenBy(row);
-                               if (first < now_)
-                                 batch.Add({row, first - all_seen_, 1});
-                             }
-                           });
+    DeviceThreads(context)(
+        rows_, CostOfRow(*tensors[0]), [&](int64_t begin, int64_t end) {
+          Batch batch(*steps_, tensors, Batch::Rows::kSideBySide);
+          for (int64_t row = begin; row < end; ++row) {
+            const int64_t first = SeenBy(row);
+            if (first < now_) batch.Add({row, first - all_seen_, 1});
+          }
+        });
   }));
   all_seen_ = now_;
   steps_ = NewIdleSteps(kind_, hyper_, ChosenIsa());

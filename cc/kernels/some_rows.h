@@ -70,11 +70,16 @@ class SomeRows {
 // Gathers rows and has them brought up to date.
 class Batch {
  public:
+  // Where rows lie. The processor foresees those that lie side by side, and
+  // asking for them takes it a third of the time.
+  enum class Rows { kScattered, kSideBySide };
+
   // Of one thread, at a time.
-  Batch(const IdleSteps& steps, const std::vector<tensorflow::Tensor*>& tensors)
-      : steps_(steps), tensors_(tensors) {}
+  Batch(const IdleSteps& steps, const std::vector<tensorflow::Tensor*>& tensors,
+        Rows rows)
+      : steps_(steps), tensors_(tensors), asks_(rows == Rows::kScattered) {}
   ~Batch() {
-    CatchUp(ready_, count_ - ready_);
+    CatchUp(ready_, asks_ ? count_ - ready_ : 0);
     std::copy(rows_ + ready_, rows_ + count_, rows_);
     CatchUp(count_ - ready_, 0);
   }
@@ -91,9 +96,14 @@ class Batch {
     }
     rows_[count_++] = row;
     if (count_ < ready_ + kRowsTogether) return;
-    CatchUp(ready_, kRowsTogether);
-    std::copy(rows_ + ready_, rows_ + count_, rows_);
-    ready_ = count_ = kRowsTogether;
+    if (asks_) {
+      CatchUp(ready_, kRowsTogether);
+      std::copy(rows_ + ready_, rows_ + count_, rows_);
+      ready_ = count_ = kRowsTogether;
+    } else {
+      CatchUp(count_, 0);
+      count_ = 0;
+    }
   }
 
  private:
@@ -105,6 +115,7 @@ class Batch {
   const ScopedFlushDenormals flush_denormals_;
   const IdleSteps& steps_;
   const std::vector<tensorflow::Tensor*>& tensors_;
+  const bool asks_;  // for the memory of the next rows
   IdleRows rows_[2 * kRowsTogether];
   int64_t ready_ = 0;  // so many have been asked for
   int64_t count_ = 0;
