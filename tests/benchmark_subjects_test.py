@@ -133,10 +133,11 @@ def test_every_subject_does_what_it_says(ask, pair, name):
 
 
 @pytest.mark.parametrize("case", [DENSE, APART], ids=lambda c: c.name)
-def test_a_timed_loop_makes_the_steps_one_by_one(case):
+def test_a_timed_loop_makes_the_steps_one_by_one(case, monkeypatch):
     """The same bits as called steps, the batches in turn, whatever goes into a call."""
     from tf_optim.benchmark import tf_subjects
 
+    monkeypatch.setattr(tf_subjects, "_CALL", 1e-3)  # for fewer steps
     work, inputs = plain(case, "Adam"), cases.Inputs(case)
     looped = tf_subjects.Ours(work, inputs)
     called = tf_subjects.OursFunction(work, inputs)

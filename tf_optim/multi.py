@@ -125,7 +125,7 @@ class _Multi(methods.Methods):
         sparse = [(g, raw(v)) for g, v in pairs if isinstance(g, tf.IndexedSlices)]
         checked = []
         if sparse and len(parts) > 1:
-            indices = [tf.convert_to_tensor(g.indices) for g, _ in sparse]
+            indices = [tf.cast(g.indices, tf.int64) for g, _ in sparse]
             checked.append(checks.check_indices([v for _, v in sparse], indices))
         with tf.control_dependencies([op for op in checked if op is not None]):
             for optimizer, part in parts:
