@@ -104,7 +104,7 @@ def test_an_earlier_pair_comes_first_and_layers_are_their_variables():
     assert changed == [False, True, True]
 
 
-def two(variables, **arguments):
+def two(**arguments):
     return tf_optim.MultiOptimizer(
         [(tf_optim.Adam(0.1, **arguments), "v0"), (tf_optim.Adagrad(0.1), None)]
     )
@@ -124,7 +124,7 @@ WRONG = {
 @both_ways
 def test_an_error_in_the_last_part_changes_nothing(wrong, graph):
     variables = models.variables(((4, 2), (4, 2)))
-    several = two(variables)
+    several = two()
     several.build(variables)
     good = models.slices([1], np.ones([1, 2], "float32"), 4)
     gradient, message = WRONG[wrong]
@@ -175,7 +175,7 @@ def test_variables_that_none_takes_and_optimizers_that_take_none():
 
 
 def test_it_has_no_learning_rate_of_its_own():
-    several = two(models.variables(((2,),)))
+    several = two()
     with pytest.raises(AttributeError, match="each of its `optimizers`"):
         _ = several.learning_rate
     with pytest.raises(AttributeError, match="set that of its `optimizers`"):
@@ -187,7 +187,7 @@ def test_it_has_no_learning_rate_of_its_own():
 @keras_3_only
 def test_one_loss_scale_for_all():
     with pytest.raises(ValueError, match="same `loss_scale_factor`"):
-        two([], loss_scale_factor=4.0)
+        two(loss_scale_factor=4.0)
     variables = models.variables(((2,), (2,)))
     expected = [v - 0.5 for v in models.variables(((2,), (2,)))]
     pairs = [
@@ -241,11 +241,16 @@ def test_resumed_is_uninterrupted(how, tmp_path):
     assert_equal(again.optimizer.get_weights(), model.optimizer.get_weights())
 
 
-def test_inside_a_loss_scale_optimizer():
+@pytest.mark.parametrize(
+    "make",
+    [tf.keras.mixed_precision.LossScaleOptimizer, tf_optim.LossScaleOptimizer],
+    ids=["stock", "ours"],
+)
+def test_inside_a_loss_scale_optimizer(make):
     ids, targets = models.recommender_data(unique=False)
     plain = recommender()
     scaled = recommender()
-    wrapper = tf_optim.LossScaleOptimizer(scaled.optimizer, initial_scale=16.0)
+    wrapper = make(scaled.optimizer, initial_scale=16.0)
     models.compiled(scaled, wrapper)
     for each in (plain, scaled):
         each.fit(ids, targets, 8, 2, shuffle=False, verbose=0)
@@ -255,7 +260,7 @@ def test_inside_a_loss_scale_optimizer():
 
 def test_averages_are_those_of_the_variables():
     variables = models.variables(((2,), (2,)))
-    several = two(variables, use_ema=True, ema_momentum=0.5)
+    several = two(use_ema=True, ema_momentum=0.5)
     models.train(several, variables, models.gradients(3, ((2,), (2,))))
     average = [
         v.numpy()

@@ -100,8 +100,11 @@ class Shares:
                 )
             numbers[owner].append(number)
         self.numbers = numbers
-        for owner, mine in enumerate(numbers):
-            self._owner |= {id(raw(variables[number])): owner for number in mine}
+        self._owner = {
+            id(raw(variables[number])): owner
+            for owner, mine in enumerate(numbers)
+            for number in mine
+        }
         return [[variables[number] for number in mine] for mine in numbers]
 
     def parts_of(self, pairs):

@@ -197,14 +197,14 @@ def explain(
     inner = conversion.innermost(optimizer)
     several = isinstance(inner, multi.MultiOptimizer)
     if several and not inner.built:
-        inner.plan(variables)
+        inner._shares.share_out(variables)
     is_sparse, is_regularized = _tables(model, variables, sparse)
     calls: dict[tuple, int] = {}
     rows = []
     for variable in variables:
         own = inner.optimizer_of(variable) if several else inner
         facts = why.Facts(
-            optimizer=own if several and optimizer is inner else optimizer,
+            optimizer=own if optimizer is inner else optimizer,
             inner=own,
             variable=raw(variable),
             is_sparse=id(raw(variable)) in is_sparse,

@@ -89,19 +89,8 @@ class _Multi(methods.Methods):
             f"Received: learning_rate={value!r}"
         )
 
-    def plan(self, variables: Iterable[Any]) -> list[list[Any]]:
-        """Decides which variables are whose, as `build` does; nothing is made.
-
-        Args:
-            variables: all that are to be updated.
-
-        Returns:
-            A list of variables for each optimizer.
-        """
-        return self._shares.share_out(list(variables))
-
     def _build_parts(self, variables):
-        parts = self.plan(variables)
+        parts = self._shares.share_out(variables)
         for optimizer, part in zip(self._optimizers, parts, strict=True):
             if part:
                 optimizer.build(part)
@@ -319,7 +308,8 @@ class MultiOptimizer(_Adapter, tf.keras.optimizers.Optimizer):  # type: ignore[m
         optimizers_and_variables: a list of pairs `(optimizer, which)`. `which` is a
             regular expression, or a list of such, of which one must occur in a
             variable's path; a function of a variable that returns whether it
-            is taken; variables or layers; or None for all.
+            is taken; variables or layers; places among the variables that are given
+            to `build`, as a configuration has them; or None for all.
         name: the optimizer's name. Default: "multi_optimizer".
 
     Raises:

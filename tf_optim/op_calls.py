@@ -253,6 +253,8 @@ def call_ops(spec, numbers, updates, scale=None):
     compiled = checks.is_compiled_by_xla()
     devices = {update.variable.handle.device for update in updates}
     distant = servers.among(devices)
+    if distant:
+        servers.check_they_know_our_ops()
     groups = collections.defaultdict(list)
     for place, update in enumerate(updates):
         update = _in_variables_type(update, distant)

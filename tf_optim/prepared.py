@@ -97,7 +97,8 @@ def prepare(variable, reads=True):
             is read otherwise always is.
     """
     copies = _copies_of(variable)
-    servers.among([copy.device for copy in copies])
+    if servers.among(copy.device for copy in copies):
+        servers.check_they_know_our_ops()
     for copy in copies:
         if history_of(copy) is None:
             with tf.init_scope(), tf.device(copy.device):

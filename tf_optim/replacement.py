@@ -285,11 +285,8 @@ def _note(optimizer):
     name = type(optimizer).__name__
     _patch.tallies.setdefault(name, _Tally(name)).add(optimizer)
     if _patch.verbose:
-        _LOG.warning(
-            "%s is made by tf_optim, with sparse_update=%r.",
-            _name(type(optimizer)),
-            optimizer.sparse_update,
-        )
+        said = _name(type(optimizer)), optimizer.sparse_update
+        _LOG.warning("%s is made by tf_optim, with sparse_update=%r.", *said)
 
 
 def _name(cls):
@@ -313,8 +310,7 @@ def _say_which_are_there(classes):
     if not _count(classes):  # the rule, and quickly found out
         return
     gc.collect()
-    there = _count(classes)
-    if there:
+    if there := _count(classes):
         _LOG.warning(
             "tf_optim leaves %d optimizer(s) that exist already as they are: only "
             "those made from now on are replaced. `tf_optim.fuse` converts one.",
@@ -324,7 +320,6 @@ def _say_which_are_there(classes):
 
 def _count(classes):
     """How many objects of the classes themselves there are."""
-    classes = tuple(classes)
     return sum(type(each) in classes for each in gc.get_referrers(*classes))
 
 

@@ -16,16 +16,13 @@ def is_server(device):
 
 
 def among(devices):
-    """Those of a step's devices that are parameter servers'.
+    """Those of some devices that are parameter servers'."""
+    return set(filter(is_server, devices))
 
-    Raises:
-        RuntimeError: if there are some, and a server of the cluster has not imported
-            tf_optim.
-    """
-    distant = set(filter(is_server, devices))
-    if distant:
-        _ask(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
-    return distant
+
+def check_they_know_our_ops():
+    """Raises RuntimeError if a server of the cluster has not imported tf_optim."""
+    _ask(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
 
 
 @functools.cache  # of the answer, not of an error: a server may be mended

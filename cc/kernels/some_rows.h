@@ -70,8 +70,8 @@ class SomeRows {
 // Gathers rows and has them brought up to date.
 class Batch {
  public:
-  // Where rows lie. The processor foresees those that lie side by side, and
-  // asking for them takes it a third of the time.
+  // Where rows lie. The processor foresees those that lie side by side; asking
+  // for them took three tenths of a whole catch-up.
   enum class Rows { kScattered, kSideBySide };
 
   // Of one thread, at a time.

@@ -270,7 +270,7 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
   TensorShape shape;
   xla::XlaOp op;
   TF_RETURN_IF_ERROR(
-      ReadVariable(context, layout_.average + i, dtype_, &shape, &op));
+      context->ReadVariableInput(layout_.average + i, dtype_, &shape, &op));
   XlaValue average = ToComputeType(op);
   const auto move = [&](XlaValue kept, xla::XlaOp variable) {
     average = kept * average + (XlaValue(1) - kept) * ToComputeType(variable);
@@ -280,8 +280,8 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
   const xla::XlaOp begins =
       xla::ScalarLike(updates, static_cast<double>(average_begins_));
   if (layout_.average_rows != OpLayout::kAbsent) {
-    TF_RETURN_IF_ERROR(ReadVariable(context, layout_.average_rows + i,
-                                    tensorflow::DT_INT32, &shape, &op));
+    TF_RETURN_IF_ERROR(context->ReadVariableInput(
+        layout_.average_rows + i, tensorflow::DT_INT32, &shape, &op));
     const xla::XlaOp seen = xla::ConvertElementType(op, xla::F64);
     xla::XlaOp kept = xla::Pow(momentum, xla::Sub(updates, seen));
     kept = xla::Select(xla::Lt(seen, xla::Min(begins, updates)),
@@ -362,12 +362,6 @@ xla::XlaOp XlaStepOp::Ids(XlaOpKernelContext* context, int i) const {
                              xla::Broadcast(count, {places})),
                      WithAllPlaces(ids),
                      xla::Broadcast(xla::ScalarLike(ids, -1), {places}));
-}
-
-absl::Status XlaStepOp::ReadVariable(XlaOpKernelContext* context, int input,
-                                     DataType dtype, TensorShape* shape,
-                                     xla::XlaOp* value) const {
-  return context->ReadVariableInput(input, dtype, shape, value);
 }
 
 namespace {

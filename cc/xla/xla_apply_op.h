@@ -76,10 +76,6 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   xla::XlaOp Ids(tensorflow::XlaOpKernelContext* context, int i) const;
   // All that a call of the CUDA drivers is given but the streams.
   GpuStepInputs GpuInputs(tensorflow::XlaOpKernelContext* context) const;
-  absl::Status ReadVariable(tensorflow::XlaOpKernelContext* context, int input,
-                            tensorflow::DataType dtype,
-                            tensorflow::TensorShape* shape,
-                            xla::XlaOp* value) const;
 
   // Brings the i-th variable's average along, if it has one: every row's, since
   // all are there. `before` and `after` are the variable around its update.
@@ -221,8 +217,8 @@ class XlaApplyOp : public XlaStepOp {
   template <class Rule>
   absl::Status ReadStreams(Context* context, int i,
                            tensorflow::TensorShape* shape, Streams* streams) {
-    TF_RETURN_IF_ERROR(ReadVariable(context, layout().var + i, dtype(), shape,
-                                    &streams->emplace_back()));
+    TF_RETURN_IF_ERROR(context->ReadVariableInput(
+        layout().var + i, dtype(), shape, &streams->emplace_back()));
     TF_RETURN_IF_ERROR(CheckShapes(context, i, *shape));
     absl::Status status;
     typename Rule::template Slots<XlaValue> slots;
@@ -230,8 +226,9 @@ class XlaApplyOp : public XlaStepOp {
       if constexpr (kIsPresent<decltype(slot)>) {
         tensorflow::TensorShape slot_shape;
         const int input = layout().slots[s] + i;
-        status.Update(ReadVariable(context, input, SlotType(context, input),
-                                   &slot_shape, &streams->emplace_back()));
+        status.Update(
+            context->ReadVariableInput(input, SlotType(context, input),
+                                       &slot_shape, &streams->emplace_back()));
         if (status.ok()) status = CheckSlot(context, s, i, slot_shape, *shape);
       }
     });
