@@ -23,9 +23,13 @@ pytestmark = keras_3_only
 ROWS = 12
 SHAPES = ((ROWS, 6), (6,))
 STEPS = 4
+# Ids of each step: gradients of half as many as the table has rows are kept, of more
+# are added to the accumulator.
+ADDED, KEPT = (5, 0, 3, 9), (1, 0, 2, 3)
+both_counts = pytest.mark.parametrize("counts", [ADDED, KEPT], ids=["added", "kept"])
 
 
-def draw_window(rng, counts=(5, 0, 3, 9)):
+def draw_window(rng, counts=ADDED):
     """For each step ids, their gradients and a dense gradient; sums are exact."""
     steps = []
     for count in counts:
@@ -103,7 +107,7 @@ def test_a_window_is_one_step_with_its_mean(case, mode, graph):
     table, optimizer = training.variables[0], training.optimizer
     for iterations in range(3):
         before = table.numpy(), slot_arrays(case, optimizer, 0)
-        window = draw_window(rng)
+        window = draw_window(rng, (KEPT, ADDED, KEPT)[iterations])
         for step in window[:-1]:
             training.step(*step)
             assert_same_bits([table.numpy()], before[:1])
@@ -129,8 +133,8 @@ def test_clipping_and_decay_see_the_mean(case, mode, tail):
     rng = np.random.default_rng(1)
     several = accumulating(case, sparse_update=mode, **tail)
     one = Training(case, sparse_update=mode, **tail)
-    for _ in range(3):
-        window = draw_window(rng)
+    for counts in (ADDED, KEPT, KEPT):
+        window = draw_window(rng, counts)
         several.window(window)
         one.step(*concatenated(window))
     for left, right in zip(several.variables, one.variables, strict=True):
@@ -146,7 +150,8 @@ def test_rows_are_not_looked_for_while_they_are_known(case):
     training.window(window[:2])
     table = training.variables[0].numpy()
     accumulator = training.optimizer._accumulated_gradients[0]
-    accumulator.assign(accumulator + tf.one_hot([7], ROWS, axis=0))  # unseen
+    unseen = accumulator + tf.one_hot([7], ROWS, axis=0)
+    tf.raw_ops.AssignVariableOp(resource=accumulator.handle, value=unseen)
     training.window(window[2:])
     changed = np.flatnonzero((training.variables[0].numpy() != table).any(axis=1))
     assert list(changed) == [1, 4]
@@ -154,11 +159,12 @@ def test_rows_are_not_looked_for_while_they_are_known(case):
     assert left[7].all() and not np.delete(left, 7, axis=0).any()
 
 
+@both_counts
 @stock_kinds
-def test_mid_window_state_is_that_of_stock(case, tmp_path):
+def test_mid_window_state_is_that_of_stock(case, counts, tmp_path):
     """Values, and checkpoints in both directions, in the middle of a window."""
     rng = np.random.default_rng(3)
-    window, rest = draw_window(rng), draw_window(rng)
+    window, rest = draw_window(rng, counts), draw_window(rng, counts)
 
     def make(maker):
         mode = {"sparse_update": "dense"} if maker is models.ours else {}
@@ -218,23 +224,21 @@ def assign(training, other, folder):
 WAYS = (read_checkpoint, set_weights, load_own_variables, assign)
 
 
-# Values assigned by hand at the very step that they are from go unseen: there
-# the caller has to say so (`forget_touched_rows`).
 ARRIVALS = [
     pytest.param(way, done, id=f"{way.__name__}-at step {done}")
     for way in WAYS
     for done in (0, 2, 3)
-    if (way, done) != (assign, 2)
 ]
 
 
 @pytest.mark.parametrize(("way", "done"), ARRIVALS)
+@both_counts
 @both_ways
-def test_state_that_comes_in_the_middle_of_a_window(way, done, graph, tmp_path):
+def test_state_that_comes_in_the_middle_of_a_window(way, done, counts, graph, tmp_path):
     """The rows of the optimizer that it comes from count, not its own."""
     how = "function" if graph else "eager"
     rng = np.random.default_rng(4)
-    window, foreign = draw_window(rng), draw_window(rng)
+    window, foreign = draw_window(rng, counts), draw_window(rng, counts)
     case = cases.RICHEST[0]
     other = accumulating(case, how=how).window(window[:2])
     training = accumulating(case, how=how).window(foreign[:done])
@@ -244,15 +248,16 @@ def test_state_that_comes_in_the_middle_of_a_window(way, done, graph, tmp_path):
 
 
 @pytest.mark.parametrize("dense_step", range(STEPS))
+@both_counts
 @a_few
-def test_a_dense_gradient_within_a_window(case, dense_step):
+def test_a_dense_gradient_within_a_window(case, counts, dense_step):
     """As for a table that is looked up in some steps and multiplied in others."""
     rng = np.random.default_rng(5)
     mixed = accumulating(case, sparse_update="dense")
     plain = accumulating(case)
     plain.sparse = False
     for window in range(3):
-        for i, step in enumerate(draw_window(rng)):
+        for i, step in enumerate(draw_window(rng, counts)):
             mixed.sparse = (window, i) != (1, dense_step)
             mixed.step(*step)
             plain.step(*step)
@@ -358,13 +363,14 @@ def test_loss_scale_and_averages_beside_it(case):
     assert not np.array_equal(averages[0], scaled.variables[0])
 
 
+@both_counts
 @both_ways
 @a_few
-def test_failed_step_is_not_counted(case, graph):
+def test_failed_step_is_not_counted(case, graph, counts):
     """Whether it is one that accumulates or the one that ends the window."""
     rng = np.random.default_rng(8)
     how = "function" if graph else "eager"
-    window = draw_window(rng)
+    window = draw_window(rng, counts)
     wrong = (np.array([1, ROWS]), *draw_window(rng, (2,))[0][1:])
     failing, other = (accumulating(case, how=how) for _ in range(2))
     for step in window:
@@ -375,3 +381,83 @@ def test_failed_step_is_not_counted(case, graph):
         failing.step(*step)
         other.step(*step)
     assert_same_bits(failing.values(), other.values())
+
+
+def kept_by(training):
+    """How many gradients of the table are kept beside its accumulator."""
+    return int(training.optimizer._kept_rows.get(0).rows[2])
+
+
+@both_ways
+@a_few
+def test_gradients_are_kept_while_there_are_few(case, graph):
+    """Until somebody looks at the accumulator, which then holds their sum."""
+    rng = np.random.default_rng(9)
+    training = accumulating(case, how="function" if graph else "eager")
+    for _ in range(2):
+        (ids, values, bias), *rest = draw_window(rng, KEPT)
+        training.step(ids, values, bias)
+        assert kept_by(training) == len(ids)
+        expected = np.zeros((ROWS, 6), "float32")
+        np.add.at(expected, ids, values.numpy())
+        np.testing.assert_array_equal(training.accumulators()[0], expected)
+        assert kept_by(training) == 0
+        training.window(rest)
+    training.step(*draw_window(rng, KEPT)[3])
+    training.step(*draw_window(rng, KEPT)[3])
+    assert kept_by(training) == 6
+    training.step(*draw_window(rng, KEPT)[0])
+    assert kept_by(training) == 0  # all are added
+
+
+@pytest.mark.parametrize("name", ["scatter_add", "batch", "function"])
+@a_few
+def test_who_sets_some_of_an_accumulator_adds_to_what_is_kept(case, name):
+    window = draw_window(np.random.default_rng(10), KEPT)
+    results = []
+    for counts in range(2):
+        training = accumulating(case)
+        accumulator = training.optimizer._accumulated_gradients[0].value
+        if counts:  # nothing is kept from the first step on
+            training.optimizer._kept_rows.keep_nothing(0)
+        training.window(window[:3])
+        rows = tf.IndexedSlices(tf.ones([2, 6]), tf.constant([3, 7]))
+        if name == "scatter_add":
+            accumulator.scatter_add(rows)
+        elif name == "batch":
+            accumulator.scatter_nd_add([[3], [7]], rows.values)
+        else:
+            tf.function(lambda a=accumulator, r=rows: a.scatter_add(r))()
+        training.window(window[3:])
+        results.append(training.values())
+    assert_same_bits(*results)
+
+
+@a_few
+def test_from_a_function_to_one_under_xla_within_a_window(case):
+    """What the first has kept, the second finds in the accumulator."""
+    window = draw_window(np.random.default_rng(11), (1, 1, 1, 1))
+    mixed, plain = accumulating(case), accumulating(case)
+    compiled = tf.function(mixed._apply_eagerly, jit_compile=True)
+    for _ in range(3):
+        for i, (step, expected) in enumerate(zip(window, window, strict=True)):
+            if i % 2:
+                compiled(tf.constant(step[0]), *step[1:])
+            else:
+                mixed.step(*step)
+            plain.step(*expected)
+    assert_close(mixed.values(), plain.values(), rtol=1e-5, atol=1e-6)
+
+
+@a_few
+def test_a_table_without_a_gradient_at_the_end_of_a_window(case):
+    """As in stock, what it had of the window is dropped."""
+    window = draw_window(np.random.default_rng(13), KEPT)
+    training = accumulating(case).window(window[:3])
+    before = training.variables[0].numpy()
+    table, bias = training.variables
+    training.optimizer.apply_gradients([(tf.ones([6]), bias)])
+    np.testing.assert_array_equal(table, before)
+    training.window([(np.array([2]), tf.ones([1, 6]), tf.ones([6]))] * STEPS)
+    changed = np.flatnonzero((table.numpy() != before).any(axis=1))
+    assert list(changed) == [2]

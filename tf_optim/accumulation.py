@@ -1,97 +1,22 @@
 """Gradient accumulation, in Keras 3 (tf_keras has none).
 
 Stock's accumulators stay what they are, variables of the shape of the whole
-table, so checkpoints interchange. An op adds a step's rows to them. Which rows
-that were is remembered beside them, outside of checkpoints, so that the step
-that ends a window reads and clears those rows alone: one sparse gradient, in which
-every row occurs once. Where it is not known (after a restore in the middle of a
-window, or a dense gradient in it) the rows that are not zero are looked for.
+table, so checkpoints interchange. A step's rows are kept beside them or added to them
+by an op (`kept.py`). Which rows that were is remembered, outside of checkpoints, so
+that the step that ends a window reads and clears those rows alone: one sparse
+gradient. Where it is not known (after a restore in the middle of a window, or a dense
+gradient in it) the rows that are not zero are looked for.
 """
 
 import collections
 
 import tensorflow as tf
 
-from tf_optim import checks, gradients, keras_private, library, replicas
+from tf_optim import checks, gradients, kept, keras_private, library, replicas
 
 
 def _is_sparse(gradient):
     return isinstance(gradient, tf.IndexedSlices)
-
-
-def _rows_not_zero(accumulator):
-    """A bool for each row."""
-    inner = list(range(1, accumulator.shape.rank))
-    return tf.reduce_any(tf.not_equal(accumulator, 0), inner)
-
-
-def _is_zero(accumulator, iterations):
-    if not accumulator.is_initialized():  # made by the tf.function being traced
-        return int(iterations) == 0
-    return not bool(tf.reduce_any(_rows_not_zero(accumulator)))
-
-
-class _TouchedRows:
-    """The rows of an accumulator that may be other than zero.
-
-    They stand in `rows`, as the op AccumulateRows says, provided that its first number
-    is the optimizer's count of steps: then every step since the accumulator was zero
-    has been seen.
-    """
-
-    def __init__(self, accumulator, iterations):
-        with tf.init_scope(), tf.device(accumulator.device):
-            zero = tf.executing_eagerly() and _is_zero(accumulator, iterations)
-            step = tf.cast(iterations if zero else -1, tf.int64)
-            self.rows = tf.Variable(
-                tf.stack([step, 0]), trainable=False, shape=[None], dtype=tf.int64
-            )
-
-    def forget(self):
-        self.rows.assign([-1, 0])
-
-    # What the ops do, where there are none (on a GPU).
-
-    def known(self, iterations):
-        """The rows' numbers, and whether these are all."""
-        rows = tf.convert_to_tensor(self.rows)
-        return rows[2 : 2 + rows[1]], tf.equal(rows[0], iterations)
-
-    def add(self, ids, iterations):
-        """Returns the op that records rows of a step that ends no window."""
-        before, is_known = self.known(iterations)
-        step, count = iterations + 1, tf.size(before, tf.int64) + tf.size(ids, tf.int64)
-        rows = tf.concat([tf.stack([step, count]), before, ids], 0)
-        unknown = tf.constant([-1, 0], tf.int64)
-        rows = tf.cond(is_known, lambda: rows, lambda: unknown)
-        return self.rows.assign(rows, read_value=False)
-
-    def clear(self, iterations):
-        """After the step that ends a window."""
-        zero = tf.zeros_like(iterations)
-        self.rows.assign(tf.stack([iterations + 1, zero]), read_value=False)
-
-
-class Memory:
-    """The rows touched of each accumulator, by the variable's index.
-
-    Not a dict of the optimizer's own, where Keras and checkpoints would find it.
-    """
-
-    def __init__(self):
-        self.touched = {}
-
-    def forget(self):
-        """To be called where accumulators have changed other than by a step."""
-        for touched in self.touched.values():
-            touched.forget()
-
-    def variables(self):
-        """By name: a saved function needs all of its variables."""
-        found = {}
-        for index, touched in self.touched.items():
-            found[f"touched_rows_{index}"] = touched.rows
-        return found
 
 
 class _Sum:
@@ -101,20 +26,19 @@ class _Sum:
         self.index = keras_private.index_of(optimizer, variable)
         self.variable = variable
         self.accumulator = keras_private.accumulator(optimizer, self.index)
-        self.memory = optimizer._touched_rows
+        self.memory = optimizer._kept_rows
         self.count = keras_private.count(optimizer)
         self.iterations = iterations
 
-    def touched(self, gradient):
-        """Which rows may be other than zero; None where that is not remembered."""
-        # XLA has no shapes that change, replicas have rows of their own.
-        if replicas.are_several() or checks.is_compiled_by_xla():
+    def kept(self, gradient):
+        """The `Kept` for a gradient; None where there is none."""
+        if checks.is_compiled_by_xla():  # which has no shapes that change
+            self.memory.keep_nothing(self.index)
             return None
-        if not _is_sparse(gradient):
+        # Replicas have rows of their own.
+        if replicas.are_several() or not _is_sparse(gradient):
             return None
-        if self.index not in self.memory.touched:
-            self.memory.touched[self.index] = _TouchedRows(self.accumulator, self.count)
-        return self.memory.touched[self.index]
+        return self.memory.of(self.index, self.accumulator, self.count)
 
     def converted(self, local, gradient):
         """The gradient's parts in the accumulator's dtype, with int64 ids."""
@@ -132,8 +56,8 @@ class _Sum:
     def add(self, local, gradient):
         """Returns the ops that add the gradient of a step that ends no window."""
         first = local(gradient)[0]
-        touched = self.touched(first)
-        ops = [touched.add(first.indices, self.iterations)] if touched else []
+        found = self.kept(first)
+        ops = [found.remember(first.indices, self.iterations)] if found else []
         for part, g in zip(local(self.accumulator), local(gradient), strict=False):
             if not _is_sparse(g):
                 ops.append(part.assign_add(g, read_value=False))
@@ -145,13 +69,10 @@ class _Sum:
             )
         return ops
 
-    def mean(self, local, gradient, steps):
-        """The mean over the window that this gradient ends, for each device."""
-        pairs = zip(local(self.accumulator), local(gradient), strict=False)
-        totals = [self._total(part, g) for part, g in pairs]
-        return replicas.Parts(
-            [gradients.scaled(total, lambda x: x / steps) for total in totals]
-        )
+    def total(self, local, gradient):
+        """The sum of the window that this gradient ends, for each device."""
+        pairs = zip(local(self.accumulator), local(gradient), strict=True)
+        return replicas.Parts([self._total(part, g) for part, g in pairs])
 
     def _total(self, accumulator, gradient):
         if not _is_sparse(gradient):
@@ -167,12 +88,12 @@ class _Sum:
 
     def _ids(self, accumulator, gradient):
         def search():
-            return tf.where(_rows_not_zero(accumulator))[:, 0]
+            return tf.where(kept.rows_not_zero(accumulator))[:, 0]
 
-        touched = self.touched(gradient)
-        if touched is None:
+        found = self.kept(gradient)
+        if found is None:
             return search()
-        ids, is_known = touched.known(self.iterations)
+        ids, is_known = found.known(self.iterations)
         return tf.cond(is_known, lambda: ids, search)
 
     def _over_table(self, accumulator, gradient):
@@ -183,60 +104,44 @@ class _Sum:
         hit = tf.math.unsorted_segment_sum(
             tf.ones_like(gradient.indices, tf.int32), gradient.indices, rows
         )
-        touched = tf.logical_or(_rows_not_zero(accumulator), hit > 0)
+        touched = tf.logical_or(kept.rows_not_zero(accumulator), hit > 0)
         # Under XLA the kernel drops rows that are outside of the table.
         return tf.IndexedSlices(total, tf.where(touched, tf.range(rows), -1))
-
-
-def _has_our_ops(accumulator):
-    return not (
-        checks.is_compiled_by_xla()
-        or "GPU" in accumulator.handle.device
-        or accumulator.dtype not in (tf.float32, tf.float64)
-    )
 
 
 class _Rows:
     """Sparse gradients of one device and dtype, whose rows our ops add up."""
 
-    def __init__(self, sums, touched, grads, iterations):
-        self.sums = sums
-        self.accumulators = {
-            "accumulator": [each.accumulator.handle for each in sums],
-            "touched": [each.rows.handle for each in touched],
-            "iterations": iterations,
-        }
+    def __init__(self, sums, members, grads, iterations):
+        self.sums, self.iterations = sums, iterations
+        self.inputs = kept.Kept.inputs(members)
         self.gradients = {
             "grad": [g.values for g in grads],
             "indices": [g.indices for g in grads],
+            "iterations": iterations,
         }
-        self.dtype = sums[0].accumulator.dtype
         self.rows = None
 
     def add(self):
         """Returns the op that adds gradients of a step that ends no window."""
-        op = library.ops().tf_optim_accumulate_rows
-        return op(**self.accumulators, **self.gradients)
+        return library.ops().tf_optim_accumulate_rows(**self.inputs, **self.gradients)
 
-    def means(self, steps):
-        """For each variable the mean over the window, in which a row occurs once."""
-        number = checks.static_value(steps)
-        divided = number is not None
-        self.rows, means = library.ops().tf_optim_accumulated_rows(
-            steps=int(number) if divided else 1, **self.accumulators, **self.gradients
+    def totals(self):
+        """For each variable the sum of the window."""
+        self.rows, sums = library.ops().tf_optim_accumulated_rows(
+            **self.inputs, **self.gradients
         )
-        slices = [
-            tf.IndexedSlices(mean, rows)
-            for mean, rows in zip(means, self.rows, strict=True)
-        ]
-        if not divided:
-            slices = [gradients.divided(each, steps) for each in slices]
+        slices = map(tf.IndexedSlices, sums, self.rows)
         return dict(zip(self.sums, slices, strict=True))
 
     def clear(self):
         """After the step that ends a window."""
-        op = library.ops().tf_optim_clear_accumulated_rows
-        return op(rows=self.rows, T=self.dtype, **self.accumulators)
+        return library.ops().tf_optim_clear_accumulated_rows(
+            rows=self.rows,
+            iterations=self.iterations,
+            T=self.sums[0].accumulator.dtype,
+            **self.inputs,
+        )
 
 
 def _in_rows(local, sums, grads, iterations):
@@ -244,12 +149,12 @@ def _in_rows(local, sums, grads, iterations):
     groups, seen = collections.defaultdict(list), collections.Counter()
     for each, gradient in zip(sums, grads, strict=True):
         first = local(gradient)[0]
-        touched = each.touched(first)
-        if touched is not None and _has_our_ops(each.accumulator):
+        found = each.kept(first)
+        if found is not None and kept.has_ops(each.accumulator):
             # A variable that stands twice is in two ops.
             device, dtype = each.accumulator.handle.device, each.accumulator.dtype
             group = groups[device, dtype, seen[each.index]]
-            group.append((each, touched, first))
+            group.append((each, found, first))
             seen[each.index] += 1
     return [
         _Rows(*zip(*members, strict=True), iterations) for members in groups.values()
@@ -257,13 +162,14 @@ def _in_rows(local, sums, grads, iterations):
 
 
 def accumulate(optimizer, local, pairs, update):
-    """Adds gradients up, and at the end of a window calls `update` with their means.
+    """Adds gradients up, and at the end of a window calls `update` with their sums.
 
     Args:
         optimizer: of ours.
         local: as `replicas.together` gives it.
         pairs: gradients and variables.
-        update: takes such pairs and returns the ops that it has made.
+        update: takes such pairs and what they are to be divided by, and returns the
+            ops that it has made.
 
     Returns:
         The ops that have to be done before the step counts.
@@ -281,27 +187,15 @@ def accumulate(optimizer, local, pairs, update):
 
     def end():
         in_rows, others = taken_apart()
-        means = {each: each.mean(local, g, steps) for each, g in others}
+        totals = {each: each.total(local, g) for each, g in others}
         for rows in in_rows:
-            means.update(rows.means(steps))
-        with tf.control_dependencies(
-            update([(means[each], each.variable) for each in sums])
-        ):
+            totals.update(rows.totals())
+        pairs = [(totals[each], each.variable) for each in sums]
+        with tf.control_dependencies(update(pairs, steps)):
             for rows in in_rows:
                 rows.clear()
             cleared = {each.index for rows in in_rows for each in rows.sums}
-            for each, gradient in others:
-                touched = each.touched(local(gradient)[0])
-                if touched is not None:
-                    touched.clear(iterations)
-            _clear(
-                local,
-                [
-                    keras_private.accumulator(optimizer, index)
-                    for index in range(keras_private.how_many_accumulators(optimizer))
-                    if index not in cleared
-                ],
-            )
+            _clear(optimizer, local, cleared, iterations)
             return tf.constant(True)
 
     def go_on():
@@ -340,11 +234,18 @@ def _checks(local, sums, grads):
     return [check for check in checked if check is not None]
 
 
-def _clear(local, accumulators):
+def _clear(optimizer, local, done, iterations):
+    """Sets accumulators to zero, all but those of some indices."""
     groups = collections.defaultdict(list)
-    for accumulator in accumulators:
-        for part in local(accumulator) if accumulator is not None else ():
-            if _has_our_ops(part):
+    for index in range(keras_private.how_many_accumulators(optimizer)):
+        accumulator = keras_private.accumulator(optimizer, index)
+        if index in done or accumulator is None:
+            continue
+        found = optimizer._kept_rows.get(index)
+        if found is not None and not checks.is_compiled_by_xla():
+            found.clear(iterations)
+        for part in local(accumulator):
+            if kept.has_ops(part):
                 groups[part.handle.device, part.dtype].append(part.handle)
             else:
                 part.assign(tf.zeros(part.shape, part.dtype), read_value=False)

@@ -11,12 +11,12 @@ from typing import Any
 import tensorflow as tf
 
 from tf_optim import (
-    accumulation,
     averages,
     bundles,
     checks,
     exact,
     extension,
+    kept,
     keras_private,
     matching,
     members,
@@ -46,7 +46,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     _spec: Any = None
     _own_arguments: tuple[str, ...] = ()
-    _touched_rows: Any = None
+    _kept_rows: Any = None
     _seen_by_averages: Any = None
     _tables: Any = None
     _step_statistics: Any = None
@@ -84,7 +84,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         self.slot_dtype = slot_dtype
         self.stochastic_rounding = stochastic_rounding
         self.averaging = averaging
-        self._touched_rows = accumulation.Memory()
+        self._kept_rows = kept.Memory()
         self._seen_by_averages = averages.Memory()
         self._tables = exact.Memory()
         self._bundles = bundles.Bundles()
@@ -300,8 +300,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
         Restoring, `set_weights` and loading do it. Who assigns to `variables` by
         hand, between two steps, values of the same count of steps, must.
         """
-        if self._touched_rows is not None:  # not in the middle of the constructor
-            self._touched_rows.forget()
+        if self._kept_rows is not None:  # not in the middle of the constructor
+            self._kept_rows.forget()
             self._seen_by_averages.forget()
 
     def set_weights(self, weights: Iterable[Any]) -> None:
@@ -322,9 +322,11 @@ class Fused(spellings.OldSpellings, methods.Methods):
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         exact.catch_up_all(self)
         averages.bring_up_to_date(self)
+        if save_type == "savedmodel":
+            self._kept_rows.add()  # before one of the variables is read
         children = dict(super()._trackable_children(save_type, **kwargs))
         if save_type == "savedmodel":  # a saved function needs all of its variables
-            children.update(self._touched_rows.variables())
+            children.update(self._kept_rows.variables())
             children.update(self._seen_by_averages.variables())
             built = keras_private.built_with(self) if self._is_built() else ()
             variables = [*built, *super().variables]

@@ -127,14 +127,16 @@ class _Step:
         variables = [member.given for member in self.members]
         riders = averages.Riders(self.optimizer, local, pairs, variables)
 
-        def update(pairs):
+        def update(pairs, steps):
             extension.check_alone(self.optimizer)
-            clipped = False
+            clipped, scale = False, checks.as_tensor(steps, tf.float64)
             if not self.several:
                 pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
             if self.overridden:
+                pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
                 pairs, clipped = self._as_overridden(pairs, False)
-            return self._update(clipped, local, pairs, riders)
+                scale = None
+            return self._update(clipped, local, pairs, riders, scale)
 
         with tf.control_dependencies(riders.before()):
             if self.accumulates:

@@ -76,10 +76,15 @@ def _copy_here(variable):
 _PLAIN = ("tensorflow.python.ops.", "tensorflow.python.eager.")
 
 
+def is_plain(variable):
+    """Whether no strategy has put something of its own around a variable."""
+    return type(variable).__module__.startswith(_PLAIN)
+
+
 def can_prepare(variable):
     """Whether a table can have a history: plain variables with rows, on CPUs."""
     return all(
-        type(copy).__module__.startswith(_PLAIN)
+        is_plain(copy)
         and hasattr(copy, "sparse_read")
         and copy.shape.rank is not None
         and copy.shape.rank >= 1
@@ -188,6 +193,10 @@ class _UpToDate(own_reads.OwnReads):
         as_it_is = self._is_read_as_it_is()
         return tf.control_dependencies([] if as_it_is else catch_up(self, ids))
 
+    def _around(self, sets):
+        del sets  # some of it may be read after that
+        return self._caught_up()
+
     def sparse_read(self, indices, name=None):
         """Rows, as `tf.gather` and `tf.nn.embedding_lookup` read them."""
         indices = tf.convert_to_tensor(indices)
@@ -230,39 +239,9 @@ def _gradient_of_lookup(op, gradient):
     return None, tf.IndexedSlices(values, indices, shape), None
 
 
-# Everything else that reads the table, or sets some of it.
-_WHOLE = (
-    "value",
-    "read_value",
-    "read_value_no_copy",
-    "gather_nd",
-    "assign",
-    "assign_add",
-    "assign_sub",
-    "batch_scatter_update",
-    *(
-        f"scatter_{kind}"
-        for kind in ["add", "div", "max", "min", "mul", "sub", "update"]
-    ),
-    *(f"scatter_nd_{kind}" for kind in ["add", "max", "min", "sub", "update"]),
-    "_restore_from_tensors",
-)
-
-
 @functools.cache
 def _class_for(base):
-    def method(name):
-        stock = getattr(base, name)
-
-        @functools.wraps(stock)
-        def caught_up(self, *args, **kwargs):
-            with self._caught_up():
-                return stock(self, *args, **kwargs)
-
-        return caught_up
-
-    members = {name: method(name) for name in _WHOLE}
-    return type(base.__name__, (_UpToDate, base), members)
+    return own_reads.class_for(_UpToDate, base)
 
 
 # --- what strategies put around variables
@@ -284,7 +263,7 @@ def _of_the_table(name):
     return method
 
 
-for _name in _WHOLE:
+for _name in own_reads.METHODS:
     setattr(_Served, _name, _of_the_table(_name))
 
 

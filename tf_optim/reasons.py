@@ -204,12 +204,20 @@ def _clip(facts):
 def _accumulation(facts):
     if not facts.accumulates:
         return None
-    over = ""
-    if facts.is_sparse and facts.xla:
-        over = " Under XLA the step that ends a window goes over the whole table."
+    if not facts.is_sparse:
+        how = "adds each gradient to an accumulator in a pass of its own."
+    elif facts.xla:
+        how = (
+            "adds the rows of each gradient to an accumulator; under XLA the step that "
+            "ends a window goes over the whole table."
+        )
+    else:
+        how = (
+            "keeps the rows of each gradient, or adds them to an accumulator where a "
+            "window names half of the table's."
+        )
     return Reason(
-        "`gradient_accumulation_steps` adds each gradient to an accumulator in a pass "
-        f"of its own.{over}",
+        f"`gradient_accumulation_steps` {how}",
         "Take a larger batch where memory allows it.",
     )
 

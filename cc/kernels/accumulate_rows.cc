@@ -1,19 +1,12 @@
 // Gradient accumulation of sparse gradients on a CPU: the ops of
 // cc/ops/accumulate_ops.cc.
 #include <algorithm>
-#include <cstring>
 #include <memory>
-#include <new>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
-#include "cc/drivers/accumulate.h"
-#include "cc/drivers/sparse_cpu.h"
-#include "cc/kernels/locked_vars.h"
+#include "cc/kernels/accumulator_op.h"
 #include "cc/kernels/step_op.h"
-#include "cc/kernels/threads.h"
 
 namespace tf_optim {
 namespace {
@@ -22,125 +15,7 @@ using ::tensorflow::OpKernelConstruction;
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 
-// Where a `touched` variable has what; the rows' numbers follow.
-constexpr int64_t kStep = 0, kCount = 1, kFirst = 2;
-
-template <class T>
-absl::Status CheckAccumulator(const Tensor& table, int i) {
-  if (!table.IsInitialized() ||
-      table.dtype() != tensorflow::DataTypeToEnum<T>::v()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "accumulator[", i, "] must be initialized, of dtype ",
-        tensorflow::DataTypeString(tensorflow::DataTypeToEnum<T>::v()),
-        ". Received: ",
-        table.IsInitialized() ? tensorflow::DataTypeString(table.dtype())
-                              : "one that is not initialized",
-        "."));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckTouched(const Tensor& touched, int i) {
-  const bool holds =
-      touched.IsInitialized() && touched.dtype() == tensorflow::DT_INT64 &&
-      touched.dims() == 1 && touched.dim_size(0) >= kFirst &&
-      touched.vec<int64_t>()(kCount) >= 0 &&
-      touched.vec<int64_t>()(kCount) <= touched.dim_size(0) - kFirst;
-  if (holds) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "touched[", i,
-      "] must be an int64 vector of a step, a count of rows and these rows. "
-      "Received: ",
-      touched.IsInitialized() ? touched.DebugString(4)
-                              : std::string("one that is not initialized"),
-      "."));
-}
-
-// What the ops have in common.
-template <class T>
-class AccumulatorOp : public tensorflow::OpKernel {
- public:
-  explicit AccumulatorOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("N", &count_));
-  }
-
-  void Compute(OpKernelContext* context) final {
-    try {
-      LockedVars::Vars vars;
-      OP_REQUIRES_OK(context, VarsOfInputs(context, Variables(), &vars));
-      const LockedVars variables(vars);
-      OP_REQUIRES_OK(context, Run(context, variables));
-    } catch (const std::bad_alloc&) {
-      context->CtxFailure(OutOfMemoryError());
-    }
-  }
-
- protected:
-  virtual absl::Status Run(OpKernelContext* context,
-                           const LockedVars& variables) = 0;
-  // Inputs that are variables: accumulators and what rows each has.
-  virtual int Variables() const { return 2 * count_; }
-
-  int count() const { return count_; }
-
-  // Checks accumulators and their rows.
-  absl::Status Check(const LockedVars& variables) const {
-    for (int i = 0; i < count_; ++i) {
-      TF_RETURN_IF_ERROR(CheckAccumulator<T>(*variables.at(i), i));
-      TF_RETURN_IF_ERROR(CheckTouched(*variables.at(count_ + i), i));
-    }
-    return absl::OkStatus();
-  }
-
-  int64_t* Touched(const LockedVars& variables, int i) const {
-    return static_cast<int64_t*>(variables.at(count_ + i)->data());
-  }
-
-  AccumulatorItem<T> Table(const LockedVars& variables, int i) const {
-    const Tensor& table = *variables.at(i);
-    const int64_t rows = table.dims() > 0 ? table.dim_size(0) : 1;
-    AccumulatorItem<T> item = {};
-    item.table = static_cast<T*>(table.data());
-    item.rows = rows;
-    item.width = rows > 0 ? table.NumElements() / rows : 0;
-    return item;
-  }
-
-  // The accumulators with the gradients, and these sorted.
-  absl::Status ReadGradients(OpKernelContext* context,
-                             const LockedVars& variables,
-                             const ParallelFor& parallel_for,
-                             std::vector<AccumulatorItem<T>>* items,
-                             std::vector<IdSorter>* sorters) const {
-    for (int i = 0; i < count_; ++i) {
-      const Tensor& grad = context->input(2 * count_ + i);
-      const Tensor& indices = context->input(3 * count_ + i);
-      TF_RETURN_IF_ERROR(
-          CheckSparseGradient(*variables.at(i), grad, indices, i));
-      AccumulatorItem<T> item = Table(variables, i);
-      item.grad = static_cast<const T*>(grad.data());
-      item.indices = static_cast<const int64_t*>(indices.data());
-      item.count = indices.NumElements();
-      if (!KeyFits(item.rows, item.count)) {
-        return TooManyKeysError(i, item.rows, item.count);
-      }
-      items->push_back(item);
-    }
-    const BadIndex bad = SortItems(*items, parallel_for, sorters);
-    if (bad.item < 0) return absl::OkStatus();
-    const auto& item = (*items)[bad.item];
-    return BadIndexError(bad.item, bad.position, item.rows,
-                         item.indices[bad.position]);
-  }
-
-  static int64_t Iterations(OpKernelContext* context) {
-    const Tensor& last = context->input(context->num_inputs() - 1);
-    return last.scalar<int64_t>()();
-  }
-
- private:
-  int count_ = 0;
-};
+using Runs = std::vector<std::vector<RowRun>>;
 
 template <class T>
 class AccumulateRowsOp : public AccumulatorOp<T> {
@@ -151,25 +26,30 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
   absl::Status Run(OpKernelContext* context,
                    const LockedVars& variables) override {
     TF_RETURN_IF_ERROR(this->Check(variables));
-    const ParallelFor parallel_for = DeviceThreads(context);
-    std::vector<AccumulatorItem<T>> items;
-    std::vector<IdSorter> sorters;
-    TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, parallel_for,
-                                           &items, &sorters));
-    std::vector<std::vector<RowRun>> runs;
-    for (const IdSorter& sorter : sorters) runs.push_back(RunsOf(sorter.ids()));
+    std::vector<AccumulatorItem<T>> items, added;
+    TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, &items));
     const int64_t iterations = this->Iterations(context);
+    std::vector<int> keep, add;
     for (int i = 0; i < this->count(); ++i) {
-      TF_RETURN_IF_ERROR(variables.MakeOwn(context, i));
-      items[i].table = static_cast<T*>(variables.at(i)->data());
-      TF_RETURN_IF_ERROR(Remember(context, variables, i, iterations, runs[i]));
+      const Touched touched = this->TouchedOf(variables, i);
+      const bool keeps = this->Keeps(touched, items[i], iterations);
+      (keeps ? keep : add).push_back(i);
+      if (!keeps) added.push_back(items[i]);
     }
-    ForEachRun(items, runs, parallel_for,
-               [&](const auto& item, size_t i, int64_t r) {
-                 const RowRun& run = runs[i][r];
-                 T* const row = item.table + run.row * item.width;
-                 AddGradients(item, sorters[i].ids(), run, row, row);
-               });
+    TF_RETURN_IF_ERROR(this->Append(context, variables, items, keep));
+    for (int i : keep) {
+      Touched touched = this->TouchedOf(variables, i);
+      touched.step() = iterations + 1;
+      touched.count() += items[i].count;
+      touched.kept() += items[i].count;
+    }
+    TF_RETURN_IF_ERROR(this->AddKept(context, variables, add));
+    Runs runs;
+    TF_RETURN_IF_ERROR(this->Add(context, variables, added, add, &runs));
+    for (size_t k = 0; k < add.size(); ++k) {
+      TF_RETURN_IF_ERROR(
+          Remember(context, variables, add[k], iterations, runs[k]));
+    }
     return absl::OkStatus();
   }
 
@@ -177,30 +57,23 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
   absl::Status Remember(OpKernelContext* context, const LockedVars& variables,
                         int i, int64_t iterations,
                         const std::vector<RowRun>& runs) const {
-    const int position = this->count() + i;
+    const int position = this->touched_at(i);
     TF_RETURN_IF_ERROR(variables.MakeOwn(context, position));
-    int64_t* touched = this->Touched(variables, i);
-    if (touched[kStep] != iterations) {
-      touched[kStep] = -1;
+    Touched touched = this->TouchedOf(variables, i);
+    if (touched.step() != iterations) {
+      touched.step() = -1;
+      touched.count() = 0;
       return absl::OkStatus();
     }
-    const int64_t before = touched[kCount];
+    const int64_t before = touched.count();
     const int64_t after = before + static_cast<int64_t>(runs.size());
-    Tensor* const tensor = variables.at(position);
-    if (kFirst + after > tensor->NumElements()) {
-      Tensor larger;
-      TF_RETURN_IF_ERROR(context->allocate_temp(tensorflow::DT_INT64,
-                                                {kFirst + 2 * after}, &larger));
-      std::memcpy(larger.data(), touched,
-                  sizeof(int64_t) * static_cast<size_t>(kFirst + before));
-      auto all = larger.vec<int64_t>();
-      std::fill(all.data() + kFirst + before, all.data() + all.size(), 0);
-      *tensor = larger;
-      touched = this->Touched(variables, i);
-    }
-    touched[kStep] = iterations + 1;
-    touched[kCount] = after;
-    int64_t* next = touched + kFirst + before;
+    TF_RETURN_IF_ERROR(Reserve(context, Touched::kFirst + before,
+                               Touched::kFirst + after,
+                               variables.at(position)));
+    touched = this->TouchedOf(variables, i);
+    touched.step() = iterations + 1;
+    touched.count() = after;
+    int64_t* next = touched.rows() + before;
     for (const RowRun& run : runs) *next++ = run.row;
     return absl::OkStatus();
   }
@@ -209,59 +82,98 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
 template <class T>
 class AccumulatedRowsOp : public AccumulatorOp<T> {
  public:
-  explicit AccumulatedRowsOp(OpKernelConstruction* context)
-      : AccumulatorOp<T>(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("steps", &steps_));
-  }
+  using AccumulatorOp<T>::AccumulatorOp;
 
  protected:
   absl::Status Run(OpKernelContext* context,
                    const LockedVars& variables) override {
     TF_RETURN_IF_ERROR(this->Check(variables));
-    const ParallelFor parallel_for = DeviceThreads(context);
-    std::vector<AccumulatorItem<T>> items;
-    std::vector<IdSorter> sorters;
-    TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, parallel_for,
-                                           &items, &sorters));
+    std::vector<AccumulatorItem<T>> items, added;
+    TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, &items));
     const int64_t iterations = this->Iterations(context);
-    std::vector<std::vector<RowRun>> runs;
-    std::vector<T*> means;
+    std::vector<int> keep, add;
     for (int i = 0; i < this->count(); ++i) {
-      const int64_t* touched = this->Touched(variables, i);
-      runs.push_back(UnionOf(RunsOf(sorters[i].ids()),
-                             touched[kStep] == iterations
-                                 ? Remembered(touched, items[i].rows)
-                                 : NotZero(items[i], parallel_for)));
-      const int64_t size = static_cast<int64_t>(runs[i].size());
-      tensorflow::TensorShape shape = variables.at(i)->shape();
-      shape.set_dim(0, size);
-      Tensor *rows, *mean;
-      TF_RETURN_IF_ERROR(context->allocate_output(i, {size}, &rows));
-      TF_RETURN_IF_ERROR(
-          context->allocate_output(this->count() + i, shape, &mean));
-      int64_t* next = static_cast<int64_t*>(rows->data());
-      for (const RowRun& run : runs[i]) *next++ = run.row;
-      means.push_back(static_cast<T*>(mean->data()));
+      const Touched touched = this->TouchedOf(variables, i);
+      const bool keeps = this->Keeps(touched, items[i], iterations);
+      (keeps ? keep : add).push_back(i);
     }
-    const T steps = static_cast<T>(steps_);
+    TF_RETURN_IF_ERROR(this->Append(context, variables, items, keep));
+    for (int i : keep) {
+      TF_RETURN_IF_ERROR(GiveAsKept(context, variables, i, items[i].count));
+    }
+    TF_RETURN_IF_ERROR(this->AddKept(context, variables, add));
+    for (int i : add) {
+      added.push_back(items[i]);
+      added.back().table = this->Table(variables, i).table;
+    }
+    return GiveSums(context, variables, added, add);
+  }
+
+ private:
+  // Allocates the outputs of a variable, of which `sum` may be null.
+  absl::Status Allocate(OpKernelContext* context, const LockedVars& variables,
+                        int i, int64_t size, Tensor** rows,
+                        Tensor** sum) const {
+    TF_RETURN_IF_ERROR(context->allocate_output(i, {size}, rows));
+    if (sum == nullptr) return absl::OkStatus();
+    tensorflow::TensorShape shape = variables.at(i)->shape();
+    shape.set_dim(0, size);
+    return context->allocate_output(this->count() + i, shape, sum);
+  }
+
+  // What is kept, in the memory in which it is.
+  absl::Status GiveAsKept(OpKernelContext* context, const LockedVars& variables,
+                          int i, int64_t appended) const {
+    Touched touched = this->TouchedOf(variables, i);
+    const int64_t size = touched.count() + appended;
+    Tensor* rows;
+    TF_RETURN_IF_ERROR(Allocate(context, variables, i, size, &rows, nullptr));
+    std::copy_n(touched.rows(), size, static_cast<int64_t*>(rows->data()));
+    context->set_output(this->count() + i,
+                        variables.at(this->kept_at(i))->Slice(0, size));
+    return absl::OkStatus();
+  }
+
+  // The sums of accumulators and gradients, of each row that has any.
+  absl::Status GiveSums(OpKernelContext* context, const LockedVars& variables,
+                        const std::vector<AccumulatorItem<T>>& items,
+                        const std::vector<int>& which) const {
+    if (which.empty()) return absl::OkStatus();
+    const ParallelFor parallel_for = DeviceThreads(context);
+    std::vector<IdSorter> sorters;
+    SortItems(items, parallel_for, &sorters);
+    Runs runs;
+    std::vector<T*> sums;
+    for (size_t k = 0; k < which.size(); ++k) {
+      Touched touched = this->TouchedOf(variables, which[k]);
+      runs.push_back(UnionOf(RunsOf(sorters[k].ids()),
+                             touched.step() == this->Iterations(context)
+                                 ? Remembered(touched, items[k].rows)
+                                 : NotZero(items[k], parallel_for)));
+      const int64_t size = static_cast<int64_t>(runs[k].size());
+      Tensor *rows, *sum;
+      TF_RETURN_IF_ERROR(
+          Allocate(context, variables, which[k], size, &rows, &sum));
+      int64_t* next = static_cast<int64_t*>(rows->data());
+      for (const RowRun& run : runs[k]) *next++ = run.row;
+      sums.push_back(static_cast<T*>(sum->data()));
+    }
     ForEachRun(items, runs, parallel_for,
-               [&](const auto& item, size_t i, int64_t r) {
-                 const RowRun& run = runs[i][r];
+               [&](const auto& item, size_t k, int64_t r) {
+                 const RowRun& run = runs[k][r];
                  const T* const row = item.table + run.row * item.width;
-                 T* const mean = means[i] + r * item.width;
-                 AddGradients(item, sorters[i].ids(), run, row, mean);
-                 const T* const sum = run.begin < run.end ? mean : row;
-                 for (int64_t j = 0; j < item.width; ++j) {
-                   mean[j] = sum[j] / steps;
+                 T* const sum = sums[k] + r * item.width;
+                 AddGradients(item, sorters[k].ids(), run, row, sum);
+                 if (run.begin == run.end) {
+                   std::copy_n(row, item.width, sum);
                  }
                });
     return absl::OkStatus();
   }
 
- private:
-  static std::vector<RowRun> Remembered(const int64_t* touched, int64_t rows) {
+  static std::vector<RowRun> Remembered(Touched touched, int64_t rows) {
     IdSorter sorter;
-    sorter.Sort<Outside::kLeaveOut>(touched + kFirst, touched[kCount], rows);
+    sorter.Sort<Outside::kLeaveOut>(touched.rows(), touched.count(), rows);
     return RunsOf(sorter.ids());
   }
 
@@ -282,8 +194,27 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
     }
     return found;
   }
+};
 
-  int64_t steps_ = 1;
+// Adds what is kept to the accumulators, which then hold all there is.
+template <class T>
+class AddKeptRowsOp : public AccumulatorOp<T> {
+ public:
+  using AccumulatorOp<T>::AccumulatorOp;
+
+ protected:
+  absl::Status Run(OpKernelContext* context,
+                   const LockedVars& variables) override {
+    std::vector<int> have_some;
+    for (int i = 0; i < this->count(); ++i) {
+      TF_RETURN_IF_ERROR(Touched::Check(*variables.at(this->touched_at(i)), i));
+      if (this->TouchedOf(variables, i).kept() > 0) have_some.push_back(i);
+    }
+    // An accumulator may be about to be initialized.
+    if (have_some.empty()) return absl::OkStatus();
+    TF_RETURN_IF_ERROR(this->Check(variables));
+    return this->AddKept(context, variables, have_some);
+  }
 };
 
 template <class T>
@@ -295,12 +226,14 @@ class ClearAccumulatedRowsOp : public AccumulatorOp<T> {
   absl::Status Run(OpKernelContext* context,
                    const LockedVars& variables) override {
     TF_RETURN_IF_ERROR(this->Check(variables));
+    const int64_t iterations = this->Iterations(context);
     std::vector<AccumulatorItem<T>> items;
-    std::vector<std::vector<RowRun>> runs(this->count());
+    Runs runs(this->count());
     for (int i = 0; i < this->count(); ++i) {
       items.push_back(this->Table(variables, i));
+      if (this->TouchedOf(variables, i).NothingAdded(iterations)) continue;
       const auto rows =
-          context->input(2 * this->count() + i).template flat<int64_t>();
+          context->input(3 * this->count() + i).template flat<int64_t>();
       const int64_t bad =
           FirstBadIndex(rows.data(), rows.size(), items[i].rows);
       if (bad >= 0) return BadIndexError(i, bad, items[i].rows, rows(bad));
@@ -309,12 +242,14 @@ class ClearAccumulatedRowsOp : public AccumulatorOp<T> {
       }
     }
     for (int i = 0; i < this->count(); ++i) {
-      for (int position : {i, this->count() + i}) {
-        TF_RETURN_IF_ERROR(variables.MakeOwn(context, position));
+      if (!runs[i].empty()) {
+        TF_RETURN_IF_ERROR(variables.MakeOwn(context, i));
+        items[i].table = static_cast<T*>(variables.at(i)->data());
       }
-      items[i].table = static_cast<T*>(variables.at(i)->data());
-      this->Touched(variables, i)[kStep] = this->Iterations(context) + 1;
-      this->Touched(variables, i)[kCount] = 0;
+      TF_RETURN_IF_ERROR(variables.MakeOwn(context, this->touched_at(i)));
+      Touched touched = this->TouchedOf(variables, i);
+      touched.step() = iterations + 1;
+      touched.count() = touched.kept() = 0;
     }
     ForEachRun(items, runs, DeviceThreads(context),
                [&](const auto& item, size_t i, int64_t r) {
@@ -336,17 +271,17 @@ class ClearAccumulatorsOp : public AccumulatorOp<T> {
   absl::Status Run(OpKernelContext* context,
                    const LockedVars& variables) override {
     for (int i = 0; i < this->count(); ++i) {
-      TF_RETURN_IF_ERROR(CheckAccumulator<T>(*variables.at(i), i));
+      TF_RETURN_IF_ERROR(CheckAccumulator(*variables.at(i), this->kType, i));
     }
     Chunks chunks;
     std::vector<T*> tables;
     for (int i = 0; i < this->count(); ++i) {
       TF_RETURN_IF_ERROR(variables.MakeOwn(context, i));
       tables.push_back(static_cast<T*>(variables.at(i)->data()));
-      chunks.Add(variables.at(i)->NumElements(), kChunk, 1);
+      chunks.Add(variables.at(i)->NumElements(), this->kChunk, 1);
     }
     DeviceThreads(context)(
-        chunks.count(), kChunk * sizeof(T) / 20.0,
+        chunks.count(), this->kChunk * sizeof(T) / 20.0,
         [&](int64_t first, int64_t last) {
           chunks.ForEach(first, last, [&](size_t i, int64_t b, int64_t e) {
             std::fill(tables[i] + b, tables[i] + e, T{0});
@@ -354,9 +289,6 @@ class ClearAccumulatorsOp : public AccumulatorOp<T> {
         });
     return absl::OkStatus();
   }
-
- private:
-  static constexpr int64_t kChunk = 4096;  // elements
 };
 
 template <template <class> class Op, class T>
@@ -371,6 +303,7 @@ template <class... Ts>
 bool RegisterAll() {
   (Register<AccumulateRowsOp, Ts>("TfOptim>AccumulateRows"), ...);
   (Register<AccumulatedRowsOp, Ts>("TfOptim>AccumulatedRows"), ...);
+  (Register<AddKeptRowsOp, Ts>("TfOptim>AddKeptRows"), ...);
   (Register<ClearAccumulatedRowsOp, Ts>("TfOptim>ClearAccumulatedRows"), ...);
   (Register<ClearAccumulatorsOp, Ts>("TfOptim>ClearAccumulators"), ...);
   return true;

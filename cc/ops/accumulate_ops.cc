@@ -9,6 +9,7 @@ using ::tensorflow::shape_inference::ShapeHandle;
 REGISTER_OP("TfOptim>AccumulateRows")
     .Input("accumulator: N * resource")
     .Input("touched: N * resource")
+    .Input("kept: N * resource")
     .Input("grad: N * T")
     .Input("indices: N * int64")
     .Input("iterations: int64")
@@ -17,14 +18,21 @@ REGISTER_OP("TfOptim>AccumulateRows")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext*) { return absl::OkStatus(); })
     .Doc(R"doc(
-Adds sparse gradients to accumulators and remembers which rows they named.
+Adds sparse gradients to the sums of a window, and remembers which rows they named.
 
+The sum of a table is its accumulator and the gradients that are kept behind it. A
+gradient is kept as it is while those of the window take at most half of the
+accumulator's memory; else all of them are added to the accumulator.
 Every check comes before the first write: an index outside its accumulator is an error.
 
 accumulator: variables of type T, [rows, ...].
 touched: for each an int64 variable of any length: the value of `iterations` at which it
-  is right, how many rows it names, their numbers (a row may occur more than once), and
-  room for more. Where its first number is another one it is not right, and becomes -1.
+  is right, how many rows it names, how many of these have a kept gradient, whether
+  gradients may be kept (0 or 1), the rows' numbers (a row may occur more than once;
+  those of kept gradients come last), and room for more. Where its first number is
+  another one its rows are not all, and the number becomes -1.
+kept: for each a variable of type T, [any number, ...], of which the kept gradients
+  come first.
 grad: [number of indices, ...].
 indices: the row of each gradient.
 iterations: steps done before.
@@ -34,47 +42,68 @@ N: how many accumulators.
 REGISTER_OP("TfOptim>AccumulatedRows")
     .Input("accumulator: N * resource")
     .Input("touched: N * resource")
+    .Input("kept: N * resource")
     .Input("grad: N * T")
     .Input("indices: N * int64")
     .Input("iterations: int64")
     .Output("rows: N * int64")
-    .Output("mean: N * T")
+    .Output("sum: N * T")
     .Attr("N: int >= 1")
     .Attr("T: {float, double}")
-    .Attr("steps: int >= 1")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
       int count = 0;
       TF_RETURN_IF_ERROR(c->GetAttr("N", &count));
       for (int i = 0; i < count; ++i) {
-        ShapeHandle grad = c->input(2 * count + i), mean = c->UnknownShape();
+        ShapeHandle grad = c->input(3 * count + i), sum = c->UnknownShape();
         c->set_output(i, c->Vector(InferenceContext::kUnknownDim));
         if (c->RankKnown(grad) && c->Rank(grad) > 0) {
-          TF_RETURN_IF_ERROR(c->ReplaceDim(grad, 0, c->UnknownDim(), &mean));
+          TF_RETURN_IF_ERROR(c->ReplaceDim(grad, 0, c->UnknownDim(), &sum));
         }
-        c->set_output(count + i, mean);
+        c->set_output(count + i, sum);
       }
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The rows that accumulators and one more sparse gradient hold, each once, divided by
-the number of steps. Changes nothing.
+The sums of a window and of one more sparse gradient, as sparse gradients.
+
+No sum changes, but kept gradients may be added to their accumulator.
 
 accumulator: as in AccumulateRows.
 touched: as in AccumulateRows; where it is not right, rows that are not zero are looked
   for.
+kept: as in AccumulateRows.
 grad: [number of indices, ...].
 indices: the row of each gradient.
 iterations: steps done before.
-rows: the rows' numbers, in order.
-mean: (accumulator + grad) / steps, of these rows.
-steps: what sums are divided by.
+rows: the rows' numbers. A row occurs more than once if its gradients are all kept:
+  then these are given as they came.
+sum: what belongs to these rows.
 N: how many accumulators.
+)doc");
+
+REGISTER_OP("TfOptim>AddKeptRows")
+    .Input("accumulator: N * resource")
+    .Input("touched: N * resource")
+    .Input("kept: N * resource")
+    .Attr("N: int >= 1")
+    .Attr("T: {float, double}")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext*) { return absl::OkStatus(); })
+    .Doc(R"doc(
+Adds kept gradients to their accumulators, which are then the sums of the window.
+
+accumulator: as in AccumulateRows.
+touched: as in AccumulateRows.
+kept: as in AccumulateRows.
+N: how many accumulators.
+T: the accumulators' type.
 )doc");
 
 REGISTER_OP("TfOptim>ClearAccumulatedRows")
     .Input("accumulator: N * resource")
     .Input("touched: N * resource")
+    .Input("kept: N * resource")
     .Input("rows: N * int64")
     .Input("iterations: int64")
     .Attr("N: int >= 1")
@@ -82,11 +111,13 @@ REGISTER_OP("TfOptim>ClearAccumulatedRows")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext*) { return absl::OkStatus(); })
     .Doc(R"doc(
-Sets rows of accumulators to zero, and `touched` to none from the next step on.
+Ends a window: sets rows of accumulators to zero, and `touched` to none from the next
+step on.
 
 accumulator: as in AccumulateRows.
 touched: as in AccumulateRows.
-rows: the numbers of all rows that are not zero.
+kept: as in AccumulateRows.
+rows: the numbers of all rows that are not zero, as AccumulatedRows gives them.
 iterations: steps done before.
 N: how many accumulators.
 T: the accumulators' type.

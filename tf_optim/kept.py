@@ -1,0 +1,197 @@
+"""Gradients of a window that are kept beside their accumulator, in Keras 3.
+
+Adding rows to a variable of the table's shape costs a read and a write of each. So the
+op AccumulateRows keeps a step's gradient as it is, and the step that ends the window
+sums all of them, as it sums the rows of ids that a gradient repeats. Whoever reads
+or sets the accumulator gets what is kept added first, so that to everybody but the ops
+it is stock's: its variable is of a class of ours.
+"""
+
+import contextlib
+import functools
+
+import tensorflow as tf
+
+from tf_optim import checks, library, own_reads, prepared
+
+
+def has_ops(accumulator):
+    """Whether rows are added to an accumulator by ops of ours."""
+    return not (
+        checks.is_compiled_by_xla()
+        or "GPU" in accumulator.handle.device
+        or accumulator.dtype not in (tf.float32, tf.float64)
+    )
+
+
+def rows_not_zero(accumulator):
+    """A bool for each row."""
+    inner = list(range(1, accumulator.shape.rank))
+    return tf.reduce_any(tf.not_equal(accumulator, 0), inner)
+
+
+def _is_zero(accumulator, iterations):
+    if not accumulator.is_initialized():  # made by the tf.function being traced
+        return int(iterations) == 0
+    return not bool(tf.reduce_any(rows_not_zero(accumulator)))
+
+
+_FIRST = 4  # where the rows' numbers begin
+
+
+def _numbers(step, count, may_keep):
+    """The first numbers of `Kept.rows`, none of whose rows is kept."""
+    return tf.stack([tf.cast(n, tf.int64) for n in (step, count, 0, may_keep)])
+
+
+class Kept:
+    """What a window has added to an accumulator, or has kept for it.
+
+    `rows` says which rows that is, and `gradients` has those that are kept, as the op
+    AccumulateRows says. The first number of `rows` is the optimizer's count of steps
+    if every step since the accumulator was zero has been seen.
+    """
+
+    def __init__(self, accumulator, iterations, may_keep):
+        # Not the variable: a circle would keep its memory for a while.
+        self.handle, self.dtype = accumulator.handle, accumulator.dtype
+        self.watched = has_ops(accumulator) and prepared.is_plain(accumulator)
+        with tf.init_scope(), tf.device(accumulator.device):
+            zero = tf.executing_eagerly() and _is_zero(accumulator, iterations)
+            may_keep = may_keep and self.watched
+            self.rows = tf.Variable(
+                _numbers(iterations if zero else -1, 0, may_keep),
+                trainable=False,
+                shape=[None],
+            )
+            shape = tf.TensorShape([None, *accumulator.shape[1:]])
+            self.gradients = tf.Variable(
+                tf.zeros([0, *shape[1:]], accumulator.dtype),
+                trainable=False,
+                shape=shape,
+            )
+        if self.watched:
+            accumulator._tf_optim_kept = self
+            accumulator.__class__ = _class_for(type(accumulator))
+
+    def add(self):
+        """Adds what is kept to the accumulator. Returns the ops; none in eager mode."""
+        if not self.watched:
+            return []
+        op = library.ops().tf_optim_add_kept_rows(**self.inputs([self]), T=self.dtype)
+        return [] if op is None else [op]
+
+    def forget(self):
+        """To be called where the accumulator has changed other than by a step."""
+        self.rows.assign(_numbers(-1, 0, self.rows[3]), read_value=False)
+
+    def keep_nothing(self):
+        """From now on all gradients are added to the accumulator."""
+        with tf.init_scope():
+            self.add()
+            zero = tf.zeros([1], tf.int64)
+            self.rows.assign(tf.tensor_scatter_nd_update(self.rows, [[3]], zero))
+
+    @staticmethod
+    def inputs(members):
+        """The first inputs of the ops."""
+        return {
+            "accumulator": [each.handle for each in members],
+            "touched": [each.rows.handle for each in members],
+            "kept": [each.gradients.handle for each in members],
+        }
+
+    def clear(self, iterations):
+        """After the step that ends a window."""
+        numbers = _numbers(iterations + 1, 0, self.rows[3])
+        self.rows.assign(numbers, read_value=False)
+
+    # What the ops do, where there are none (on a GPU): nothing is kept.
+
+    def known(self, iterations):
+        """The rows' numbers, and whether these are all."""
+        rows = tf.convert_to_tensor(self.rows)
+        return rows[_FIRST : _FIRST + rows[1]], tf.equal(rows[0], iterations)
+
+    def remember(self, ids, iterations):
+        """Returns the op that records rows of a step that ends no window."""
+        before, is_known = self.known(iterations)
+        count = tf.size(before, tf.int64) + tf.size(ids, tf.int64)
+        rows = tf.concat([_numbers(iterations + 1, count, False), before, ids], 0)
+        unknown = _numbers(-1, 0, False)
+        rows = tf.cond(is_known, lambda: rows, lambda: unknown)
+        return self.rows.assign(rows, read_value=False)
+
+
+class Memory:
+    """The `Kept` of each accumulator, by the variable's index.
+
+    Not a dict of the optimizer's own, where Keras and checkpoints would find it.
+    """
+
+    def __init__(self):
+        self._kept = {}
+        self._compiled = set()
+
+    def of(self, index, accumulator, iterations):
+        """What is kept for an accumulator of ours."""
+        found = self.get(index)
+        if found is None or found.handle is not accumulator.handle:
+            may_keep = index not in self._compiled
+            found = self._kept[index] = Kept(accumulator, iterations, may_keep)
+        return found
+
+    def get(self, index):
+        """The same; None where there is none yet."""
+        return self._kept.get(index)
+
+    def keep_nothing(self, index):
+        """For a step under XLA, which knows the accumulator alone."""
+        if index not in self._compiled:
+            self._compiled.add(index)
+            if index in self._kept:
+                self._kept[index].keep_nothing()
+
+    def forget(self):
+        """To be called where accumulators have changed other than by a step."""
+        for kept in self._kept.values():
+            kept.forget()
+
+    def add(self):
+        """Adds all that is kept to the accumulators."""
+        for kept in self._kept.values():
+            kept.add()
+
+    def variables(self):
+        """By name: a saved function needs all of its variables."""
+        found = {}
+        for index, kept in self._kept.items():
+            found[f"touched_rows_{index}"] = kept.rows
+            found[f"kept_rows_{index}"] = kept.gradients
+        return found
+
+
+# --- the accumulator's variable
+
+
+class _Accumulator(own_reads.OwnReads):
+    """Mixed into the class of an accumulator's variable."""
+
+    def _around(self, sets):
+        if checks.is_compiled_by_xla():  # then nothing is kept
+            return contextlib.nullcontext()
+        ops = self._tf_optim_kept.add()
+        if sets:
+            with tf.control_dependencies(ops):
+                self._tf_optim_kept.forget()
+        return tf.control_dependencies(ops)
+
+    def sparse_read(self, indices, name=None):
+        """Rows."""
+        with self._around(sets=False):
+            return super().sparse_read(indices, name)
+
+
+@functools.cache
+def _class_for(base):
+    return own_reads.class_for(_Accumulator, base)
