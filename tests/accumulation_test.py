@@ -385,7 +385,7 @@ def test_failed_step_is_not_counted(case, graph, counts):
 
 def kept_by(training):
     """How many gradients of the table are kept beside its accumulator."""
-    return int(training.optimizer._kept_rows.get(0).rows[2])
+    return int(training.optimizer._kept_rows.get((0, 0)).rows[2])
 
 
 @both_ways
@@ -419,7 +419,7 @@ def test_who_sets_some_of_an_accumulator_adds_to_what_is_kept(case, name):
         training = accumulating(case)
         accumulator = training.optimizer._accumulated_gradients[0].value
         if counts:  # nothing is kept from the first step on
-            training.optimizer._kept_rows.keep_nothing(0)
+            training.optimizer._kept_rows.keep_nothing((0, 0))
         training.window(window[:3])
         rows = tf.IndexedSlices(tf.ones([2, 6]), tf.constant([3, 7]))
         if name == "scatter_add":

@@ -187,6 +187,13 @@ def modes_and_ops(kind, case, **arguments):
     return nodes.modes_and_ops(training.step.get_concrete_function(_inputs(kind, 0)))
 
 
+def kept(kind, case, **options):
+    """How many rows each replica keeps after the first step of a window."""
+    training = Training(kind, "ours", case, **options).run(1)
+    places = range(len(local_values(kind, training.variables)[0]))
+    return [int(training.optimizer._kept_rows.get((0, i)).rows[2]) for i in places]
+
+
 def failed(kind, case):
     """Values before and after a step with a bad id, and what the step said."""
     training = Training(kind, "ours", case).run(1)

@@ -12,7 +12,15 @@ import collections
 
 import tensorflow as tf
 
-from tf_optim import checks, gradients, kept, keras_private, library, replicas
+from tf_optim import (
+    checks,
+    gradients,
+    kept,
+    keras_private,
+    library,
+    prepared,
+    replicas,
+)
 
 
 def _is_sparse(gradient):
@@ -20,31 +28,16 @@ def _is_sparse(gradient):
 
 
 class _Sum:
-    """The accumulator of a variable, and what a step does with it."""
+    """A gradient, on one of the devices of its variable, and its accumulator there."""
 
-    def __init__(self, optimizer, variable, iterations):
-        self.index = keras_private.index_of(optimizer, variable)
-        self.variable = variable
-        self.accumulator = keras_private.accumulator(optimizer, self.index)
-        self.memory = optimizer._kept_rows
-        self.count = keras_private.count(optimizer)
-        self.iterations = iterations
-
-    def kept(self, gradient):
-        """The `Kept` for a gradient; None where there is none."""
-        if checks.is_compiled_by_xla():  # which has no shapes that change
-            self.memory.keep_nothing(self.index)
-            return None
-        # Replicas have rows of their own.
-        if replicas.are_several() or not _is_sparse(gradient):
-            return None
-        return self.memory.of(self.index, self.accumulator, self.count)
-
-    def converted(self, local, gradient):
-        """The gradient's parts in the accumulator's dtype, with int64 ids."""
-        return replicas.Parts([self._converted(part) for part in local(gradient)])
+    def __init__(self, step, index, place, accumulator, gradient):
+        self.key = index, place
+        self.memory, self.count, self.iterations = step
+        self.accumulator = accumulator
+        self.gradient = self._converted(gradient)
 
     def _converted(self, gradient):
+        """In the accumulator's dtype, with int64 ids."""
         dtype, shape = self.accumulator.dtype, self.accumulator.shape
         if not _is_sparse(gradient):
             return tf.ensure_shape(tf.cast(gradient, dtype), shape)
@@ -53,50 +46,57 @@ class _Sum:
         values = tf.ensure_shape(values, [None, *shape[1:]])
         return tf.IndexedSlices(values, ids, gradient.dense_shape)
 
-    def add(self, local, gradient):
+    def kept(self):
+        """The `Kept` of its accumulator; None where there is none."""
+        if checks.is_compiled_by_xla():  # which has no shapes that change
+            self.memory.keep_nothing(self.key)
+            return None
+        if not _is_sparse(self.gradient):
+            return None
+        if replicas.are_several() and not prepared.is_plain(self.accumulator):
+            return None  # it stands for another variable on each replica
+        return self.memory.of(self.key, self.accumulator, self.count)
+
+    def add(self):
         """Returns the ops that add the gradient of a step that ends no window."""
-        first = local(gradient)[0]
-        found = self.kept(first)
-        ops = [found.remember(first.indices, self.iterations)] if found else []
-        for part, g in zip(local(self.accumulator), local(gradient), strict=False):
-            if not _is_sparse(g):
-                ops.append(part.assign_add(g, read_value=False))
-                continue
-            ops.append(
-                tf.raw_ops.ResourceScatterAdd(
-                    resource=part.handle, indices=g.indices, updates=g.values
-                )
-            )
-        return ops
+        found, gradient = self.kept(), self.gradient
+        if not _is_sparse(gradient):
+            return [self.accumulator.assign_add(gradient, read_value=False)]
+        op = tf.raw_ops.ResourceScatterAdd(
+            resource=self.accumulator.handle,
+            indices=gradient.indices,
+            updates=gradient.values,
+        )
+        if found is None:
+            return [op]
+        return [op, found.remember(gradient.indices, self.iterations)]
 
-    def total(self, local, gradient):
-        """The sum of the window that this gradient ends, for each device."""
-        pairs = zip(local(self.accumulator), local(gradient), strict=True)
-        return replicas.Parts([self._total(part, g) for part, g in pairs])
-
-    def _total(self, accumulator, gradient):
+    def total(self):
+        """The sum of the window that this gradient ends."""
+        accumulator, gradient = self.accumulator, self.gradient
         if not _is_sparse(gradient):
             return accumulator + gradient
         if checks.is_compiled_by_xla():
             return self._over_table(accumulator, gradient)
-        ids = self._ids(accumulator, gradient)
+        ids = self._ids()
         rows, places = tf.unique(tf.concat([ids, gradient.indices], 0))
         last = tf.math.unsorted_segment_sum(
             gradient.values, places[tf.size(ids) :], tf.size(rows)
         )
         return tf.IndexedSlices(tf.gather(accumulator, rows) + last, rows)
 
-    def _ids(self, accumulator, gradient):
+    def _ids(self):
         def search():
-            return tf.where(kept.rows_not_zero(accumulator))[:, 0]
+            return tf.where(kept.rows_not_zero(self.accumulator))[:, 0]
 
-        found = self.kept(gradient)
+        found = self.kept()
         if found is None:
             return search()
         ids, is_known = found.known(self.iterations)
         return tf.cond(is_known, lambda: ids, search)
 
-    def _over_table(self, accumulator, gradient):
+    @staticmethod
+    def _over_table(accumulator, gradient):
         rows = tf.shape(accumulator, tf.int64)[0]
         total = accumulator + tf.math.unsorted_segment_sum(
             gradient.values, gradient.indices, rows
@@ -112,13 +112,14 @@ class _Sum:
 class _Rows:
     """Sparse gradients of one device and dtype, whose rows our ops add up."""
 
-    def __init__(self, sums, members, grads, iterations):
-        self.sums, self.iterations = sums, iterations
+    def __init__(self, sums, members):
+        self.sums = sums
+        self.iterations = sums[0].iterations
         self.inputs = kept.Kept.inputs(members)
         self.gradients = {
-            "grad": [g.values for g in grads],
-            "indices": [g.indices for g in grads],
-            "iterations": iterations,
+            "grad": [each.gradient.values for each in sums],
+            "indices": [each.gradient.indices for each in sums],
+            "iterations": self.iterations,
         }
         self.rows = None
 
@@ -127,7 +128,7 @@ class _Rows:
         return library.ops().tf_optim_accumulate_rows(**self.inputs, **self.gradients)
 
     def totals(self):
-        """For each variable the sum of the window."""
+        """For each of the sums that of the window."""
         self.rows, sums = library.ops().tf_optim_accumulated_rows(
             **self.inputs, **self.gradients
         )
@@ -144,21 +145,20 @@ class _Rows:
         )
 
 
-def _in_rows(local, sums, grads, iterations):
-    """The `_Rows` of those gradients that have such."""
+def _in_rows(sums):
+    """The `_Rows` of those sums that have such, and the other sums."""
     groups, seen = collections.defaultdict(list), collections.Counter()
-    for each, gradient in zip(sums, grads, strict=True):
-        first = local(gradient)[0]
-        found = each.kept(first)
-        if found is not None and kept.has_ops(each.accumulator):
-            # A variable that stands twice is in two ops.
-            device, dtype = each.accumulator.handle.device, each.accumulator.dtype
-            group = groups[device, dtype, seen[each.index]]
-            group.append((each, found, first))
-            seen[each.index] += 1
-    return [
-        _Rows(*zip(*members, strict=True), iterations) for members in groups.values()
-    ]
+    others = []
+    for each in sums:
+        found = each.kept()
+        if found is None or not kept.has_ops(each.accumulator):
+            others.append(each)
+            continue
+        # A variable that stands twice is in two ops.
+        device, dtype = each.accumulator.handle.device, each.accumulator.dtype
+        groups[device, dtype, seen[each.key]].append((each, found))
+        seen[each.key] += 1
+    return [_Rows(*zip(*group, strict=True)) for group in groups.values()], others
 
 
 def accumulate(optimizer, local, pairs, update):
@@ -175,54 +175,59 @@ def accumulate(optimizer, local, pairs, update):
         The ops that have to be done before the step counts.
     """
     steps = optimizer.gradient_accumulation_steps
-    iterations = tf.cast(tf.convert_to_tensor(keras_private.count(optimizer)), tf.int64)
-    sums = [_Sum(optimizer, variable, iterations) for _, variable in pairs]
-    grads = [s.converted(local, g) for s, (g, _) in zip(sums, pairs, strict=True)]
+    count = keras_private.count(optimizer)
+    iterations = tf.cast(tf.convert_to_tensor(count), tf.int64)
+    step = optimizer._kept_rows, count, iterations
 
-    def taken_apart():
-        in_rows = _in_rows(local, sums, grads, iterations)
-        done = {each for rows in in_rows for each in rows.sums}
-        pairs = zip(sums, grads, strict=True)
-        return in_rows, [pair for pair in pairs if pair[0] not in done]
+    def sums_of(gradient, variable):
+        """On each device."""
+        index = keras_private.index_of(optimizer, variable)
+        parts = local(keras_private.accumulator(optimizer, index))
+        # Under CentralStorageStrategy there is one, and each replica has the sum.
+        grads = enumerate(zip(parts, local(gradient), strict=False))
+        return [_Sum(step, index, i, part, g) for i, (part, g) in grads]
+
+    by_variable = [sums_of(*pair) for pair in pairs]
+    sums = [each for parts in by_variable for each in parts]
+    variables = [variable for _, variable in pairs]
 
     def end():
-        in_rows, others = taken_apart()
-        totals = {each: each.total(local, g) for each, g in others}
+        in_rows, others = _in_rows(sums)
+        totals = {each: each.total() for each in others}
         for rows in in_rows:
             totals.update(rows.totals())
-        pairs = [(totals[each], each.variable) for each in sums]
+        grads = [replicas.Parts([totals[s] for s in parts]) for parts in by_variable]
+        pairs = list(zip(grads, variables, strict=True))
         with tf.control_dependencies(update(pairs, steps)):
             for rows in in_rows:
                 rows.clear()
-            cleared = {each.index for rows in in_rows for each in rows.sums}
+            cleared = {each.key for rows in in_rows for each in rows.sums}
             _clear(optimizer, local, cleared, iterations)
             return tf.constant(True)
 
     def go_on():
-        in_rows, others = taken_apart()
+        in_rows, others = _in_rows(sums)
         ops = [rows.add() for rows in in_rows]
-        ops += [op for each, gradient in others for op in each.add(local, gradient)]
+        ops += [op for each in others for op in each.add()]
         with tf.control_dependencies([op for op in ops if op is not None]):
             return tf.constant(False)
 
     # Here, since a step that ends no window calls no kernel that would check.
-    with tf.control_dependencies(_checks(local, sums, grads)):
-        # Each gradient waits: what is made of constants TensorFlow may move up.
-        grads = [
-            replicas.Parts([gradients.scaled(part, tf.identity) for part in local(g)])
-            for g in grads
-        ]
+    firsts = [parts[0].gradient for parts in by_variable]
+    with tf.control_dependencies(_checks(variables, firsts)):
+        for each in sums:
+            # It waits: what is made of constants TensorFlow may move up.
+            each.gradient = gradients.scaled(each.gradient, tf.identity)
         is_last = tf.equal((iterations + 1) % steps, 0)
         done = tf.cond(is_last, end, go_on)
     return [] if tf.executing_eagerly() else [done]
 
 
-def _checks(local, sums, grads):
+def _checks(variables, grads):
     """What has to be right of all gradients before one of them is added."""
-    firsts = [local(gradient)[0] for gradient in grads]
     sparse = [
-        (each.variable, gradient.indices)
-        for each, gradient in zip(sums, firsts, strict=True)
+        (variable, gradient.indices)
+        for variable, gradient in zip(variables, grads, strict=True)
         if _is_sparse(gradient)
     ]
     ids = sparse and checks.check_indices(*zip(*sparse, strict=True))
@@ -230,21 +235,22 @@ def _checks(local, sums, grads):
     if tf.executing_eagerly():
         return checked
     # Their shapes have been made sure of, which takes place when they are computed.
-    checked += [g.values if _is_sparse(g) else g for g in firsts]
+    checked += [g.values if _is_sparse(g) else g for g in grads]
     return [check for check in checked if check is not None]
 
 
 def _clear(optimizer, local, done, iterations):
-    """Sets accumulators to zero, all but those of some indices."""
+    """Sets accumulators to zero, all but those of some keys."""
     groups = collections.defaultdict(list)
     for index in range(keras_private.how_many_accumulators(optimizer)):
         accumulator = keras_private.accumulator(optimizer, index)
-        if index in done or accumulator is None:
-            continue
-        found = optimizer._kept_rows.get(index)
-        if found is not None and not checks.is_compiled_by_xla():
-            found.clear(iterations)
-        for part in local(accumulator):
+        parts = () if accumulator is None else local(accumulator)
+        for place, part in enumerate(parts):
+            if (index, place) in done:
+                continue
+            found = optimizer._kept_rows.get((index, place))
+            if found is not None and not checks.is_compiled_by_xla():
+                found.clear(iterations)
             if kept.has_ops(part):
                 groups[part.handle.device, part.dtype].append(part.handle)
             else:

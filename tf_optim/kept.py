@@ -11,6 +11,7 @@ import contextlib
 import functools
 
 import tensorflow as tf
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from tf_optim import checks, library, own_reads, prepared
 
@@ -59,13 +60,14 @@ class Kept:
         with tf.init_scope(), tf.device(accumulator.device):
             zero = tf.executing_eagerly() and _is_zero(accumulator, iterations)
             may_keep = may_keep and self.watched
-            self.rows = tf.Variable(
+            # In a strategy's scope `tf.Variable` makes one for each replica.
+            self.rows = ResourceVariable(
                 _numbers(iterations if zero else -1, 0, may_keep),
                 trainable=False,
                 shape=[None],
             )
             shape = tf.TensorShape([None, *accumulator.shape[1:]])
-            self.gradients = tf.Variable(
+            self.gradients = ResourceVariable(
                 tf.zeros([0, *shape[1:]], accumulator.dtype),
                 trainable=False,
                 shape=shape,
@@ -124,7 +126,7 @@ class Kept:
 
 
 class Memory:
-    """The `Kept` of each accumulator, by the variable's index.
+    """The `Kept` of each accumulator, by its variable's index and its device's place.
 
     Not a dict of the optimizer's own, where Keras and checkpoints would find it.
     """
@@ -133,24 +135,24 @@ class Memory:
         self._kept = {}
         self._compiled = set()
 
-    def of(self, index, accumulator, iterations):
+    def of(self, key, accumulator, iterations):
         """What is kept for an accumulator of ours."""
-        found = self.get(index)
+        found = self.get(key)
         if found is None or found.handle is not accumulator.handle:
-            may_keep = index not in self._compiled
-            found = self._kept[index] = Kept(accumulator, iterations, may_keep)
+            may_keep = key not in self._compiled
+            found = self._kept[key] = Kept(accumulator, iterations, may_keep)
         return found
 
-    def get(self, index):
+    def get(self, key):
         """The same; None where there is none yet."""
-        return self._kept.get(index)
+        return self._kept.get(key)
 
-    def keep_nothing(self, index):
+    def keep_nothing(self, key):
         """For a step under XLA, which knows the accumulator alone."""
-        if index not in self._compiled:
-            self._compiled.add(index)
-            if index in self._kept:
-                self._kept[index].keep_nothing()
+        if key not in self._compiled:
+            self._compiled.add(key)
+            if key in self._kept:
+                self._kept[key].keep_nothing()
 
     def forget(self):
         """To be called where accumulators have changed other than by a step."""
@@ -165,9 +167,9 @@ class Memory:
     def variables(self):
         """By name: a saved function needs all of its variables."""
         found = {}
-        for index, kept in self._kept.items():
-            found[f"touched_rows_{index}"] = kept.rows
-            found[f"kept_rows_{index}"] = kept.gradients
+        for (index, place), kept in self._kept.items():
+            found[f"touched_rows_{index}_{place}"] = kept.rows
+            found[f"kept_rows_{index}_{place}"] = kept.gradients
         return found
 
 

@@ -73,4 +73,5 @@ def class_for(mixin, base):
         return call
 
     members = {name: method(name) for name in METHODS}
+    members["__module__"] = base.__module__
     return type(base.__name__, (mixin, base), members)
