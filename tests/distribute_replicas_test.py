@@ -248,6 +248,26 @@ def test_statistics_are_of_the_sum_of_all_gradients(group, case):
             np.testing.assert_allclose(number, expected[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("rounding", [None, False], ids=["at random", "to nearest"])
+@pytest.mark.parametrize("slot_dtype", ["bfloat16", "int8"])
+def test_packed_slots(group, slot_dtype, rounding, tmp_path):
+    """All replicas draw the same, and what is saved is read by each."""
+    arguments = {"stochastic_rounding": rounding}
+    if group.kind == "multi-worker":
+        pytest.skip("TensorFlow cannot send such variables to other machines")
+    path = str(tmp_path / "state")
+    told = group.call(replicated.packed_slots, slot_dtype, path, **arguments)
+    whole, resumed, dtypes = zip(*told, strict=True)
+    assert {*sum(dtypes, [])} == {slot_dtype}
+    assert_same_bits(merged(whole))
+    one, *_ = replicated.packed_slots("one device", slot_dtype, path, **arguments)
+    for replicas, (expected,) in zip(merged(whole), one, strict=True):
+        assert_close(replicas[0], expected)
+    for replicas, expected in zip(merged(resumed), merged(whole), strict=True):
+        np.testing.assert_array_equal(replicas[0], replicas[1])
+        assert_close(replicas[0], expected[0], 0.02)
+
+
 ACCUMULATING = [{}, {"clipnorm": 0.5}, EMA, {"weight_decay": 0.1}]
 
 

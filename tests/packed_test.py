@@ -306,3 +306,11 @@ def test_variables_that_cannot_be():
         tf_optim.Adam(slot_dtype={"narrow": "int8"}).build([narrow])
     with pytest.raises(ValueError, match="must be one of 'float32'"):
         tf_optim.Adam(slot_dtype=lambda v: "int2").build([narrow])
+
+
+def test_strategies_that_cannot_have_packed_slots():
+    strategy = tf.distribute.experimental.CentralStorageStrategy()
+    with strategy.scope():
+        variable = tf.Variable(tf.ones([600, 8]))
+        with pytest.raises(ValueError, match="other than MirroredStrategy"):
+            tf_optim.Adam(slot_dtype="int8").build([variable])

@@ -194,6 +194,53 @@ def kept(kind, case, **options):
     return [int(training.optimizer._kept_rows.get((0, i)).rows[2]) for i in places]
 
 
+class _Packed:
+    """A table and a matrix whose slots are packed, and their step."""
+
+    def __init__(self, kind, slot_dtype, **arguments):
+        self.kind = kind
+        with strategy(kind).scope():
+            self.variables = models.variables(((50, 16), (16, 20)))
+            self.optimizer = tf_optim.Adam(
+                0.1, slot_dtype=lambda v: slot_dtype, **arguments
+            )
+            self.optimizer.build(self.variables)
+        self.checkpoint = tf.train.Checkpoint(v=self.variables, o=self.optimizer)
+        self._step = tf.function(lambda i: strategy(kind).run(self._apply, args=(i,)))
+
+    def _apply(self, step):
+        # The same on each replica; one device takes the sum.
+        share = 1.0 / strategy(self.kind).num_replicas_in_sync
+        numbers = [tf.range(n, dtype=tf.float32) + step for n in (4 * 16, 16 * 20)]
+        rows, matrix = (share * tf.sin(n * n) for n in numbers)
+        slices = tf.IndexedSlices(tf.reshape(rows, [4, 16]), tf.constant([3, 7, 3, 40]))
+        pairs = zip((slices, tf.reshape(matrix, [16, 20])), self.variables, strict=True)
+        self.optimizer.apply_gradients(pairs)
+
+    def run(self, first, last):
+        for i in range(first, last):
+            self._step(tf.constant(float(i)))
+        return self
+
+    def values(self):
+        held = self.optimizer.variables
+        held = held() if callable(held) else held
+        return local_values(self.kind, [*self.variables, *held])
+
+
+def packed_slots(kind, slot_dtype, path, **arguments):
+    """After six steps in one go, and with a checkpoint after three; what is packed."""
+    path = f"{path} {_task()}"
+    training = _Packed(kind, slot_dtype, **arguments).run(0, 3)
+    resumed = _Packed(kind, slot_dtype, **arguments)
+    with strategy(kind).scope():
+        training.checkpoint.write(path)
+        resumed.checkpoint.read(path).assert_consumed()
+    memory = tf_optim.memory_report(training.optimizer)
+    dtypes = [dtype for line in memory for _, dtype, _ in line.slots]
+    return training.run(3, 6).values(), resumed.run(3, 6).values(), dtypes
+
+
 def failed(kind, case):
     """Values before and after a step with a bad id, and what the step said."""
     training = Training(kind, "ours", case).run(1)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.distribute.values import DistributedVariable
 
 from tf_optim import keras_private, library, own_reads
 
@@ -21,6 +22,10 @@ DTYPES = ("float32", "bfloat16", "int8")
 BLOCK = 128  # elements that share a scale, of one row
 LEAST_SIZE = 4096  # smaller variables keep float32 slots where one name is for all
 LEAST_WIDTH = 8  # elements of a row, below which scales outweigh codes
+
+
+# Workers send each other the first values of variables, and cannot send these dtypes.
+_STRATEGIES = tf.distribute.OneDeviceStrategy, tf.distribute.MirroredStrategy
 
 
 # --- which dtype
@@ -243,20 +248,26 @@ def _variable(initial, codec, shape, name, make=tf.Variable, **kwargs):
         name=name and name.partition(":")[0],
         **kwargs,
     )
-    variable._tf_optim_codec, variable._tf_optim_shape = codec, tf.TensorShape(shape)
-    variable.__class__ = _class_for(type(variable))
+    for part in _parts_of(variable):
+        part._tf_optim_codec, part._tf_optim_shape = codec, tf.TensorShape(shape)
+        part.__class__ = _class_for(type(part))
     return variable
+
+
+def _parts_of(variable):
+    """The copies on several replicas, whose dtype and shape the variable takes on."""
+    return variable.values if isinstance(variable, DistributedVariable) else [variable]
 
 
 def is_packed(variable):
     """Whether a `tf.Variable` holds a packed slot."""
-    return isinstance(variable, _Packed)
+    return isinstance(_parts_of(variable)[0], _Packed)
 
 
 def storage_of(variable):
     """The shape and dtype in which a slot lies in memory."""
     if is_packed(variable):
-        shape, dtype = variable._tf_optim_codec.storage
+        shape, dtype = _parts_of(variable)[0]._tf_optim_codec.storage
         return tuple(shape), dtype
     return tuple(variable.shape), variable.dtype
 
@@ -290,10 +301,11 @@ def _creator(name, slot, shape, is_zero) -> Callable[..., Any]:
     def create(next_creator, **kwargs):
         if tf.distribute.has_strategy():  # inside of `strategy.run` too
             strategy = tf.distribute.get_strategy()
-            if type(strategy).__name__ != "OneDeviceStrategy":
+            if not isinstance(strategy, _STRATEGIES):
                 raise ValueError(
-                    "`slot_dtype` must be 'float32' under a tf.distribute strategy of "
-                    f"replicas. Received: {name!r} under {strategy}."
+                    "`slot_dtype` must be 'float32' under a tf.distribute strategy "
+                    "other than MirroredStrategy and OneDeviceStrategy. "
+                    f"Received: {name!r} under {strategy}."
                 )
         value = kwargs["initial_value"]
 
