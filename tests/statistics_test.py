@@ -1,5 +1,7 @@
 """`step_statistics`: the numbers of a step, from the pass that clips by norm."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,11 +9,13 @@ import tensorflow as tf
 import tf_optim
 from tests import cases, flavours, models, reference_norms
 from tests.marks import a_few, both_flavours, both_ways, keras_3_only
+from tf_optim import keras_private
 
 pytestmark = both_flavours
 
 ROWS = 9
 IDS = (2, 5, 2, 7)
+MODES = ("lazy", "dense", "exact")
 CLIPS = ({}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}, {"clipvalue": 0.1})
 
 
@@ -37,7 +41,7 @@ def stepping(case, graph=False, jit=False, **options):
     return optimizer, lambda *g: step(*(tf.constant(x, tf.float32) for x in g))
 
 
-def expected(rows, bias, clip):
+def expected(rows, bias, clip, moved):
     squares = [reference_norms.of_rows(IDS, rows), reference_norms.of_dense(bias)]
     clipped = 0.0
     if "clipnorm" in clip:
@@ -48,6 +52,7 @@ def expected(rows, bias, clip):
         clipped = np.nan
     return {
         "gradient_norm": np.sqrt(sum(squares)),
+        "update_norm": moved,
         "non_finite": 0,
         "rows_touched": 3,
         "clipped": clipped,
@@ -68,8 +73,67 @@ def test_numbers_are_those_of_the_last_step(case, clip, how):
     optimizer, step = stepping(case, how == "function", how == "jit", **clip)
     for scale in (10.0, 1.0):
         grads = gradients(scale)
+        before = read(optimizer)
         step(*grads)
-        assert_numbers(optimizer, expected(*grads, clip))
+        moved = np.nan if how == "jit" else distance(before, read(optimizer))
+        assert_numbers(optimizer, expected(*grads, clip, moved))
+
+
+def read(optimizer):
+    return [v.numpy().astype("float64") for v in keras_private.built_with(optimizer)]
+
+
+def distance(before, after):
+    squares = [np.sum((b - a) ** 2) for a, b in zip(before, after, strict=True)]
+    return np.sqrt(sum(squares))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *itertools.product(["SGD", "Adam", "RowWiseAdagrad"], MODES),
+        *itertools.product(["Lamb", "NovoGrad"], MODES[:2]),
+        ("Adafactor", "dense"),
+    ],
+)
+def test_the_norm_of_an_update_is_how_far_variables_move(name, mode, dtype):
+    """Of many chunks, with weight decay and an average; whatever the storage is."""
+    rng = np.random.default_rng(1)
+    var_list = models.variables(((300, 70), (9000,), ()), dtype)
+    if mode == "exact":
+        tf_optim.prepare(var_list[0])
+    options = {"weight_decay": 0.1, "use_ema": True, "sparse_update": mode}
+    if name in ("Adafactor", "NovoGrad"):
+        del options["use_ema"]
+    optimizer = getattr(tf_optim, name)(0.01, **options)
+    optimizer.step_statistics = True
+    optimizer.build(var_list)
+    for _ in range(2):
+        ids = rng.integers(0, 300, 200)
+        rows = tf.constant(rng.normal(size=(200, 70)), dtype)
+        grads = [tf.constant(rng.normal(size=v.shape), dtype) for v in var_list[1:]]
+        if mode == "exact":
+            tf_optim.lookup(var_list[0], ids)
+        before = read(optimizer)
+        sparse = models.slices(ids, rows, 300)
+        optimizer.apply_gradients(zip((sparse, *grads), var_list, strict=True))
+        moved = optimizer.step_statistics.numbers()["update_norm"]
+        after = read(optimizer)
+        if mode == "exact":  # other rows move when they are read
+            others = np.setdiff1d(np.arange(300), ids)
+            after[0][others] = before[0][others]
+        # Changes are rounded to the computation type before they are squared.
+        np.testing.assert_allclose(moved, distance(before, after), rtol=1e-6)
+
+
+def test_a_variable_that_stands_twice_moves_twice():
+    variable = tf.Variable(tf.ones([5]))
+    optimizer = tf_optim.SGD(1.0)
+    optimizer.step_statistics = True
+    optimizer.apply_gradients([(3.0 * tf.ones([5]), variable)] * 2)
+    moved = optimizer.step_statistics.numbers()["update_norm"]
+    np.testing.assert_allclose(moved, np.sqrt(2 * 5 * 9))
 
 
 @a_few
@@ -126,10 +190,13 @@ def test_a_step_that_is_not_taken_says_why(case, graph):
     step = tf.function(step) if graph else step
     rows, bias = (tf.constant(g, tf.float32) for g in gradients())
     scale = 1.0 if flavours.LEGACY else 4.0  # there they come divided
+    before = read(inner)
     step(rows * scale, bias * scale)
-    assert_numbers(inner, expected(*gradients(), {}))
+    moved = distance(before, read(inner))
+    assert_numbers(inner, expected(*gradients(), {}, moved))
     step(rows / np.array([[0.0, 1, 1]], np.float32), bias)
     assert inner.step_statistics.numbers()["non_finite"] == 3
+    assert inner.step_statistics.numbers()["update_norm"] == 0
 
 
 @keras_3_only
@@ -137,8 +204,10 @@ def test_a_step_that_is_not_taken_says_why(case, graph):
 def test_a_window_counts_as_its_mean(case):
     optimizer, step = stepping(case, gradient_accumulation_steps=2)
     step(*gradients(3.0))
+    before = read(optimizer)
     step(*gradients(1.0))
-    assert_numbers(optimizer, expected(*gradients(2.0), {}))
+    moved = distance(before, read(optimizer))
+    assert_numbers(optimizer, expected(*gradients(2.0), {}, moved))
 
 
 def events(folder):
@@ -173,9 +242,15 @@ def test_the_callback_writes_them(case, update_freq, wrapped, tmp_path):
         steps = range(update_freq, 2 * batches + 1, update_freq)
     assert {step for step, _ in found} == {before + step for step in steps}
     assert {tag for _, tag in found} == {
-        f"step/{n}" for n in ("gradient_norm", "non_finite", "rows_touched", "clipped")
+        f"step/{name}" for name in optimizer_numbers(optimizer)
     }
-    assert all(n > 0 for (_, tag), n in found.items() if tag == "step/gradient_norm")
+    assert all(n > 0 for (_, tag), n in found.items() if tag.endswith("_norm"))
+
+
+def optimizer_numbers(optimizer):
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    assert len(optimizer.step_statistics.numbers()) == 5
+    return optimizer.step_statistics.numbers()
 
 
 def test_the_callback_wants_one_of_ours():

@@ -31,7 +31,7 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
     >>> model.compile(tf_optim.Adam(global_clipnorm=1.0), "mse")
     >>> _ = model.fit(tf.ones([8, 2]), tf.ones([8]), verbose=0, callbacks=[callback])
     >>> sorted(model.optimizer.step_statistics.numbers())
-    ['clipped', 'gradient_norm', 'non_finite', 'rows_touched']
+    ['clipped', 'gradient_norm', 'non_finite', 'rows_touched', 'update_norm']
     """
 
     def __init__(self, log_dir: Any, update_freq: int | str = "epoch") -> None:

@@ -194,11 +194,12 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     @property
     def step_statistics(self) -> Any:
-        """What the last step has seen of its gradients; None until it is set to True.
+        """What the last step has seen and done; None until it is set to True.
 
         Set it before the step is traced by a `tf.function`: what is traced stays as
-        it is. It costs one read of the gradients, and nothing where they are read
-        already: with `clipnorm`, `global_clipnorm`, or in our LossScaleOptimizer.
+        it is. It costs one read of the gradients, or none where they are read
+        already: with `clipnorm`, `global_clipnorm`, or in our LossScaleOptimizer. The
+        norm of the update is measured by the update, while its memory is in a cache.
 
         Example:
 

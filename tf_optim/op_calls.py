@@ -104,6 +104,8 @@ class StepNumbers:
         average_updates: how many updates of averages were done before.
         average_begins: so many of these set the average to the variable.
         stochastic_rounding: the optimizer's argument.
+        update_squares: a list to which each op's output of that name is added; None
+            where nobody asks for it.
         bundles: the optimizer's `bundles.Bundles`; None for ops that are given each
             variable's handle, as XLA needs them.
     """
@@ -119,6 +121,7 @@ class StepNumbers:
     average_begins: int = 0
     stochastic_rounding: bool | None = None
     bundles: object = None
+    update_squares: list | None = None
 
     def rounding_of(self, updates):
         """The op's attributes that say how it rounds."""
@@ -267,11 +270,26 @@ def call_ops(spec, numbers, updates, scale=None):
             _op_of_group(spec, numbers, scale, *zip(*members, strict=True))
             for members in groups
         ]
+        if numbers.update_squares is not None:
+            calls = [_measured(call, numbers.update_squares) for call in calls]
         if len(calls) == 1 or compiled:
             ops = [call() for call in calls]
         else:
             ops = _run_all_or_none(groups, calls, len(devices))
     return [op for op in ops if op is not None]
+
+
+def _measured(call, found):
+    """A function that calls an op and adds what it has measured to a list."""
+
+    def call_and_add(check_only=False):
+        if check_only:
+            return call(check_only=True)
+        (squares,) = call(update_norms=1)
+        found.append(squares)
+        return None if tf.executing_eagerly() else squares.op
+
+    return call_and_add
 
 
 def _run_all_or_none(groups, calls, devices):

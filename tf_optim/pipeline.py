@@ -248,12 +248,16 @@ class _Step:
             ones = tf.ones([len(updates)], tf.float64)
             factors = (ones if factors is None else factors) / scale
         ops = []
+        if optimizer._step_statistics is not None and _measure_updates(updates):
+            numbers.update_squares = []
         for members, places in _rounds(updates, numbers.learning_rate):
             part = factors
             if factors is not None and len(places) < len(updates):
                 part = tf.gather(factors, places)
             with tf.control_dependencies(ops):
                 ops += optimizer._apply_updates(numbers, members, part)
+        if optimizer._step_statistics is not None:
+            optimizer._step_statistics.see_update(numbers.update_squares)
         return ops
 
     def _update_one_by_one(self, pairs):
@@ -277,6 +281,12 @@ class _Step:
                 strategy.extended.update(variable, update, args=arguments, group=False)
             else:
                 update(variable, *arguments)
+
+
+def _measure_updates(updates):
+    """Whether the ops of some updates can say how far they go."""
+    on_gpu = any("GPU" in update.variable.handle.device for update in updates)
+    return not (on_gpu or checks.is_compiled_by_xla())
 
 
 def _rounds(updates, learning_rate):

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 _NUMBERS = {
     "gradient_norm": tf.float64,
+    "update_norm": tf.float64,
     "non_finite": tf.int64,
     "rows_touched": tf.int64,
     "clipped": tf.float64,
@@ -11,15 +12,19 @@ _NUMBERS = {
 
 
 class StepStatistics:
-    """What the last step has seen of its gradients: scalar variables.
+    """What the last step has seen of its gradients, and done: scalar variables.
 
-    They come from the pass that clips by norm and looks at scaled gradients; where
-    there is no such pass they cost one read of the gradients. They are in no
-    checkpoint.
+    They come from the pass that clips by norm and looks at scaled gradients, and from
+    the update itself; where there is no such pass they cost one read of the gradients.
+    They are in no checkpoint.
 
     Attributes:
         gradient_norm: the root of the sum of all squares, before clipping; the loss
             scale divided out, repeated ids summed first.
+        update_norm: the root of the sum of the squares of all changes of variables,
+            weight decay included; 0 for a step that was not taken, NaN on a GPU and
+            under `jit_compile=True`. With sparse_update "lazy" and "exact", of the
+            rows that gradients name.
         non_finite: how many elements of all gradients are infinite or NaN.
         rows_touched: how many different rows all sparse gradients name.
         clipped: the share of gradients that `clipnorm` or `global_clipnorm` has
@@ -46,6 +51,7 @@ class StepStatistics:
         self.non_finite.assign(tf.reduce_sum(norms.non_finite))
         self.rows_touched.assign(tf.reduce_sum(norms.rows_touched))
         self.clipped.assign(0.0)
+        self.update_norm.assign(0.0)
 
     def see_factors(self, factors, bound):
         """Keeps how many gradients are clipped: by factors, or by a bound of values."""
@@ -54,3 +60,15 @@ class StepStatistics:
         elif factors is not None:
             shortened = tf.cast(tf.less(factors, 1.0), tf.float64)
             self.clipped.assign(tf.reduce_mean(shortened))
+
+    def see_update(self, squares):
+        """Keeps how far the step has gone.
+
+        Args:
+            squares: float64 vectors, one from each op; None where it is not known.
+        """
+        if squares is None:
+            self.update_norm.assign(float("nan"))
+        else:
+            total = tf.add_n([tf.reduce_sum(each) for each in squares])
+            self.update_norm.assign(tf.sqrt(total))

@@ -7,6 +7,7 @@
 
 #include "cc/drivers/average.h"
 #include "cc/drivers/passes_cpu.h"
+#include "cc/drivers/update_norms.h"
 
 namespace tf_optim {
 
@@ -45,14 +46,19 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
                 const CoefficientsOf<Rule, T>& coefficients,
                 const CpuKernels<Rule, T>& kernels,
                 const ParallelFor& parallel_for,
-                const Averages<T>& averages = {}) {
-  constexpr int64_t chunk =
-      Rule::kMeansOver == Over::kVariable ? kMeasuredChunk : kDenseChunk;
+                const Averages<T>& averages = {},
+                UpdateNorms<T>* norms = nullptr) {
+  // Twice as many where chunks are measured, and as many for what a rule
+  // measures in either case: its sums depend on it.
+  const int64_t least = Rule::kMeansOver == Over::kVariable ? kMeasuredChunk
+                        : norms != nullptr                  ? 2 * kDenseChunk
+                                                            : kDenseChunk;
   Chunks chunks;
   for (const auto& item : *items) {
-    chunks.Add(item.size, InPieces(item.variable, chunk),
+    chunks.Add(item.size, InPieces(item.variable, least),
                MemoryCost(BytesPerElement<Rule, T>()));
   }
+  if (norms != nullptr) norms->Begin(chunks);
   RunPasses<Rule, T>(
       chunks, items, parallel_for,
       [&](const auto& item, size_t i, int64_t begin, int64_t end,
@@ -60,17 +66,28 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
         const auto pass = [&](int64_t b, int64_t e) {
           kernels.dense(item.variable, item.grad, b, e, coefficients, measured);
         };
-        const Average<T>* const average = averages.at(i);
-        if (measured != nullptr || average == nullptr) {
-          pass(begin, end);
-          return;
+        if (measured != nullptr) return pass(begin, end);
+        const auto update = [&](int64_t b, int64_t e) {
+          const Average<T>* const average = averages.at(i);
+          if (average == nullptr) return pass(b, e);
+          InBlocks(b, e, InPieces(item.variable, kAveragedBlock), pass,
+                   [&](int64_t from, int64_t to) {
+                     averages.kernels->span(*average, item.variable.var, from,
+                                            to, *averages.averaging);
+                   });
+        };
+        if (norms == nullptr) return update(begin, end);
+        const int64_t chunk = InPieces(item.variable, least);
+        typename UpdateNorms<T>::Room room;
+        for (int64_t b = begin; b < end; b += chunk) {
+          const int64_t e = std::min(end, b + chunk);
+          norms->Measure(
+              chunks.first(i) + b / chunk, &room,
+              [&](const auto& visit) { visit(item.variable.var + b, e - b); },
+              [&] { update(b, e); });
         }
-        InBlocks(begin, end, InPieces(item.variable, kAveragedBlock), pass,
-                 [&](int64_t b, int64_t e) {
-                   averages.kernels->span(*average, item.variable.var, b, e,
-                                          *averages.averaging);
-                 });
       });
+  if (norms != nullptr) norms->End(chunks, items->size());
 }
 
 }  // namespace tf_optim

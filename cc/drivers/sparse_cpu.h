@@ -62,44 +62,54 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
                  const CoefficientsOf<Rule, T>& coefficients,
                  const CpuKernels<Rule, T>& kernels,
                  const ParallelFor& parallel_for,
-                 const Averages<T>& averages = {}) {
+                 const Averages<T>& averages = {},
+                 UpdateNorms<T>* norms = nullptr) {
   constexpr int64_t kIdsPerChunk = 8;
   const bool lazy = mode == SparseMode::kLazy;
+  // As ApplyDense: more where rows are asked for before a chunk.
+  const int64_t least = Rule::kMeansOver != Over::kVariable && norms != nullptr
+                            ? 4 * kIdsPerChunk
+                            : kIdsPerChunk;
   constexpr double kRandomAccess = 2;  // dearer than a stream
   const double cost = kRandomAccess * MemoryCost(BytesPerElement<Rule, T>());
+  const auto chunk_of = [=](const auto& item) -> int64_t {
+    const int64_t width = item.variable.width;
+    if (lazy || width == 0) return least;
+    return std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width);
+  };
   Chunks chunks;
   for (const auto& item : *items) {
     const int64_t width = item.variable.width;
     const int64_t rows = lazy ? item.count : item.rows;
-    chunks.Add(width > 0 ? rows : 0,
-               lazy || width == 0
-                   ? kIdsPerChunk
-                   : std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width),
+    chunks.Add(width > 0 ? rows : 0, chunk_of(item),
                cost * static_cast<double>(width));
   }
+  if (norms != nullptr) norms->Begin(chunks);
   const auto kernel = lazy ? kernels.lazy_rows : kernels.all_rows;
   const auto run = [&](const auto& item, size_t i, int64_t begin, int64_t end,
                        Measured<Rule>* measured) {
     const SortedIds ids = sorters[i].ids();
-    const T* const var = item.variable.var;
+    T* const var = item.variable.var;
     const int64_t width = item.variable.width;
     const auto pass = [&](int64_t b, int64_t e) {
       kernel(item.variable, item.grad, ids, b, e, coefficients, measured);
     };
-    const Average<T>* const average = averages.at(i);
-    if (measured != nullptr || average == nullptr) {
-      pass(begin, end);
-    } else if (!lazy) {
+    if (measured != nullptr) return pass(begin, end);
+    const auto update = [&](int64_t from, int64_t to) {
+      const Average<T>* const average = averages.at(i);
+      if (average == nullptr) return pass(from, to);
+      if (!lazy) {
+        InBlocks(
+            from, to,
+            std::max<int64_t>(1, kAveragedBlock / std::max<int64_t>(1, width)),
+            pass, [&](int64_t b, int64_t e) {
+              averages.kernels->span(*average, var, b * width, e * width,
+                                     *averages.averaging);
+            });
+        return;
+      }
       InBlocks(
-          begin, end,
-          std::max<int64_t>(1, kAveragedBlock / std::max<int64_t>(1, width)),
-          pass, [&](int64_t b, int64_t e) {
-            averages.kernels->span(*average, var, b * width, e * width,
-                                   *averages.averaging);
-          });
-    } else {
-      InBlocks(
-          begin, end, 2 * kIdsPerChunk,
+          from, to, 2 * kIdsPerChunk,
           [&](int64_t b, int64_t e) {
             averages.kernels->catch_up_rows(*average, var, width, ids, b, e,
                                             *averages.averaging);
@@ -109,9 +119,26 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
             averages.kernels->rows(*average, var, width, ids, b, e,
                                    *averages.averaging);
           });
+    };
+    if (norms == nullptr) return update(begin, end);
+    const int64_t chunk = chunk_of(item);
+    typename UpdateNorms<T>::Room room;
+    for (int64_t b = begin; b < end; b += chunk) {
+      const int64_t e = std::min(end, b + chunk);
+      norms->Measure(
+          chunks.first(i) + b / chunk, &room,
+          [&](const auto& visit) {
+            if (!lazy) return visit(var + b * width, (e - b) * width);
+            for (int64_t k = b; k < e; ++k) {  // rows whose ids begin there
+              if (k > 0 && ids.id(k) == ids.id(k - 1)) continue;
+              visit(var + ids.id(k) * width, width);
+            }
+          },
+          [&] { update(b, e); });
     }
   };
   RunPasses<Rule, T>(chunks, items, parallel_for, run);
+  if (norms != nullptr) norms->End(chunks, items->size());
 }
 
 }  // namespace tf_optim

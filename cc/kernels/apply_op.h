@@ -40,9 +40,12 @@ class ApplyOp : public StepOp {
                   static_cast<const T*>(grad.data()), grad.NumElements()};
     }
     const Averaging averaging = AveragingOf(numbers);
-    ApplyDense(&items, Prepare<Rule, T>(numbers),
-               FindKernels<AllVariants, Rule, T>(isa()), DeviceThreads(context),
-               AveragesOf<T>(averaging, variables));
+    Measuring<T>(context, [&](UpdateNorms<T>* norms) {
+      ApplyDense(&items, Prepare<Rule, T>(numbers),
+                 FindKernels<AllVariants, Rule, T>(isa()),
+                 DeviceThreads(context), AveragesOf<T>(averaging, variables),
+                 norms);
+    });
   }
 };
 

@@ -67,9 +67,11 @@ class SparseApplyOp : public StepOp {
     const Averaging averaging = AveragingOf(numbers);
     const SparseMode mode =
         layout().IsByRows() ? SparseMode::kLazy : SparseMode::kDense;
-    ApplySparse(&items, sorters, mode, Prepare<Rule, T>(numbers),
-                FindKernels<AllVariants, Rule, T>(isa()), parallel_for,
-                AveragesOf<T>(averaging, variables));
+    Measuring<T>(context, [&](UpdateNorms<T>* norms) {
+      ApplySparse(&items, sorters, mode, Prepare<Rule, T>(numbers),
+                  FindKernels<AllVariants, Rule, T>(isa()), parallel_for,
+                  AveragesOf<T>(averaging, variables), norms);
+    });
   }
 };
 

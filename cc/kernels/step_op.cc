@@ -1,5 +1,6 @@
 #include "cc/kernels/step_op.h"
 
+#include <cmath>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -28,6 +29,10 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES_OK(context,
                  context->GetAttr("rounds_variables", &rounds_variables_));
   OP_REQUIRES_OK(context, CheckRoundingSeeds(layout_, rounding_seeds_));
+  OP_REQUIRES_OK(context, context->GetAttr("update_norms", &update_norms_));
+  const bool on_gpu = context->device_type() == tensorflow::DEVICE_GPU;
+  OP_REQUIRES_OK(context, CheckUpdateNorms(update_norms_, on_gpu ? 0 : 1,
+                                           on_gpu ? " on a GPU" : ""));
   try {
     isa_ = ChosenIsa();
   } catch (const std::runtime_error& error) {
@@ -39,6 +44,12 @@ void StepOp::Compute(tensorflow::OpKernelContext* context) {
   try {
     HeldStep step;
     TakeStep(context, &step);
+    if (check_only_ && update_norms_ > 0) {
+      tensorflow::Tensor* squares;
+      OP_REQUIRES_OK(context,
+                     context->allocate_output(0, {layout_.count}, &squares));
+      squares->vec<double>().setConstant(std::nan(""));
+    }
     const bool has_history = layout_.history != OpLayout::kAbsent;
     if (has_history && !check_only_ && context->status().ok()) {
       EndHistories(context, &step);

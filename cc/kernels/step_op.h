@@ -2,11 +2,14 @@
 #ifndef TF_OPTIM_CC_KERNELS_STEP_OP_H_
 #define TF_OPTIM_CC_KERNELS_STEP_OP_H_
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
+#include "cc/cpu/norms.h"
+#include "cc/drivers/update_norms.h"
 #include "cc/kernels/step_histories.h"
 #include "cc/kernels/variables.h"
 #include "cc/ops/layout.h"
@@ -126,6 +129,21 @@ class StepOp : public tensorflow::OpKernel {
     }
     return averages;
   }
+  // Calls step(norms), which takes the step of variables of T, and outputs what
+  // it has measured if it is asked for.
+  template <class T, class Run>
+  void Measuring(tensorflow::OpKernelContext* context, const Run& run) const {
+    if (update_norms_ == 0) return run(nullptr);
+    UpdateNorms<T> norms(FindNormKernels<ComputeType<T>>(isa()));
+    run(&norms);
+    if (!context->status().ok()) return;
+    tensorflow::Tensor* squares;
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(0, {layout_.count}, &squares));
+    std::copy(norms.squares().begin(), norms.squares().end(),
+              squares->vec<double>().data());
+  }
+
   Averaging AveragingOf(const StepNumbers& numbers) const {
     return {numbers.average_momentum, numbers.average_updates, average_begins_};
   }
@@ -143,6 +161,7 @@ class StepOp : public tensorflow::OpKernel {
   int64_t average_begins_;
   std::vector<int64_t> rounding_seeds_;
   bool rounds_variables_;
+  int update_norms_;
   Isa isa_;
 };
 

@@ -64,6 +64,11 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
         return c->GetAttr(attr, value);
       },
       &layout));
+  int update_norms = 0;
+  TF_RETURN_IF_ERROR(c->GetAttr("update_norms", &update_norms));
+  for (int i = 0; i < update_norms; ++i) {
+    c->set_output(i, c->Vector(layout.count));
+  }
   ShapeHandle unused;
   for (int i = layout.learning_rate; i < c->num_inputs(); ++i) {
     const bool per_variable =
@@ -193,6 +198,10 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
       "history: what TfOptim>RowHistory has made for each variable, or empty. "
       "The step has it alone meanwhile. A step in another mode brings all rows "
       "up to date first. Not on a GPU, and not under XLA.\n"
+      "update_squares: for each variable the sum of the squares of what the "
+      "step changes, weight decay included; NaN with check_only.\n"
+      "update_norms: 1 for that output, and 0 for none, as on a GPU and under "
+      "XLA.\n"
       "N: how many variables.\n");
   for (const std::string& flag : traits.flags) {
     StrAppend(&doc, flag, ": see the formula.\n");
@@ -237,6 +246,8 @@ void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
   op->Input("average_momentum: double")
       .Input("average_updates: int64")
       .Input("history: N_history * resource")
+      .Output("update_squares: update_norms * double")
+      .Attr("update_norms: int >= 0 = 0")
       .Attr("N: int >= 1")
       .Attr("N_history: int >= 0");
   if (bundled) {

@@ -230,6 +230,15 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   return status.ok() ? SetMode(mode, layout) : status;
 }
 
+// `count` is the attribute update_norms.
+inline absl::Status CheckUpdateNorms(int count, int most,
+                                     const std::string& where) {
+  if (count <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("update_norms must be ", most == 0 ? "0" : "0 or 1", where,
+                   ". Received: ", count, "."));
+}
+
 // Where a step cannot have histories.
 inline absl::Status CheckNoHistory(const OpLayout& layout,
                                    const std::string& where) {

@@ -12,15 +12,31 @@
 namespace tf_optim {
 namespace {
 
+template <class T>
+GradientNorm SumOfSquares(const T* values, int64_t size) {
+  GradientNorm norm;
+  for (int64_t i = 0; i < size; ++i) {
+    norm.squares += static_cast<double>(values[i]) * values[i];
+  }
+  return norm;
+}
+
 template <class IsaTag, class AllVariants, class Rule, class T>
 void TestStorage() {
+  const NormKernels<ComputeType<T>> sums = {&SumOfSquares<ComputeType<T>>,
+                                            nullptr};
   const auto& kernels = *static_cast<const CpuKernels<Rule, T>*>(
       KernelTable<IsaTag, AllVariants>::Find(VariantKey<Rule>(),
                                              kStorageOf<T>));
   for (Kind kind : {Kind::kDense, Kind::kLazy, Kind::kAllRows}) {
     const auto expected = Stepped<Rule, T>(kind, kernels, 1);
+    UpdateNorms<T> moved(sums);
+    EXPECT((*Stepped<Rule, T>(kind, kernels, 1, &moved) == *expected));
     for (int64_t threads : {2, 4}) {
       EXPECT((*Stepped<Rule, T>(kind, kernels, threads) == *expected));
+      UpdateNorms<T> norms(sums);
+      EXPECT((*Stepped<Rule, T>(kind, kernels, threads, &norms) == *expected));
+      EXPECT(norms.squares() == moved.squares());
     }
   }
 }

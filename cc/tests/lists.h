@@ -107,7 +107,8 @@ enum class Kind { kDense, kLazy, kAllRows };
 template <class Rule, class T>
 std::unique_ptr<List<Rule, T>> Stepped(Kind kind,
                                        const CpuKernels<Rule, T>& kernels,
-                                       int64_t threads) {
+                                       int64_t threads,
+                                       UpdateNorms<T>* norms = nullptr) {
   const std::vector<std::pair<int64_t, int64_t>> shapes = {
       {1, 1}, {7, 3}, {0, 4}, {5, 0}, {40, 33}, {3, 700}, {900, 1}, {301, 17}};
   auto list = std::make_unique<List<Rule, T>>(shapes, kind != Kind::kDense);
@@ -122,13 +123,13 @@ std::unique_ptr<List<Rule, T>> Stepped(Kind kind,
     shared(total, 1e6, f);
   };
   if (kind == Kind::kDense) {
-    ApplyDense(&list->dense, coefficients, kernels, parallel_for);
+    ApplyDense(&list->dense, coefficients, kernels, parallel_for, {}, norms);
   } else {
     std::vector<IdSorter> sorters;
     EXPECT(SortItems(list->rows_of, parallel_for, &sorters).item < 0);
     ApplySparse(&list->rows_of, sorters,
                 kind == Kind::kLazy ? SparseMode::kLazy : SparseMode::kDense,
-                coefficients, kernels, parallel_for);
+                coefficients, kernels, parallel_for, {}, norms);
   }
   return list;
 }

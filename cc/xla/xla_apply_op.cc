@@ -58,6 +58,9 @@ XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
   OP_REQUIRES_OK(context,
                  context->GetAttr("rounds_variables", &rounds_variables_));
   OP_REQUIRES_OK(context, CheckRoundingSeeds(layout_, rounding_seeds_));
+  int update_norms;
+  OP_REQUIRES_OK(context, context->GetAttr("update_norms", &update_norms));
+  OP_REQUIRES_OK(context, CheckUpdateNorms(update_norms, 0, " under XLA"));
   slot_dtype_ = dtype_ == tensorflow::DT_DOUBLE ? tensorflow::DT_DOUBLE
                                                 : tensorflow::DT_FLOAT;
 }
