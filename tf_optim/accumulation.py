@@ -48,11 +48,8 @@ class _Sum:
 
     def kept(self):
         """The `Kept` of its accumulator; None where there is none."""
-        if checks.is_compiled_by_xla():  # which has no shapes that change
-            self.memory.keep_nothing(self.key)
-            return None
-        if not _is_sparse(self.gradient):
-            return None
+        if checks.is_compiled_by_xla() or not _is_sparse(self.gradient):
+            return None  # XLA has no shapes that change
         if replicas.are_several() and not prepared.is_plain(self.accumulator):
             return None  # it stands for another variable on each replica
         return self.memory.of(self.key, self.accumulator, self.count)
@@ -83,7 +80,8 @@ class _Sum:
         last = tf.math.unsorted_segment_sum(
             gradient.values, places[tf.size(ids) :], tf.size(rows)
         )
-        return tf.IndexedSlices(tf.gather(accumulator, rows) + last, rows)
+        sums = tf.gather(accumulator, rows) + last
+        return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
     def _ids(self):
         def search():
@@ -106,7 +104,8 @@ class _Sum:
         )
         touched = tf.logical_or(kept.rows_not_zero(accumulator), hit > 0)
         # Under XLA the kernel drops rows that are outside of the table.
-        return tf.IndexedSlices(total, tf.where(touched, tf.range(rows), -1))
+        ids = tf.where(touched, tf.range(rows), -1)
+        return tf.IndexedSlices(total, ids, gradient.dense_shape)
 
 
 class _Rows:
@@ -132,7 +131,8 @@ class _Rows:
         self.rows, sums = library.ops().tf_optim_accumulated_rows(
             **self.inputs, **self.gradients
         )
-        slices = map(tf.IndexedSlices, sums, self.rows)
+        shapes = [each.gradient.dense_shape for each in self.sums]
+        slices = map(tf.IndexedSlices, sums, self.rows, shapes)
         return dict(zip(self.sums, slices, strict=True))
 
     def clear(self):
@@ -185,10 +185,16 @@ def accumulate(optimizer, local, pairs, update):
         parts = local(keras_private.accumulator(optimizer, index))
         # Under CentralStorageStrategy there is one, and each replica has the sum.
         grads = enumerate(zip(parts, local(gradient), strict=False))
-        return [_Sum(step, index, i, part, g) for i, (part, g) in grads]
+        found = [_Sum(step, index, i, part, g) for i, (part, g) in grads]
+        if variable.dtype.size < 4:
+            # Their mean is rounded, once: rows that are given apart would not be.
+            for each in found:
+                optimizer._kept_rows.keep_nothing(each.key)
+        return found
 
     by_variable = [sums_of(*pair) for pair in pairs]
     sums = [each for parts in by_variable for each in parts]
+    _say_who_is_alone(optimizer, local, sums)
     variables = [variable for _, variable in pairs]
 
     def end():
@@ -223,6 +229,28 @@ def accumulate(optimizer, local, pairs, update):
     return [] if tf.executing_eagerly() else [done]
 
 
+def _accumulators(optimizer, local):
+    """Triples of index, place and accumulator, of all that there are."""
+    for index in range(keras_private.how_many_accumulators(optimizer)):
+        accumulator = keras_private.accumulator(optimizer, index)
+        parts = () if accumulator is None else local(accumulator)
+        for place, part in enumerate(parts):
+            yield index, place, part
+
+
+def _say_who_is_alone(optimizer, local, sums):
+    """What is traced without a `Kept` knows of none later, when there may be one."""
+    with_kept = {each.key for each in sums if each.kept() is not None}
+    if tf.executing_eagerly():
+        return
+    memory = optimizer._kept_rows
+    for *key, _ in _accumulators(optimizer, local):
+        key = tuple(key)
+        is_known = key in with_kept or memory.get(key) is not None
+        if checks.is_compiled_by_xla() or not is_known:
+            memory.keep_nothing(key)
+
+
 def _checks(variables, grads):
     """What has to be right of all gradients before one of them is added."""
     sparse = [
@@ -242,19 +270,16 @@ def _checks(variables, grads):
 def _clear(optimizer, local, done, iterations):
     """Sets accumulators to zero, all but those of some keys."""
     groups = collections.defaultdict(list)
-    for index in range(keras_private.how_many_accumulators(optimizer)):
-        accumulator = keras_private.accumulator(optimizer, index)
-        parts = () if accumulator is None else local(accumulator)
-        for place, part in enumerate(parts):
-            if (index, place) in done:
-                continue
-            found = optimizer._kept_rows.get((index, place))
-            if found is not None and not checks.is_compiled_by_xla():
-                found.clear(iterations)
-            if kept.has_ops(part):
-                groups[part.handle.device, part.dtype].append(part.handle)
-            else:
-                part.assign(tf.zeros(part.shape, part.dtype), read_value=False)
+    for index, place, part in _accumulators(optimizer, local):
+        if (index, place) in done:
+            continue
+        found = optimizer._kept_rows.get((index, place))
+        if found is not None and not checks.is_compiled_by_xla():
+            found.clear(iterations)
+        if kept.has_ops(part):
+            groups[part.handle.device, part.dtype].append(part.handle)
+        else:
+            part.assign(tf.zeros(part.shape, part.dtype), read_value=False)
     for (_, dtype), handles in groups.items():
         # In their own memory: zeros of that size would be asked of the system.
         library.ops().tf_optim_clear_accumulators(accumulator=handles, T=dtype)

@@ -9,6 +9,7 @@ it is stock's: its variable is of a class of ours.
 
 import contextlib
 import functools
+import threading
 
 import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
@@ -84,8 +85,12 @@ class Kept:
         return [] if op is None else [op]
 
     def forget(self):
-        """To be called where the accumulator has changed other than by a step."""
-        self.rows.assign(_numbers(-1, 0, self.rows[3]), read_value=False)
+        """To be called where the accumulator may have changed other than by a step.
+
+        Adds what is kept, and then no longer knows which rows are not zero.
+        """
+        with tf.control_dependencies(self.add()):
+            self.rows.assign(_numbers(-1, 0, self.rows[3]), read_value=False)
 
     def keep_nothing(self):
         """From now on all gradients are added to the accumulator."""
@@ -125,6 +130,9 @@ class Kept:
         return self.rows.assign(rows, read_value=False)
 
 
+_MAKING = threading.RLock()  # not the memory's own: optimizers are copied
+
+
 class Memory:
     """The `Kept` of each accumulator, by its variable's index and its device's place.
 
@@ -133,26 +141,28 @@ class Memory:
 
     def __init__(self):
         self._kept = {}
-        self._compiled = set()
+        self._bare = set()  # keys of accumulators that some step knows alone
 
     def of(self, key, accumulator, iterations):
         """What is kept for an accumulator of ours."""
-        found = self.get(key)
-        if found is None or found.handle is not accumulator.handle:
-            may_keep = key not in self._compiled
-            found = self._kept[key] = Kept(accumulator, iterations, may_keep)
-        return found
+        with _MAKING:
+            found = self.get(key)
+            if found is None or found.handle is not accumulator.handle:
+                may_keep = key not in self._bare
+                found = self._kept[key] = Kept(accumulator, iterations, may_keep)
+            return found
 
     def get(self, key):
         """The same; None where there is none yet."""
         return self._kept.get(key)
 
     def keep_nothing(self, key):
-        """For a step under XLA, which knows the accumulator alone."""
-        if key not in self._compiled:
-            self._compiled.add(key)
-            if key in self._kept:
-                self._kept[key].keep_nothing()
+        """For a traced step that knows the accumulator alone, now and later."""
+        with _MAKING:
+            if key not in self._bare:
+                self._bare.add(key)
+                if key in self._kept:
+                    self._kept[key].keep_nothing()
 
     def forget(self):
         """To be called where accumulators have changed other than by a step."""
@@ -180,12 +190,12 @@ class _Accumulator(own_reads.OwnReads):
     """Mixed into the class of an accumulator's variable."""
 
     def _around(self, sets):
-        if checks.is_compiled_by_xla():  # then nothing is kept
+        if checks.is_compiled_by_xla():
+            self._tf_optim_kept.keep_nothing()
             return contextlib.nullcontext()
         ops = self._tf_optim_kept.add()
         if sets:
-            with tf.control_dependencies(ops):
-                self._tf_optim_kept.forget()
+            self._tf_optim_kept.forget()
         return tf.control_dependencies(ops)
 
     def sparse_read(self, indices, name=None):

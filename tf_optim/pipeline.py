@@ -129,14 +129,16 @@ class _Step:
 
         def update(pairs, steps):
             extension.check_alone(self.optimizer)
-            clipped, scale = False, checks.as_tensor(steps, tf.float64)
+            steps = checks.as_tensor(steps, tf.float64)
             if not self.several:
                 pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
-            if self.overridden:
-                pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
-                pairs, clipped = self._as_overridden(pairs, False)
-                scale = None
-            return self._update(clipped, local, pairs, riders, scale)
+            if not self.overridden:
+                pairs, scale = _means_of_halves(local, pairs, steps)
+                return self._update(False, local, pairs, riders, scale)
+            sums = [(norms.sum_duplicates(g), v) for g, v in pairs]
+            pairs = [(gradients.divided(g, steps), v) for g, v in sums]
+            pairs, clipped = self._as_overridden(pairs, False)
+            return self._update(clipped, local, pairs, riders)
 
         with tf.control_dependencies(riders.before()):
             if self.accumulates:
@@ -182,6 +184,9 @@ class _Step:
         per_step = optimizer._per_step_hyper()
         if self.overridden & extension.UPDATE:
             ops = extension.ops_made_by(self._update_one_by_one, pairs)
+            if optimizer._step_statistics is not None and not self.several:
+                optimizer._step_statistics.see(norms.Norms(*zip(*pairs, strict=True)))
+                optimizer._step_statistics.see_update(None)
         else:
             numbers = optimizer._step_numbers(per_step)
             if riders.riding:
@@ -281,6 +286,26 @@ class _Step:
                 strategy.extended.update(variable, update, args=arguments, group=False)
             else:
                 update(variable, *arguments)
+
+
+def _means_of_halves(local, pairs, steps):
+    """Divides sums of 16-bit variables' gradients, which may be too large for these.
+
+    Returns the pairs, and what each gradient is still to be divided by.
+    """
+
+    def divided(gradient):
+        parts = [gradients.divided(part, steps) for part in local(gradient)]
+        return replicas.Parts(parts) if len(parts) > 1 else parts[0]
+
+    is_half = [variable.dtype.size < 4 for _, variable in pairs]
+    if not any(is_half):
+        return pairs, steps
+    pairs = [
+        (divided(g) if half else g, v)
+        for (g, v), half in zip(pairs, is_half, strict=True)
+    ]
+    return pairs, tf.stack([tf.ones_like(steps) if h else steps for h in is_half])
 
 
 def _measure_updates(updates):

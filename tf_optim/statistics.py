@@ -22,9 +22,10 @@ class StepStatistics:
         gradient_norm: the root of the sum of all squares, before clipping; the loss
             scale divided out, repeated ids summed first.
         update_norm: the root of the sum of the squares of all changes of variables,
-            weight decay included; 0 for a step that was not taken, NaN on a GPU and
-            under `jit_compile=True`. With sparse_update "lazy" and "exact", of the
-            rows that gradients name.
+            weight decay included; 0 for a step that was not taken, NaN on a GPU,
+            under `jit_compile=True` and where a subclass overrides `update_step`. With
+            sparse_update "lazy" and "exact", of the rows that gradients name. What a
+            constraint does, or a subclass's own weight decay, is not in it.
         non_finite: how many elements of all gradients are infinite or NaN.
         rows_touched: how many different rows all sparse gradients name.
         clipped: the share of gradients that `clipnorm` or `global_clipnorm` has

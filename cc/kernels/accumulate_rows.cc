@@ -1,6 +1,7 @@
 // Gradient accumulation of sparse gradients on a CPU: the ops of
 // cc/ops/accumulate_ops.cc.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -67,9 +68,9 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
     }
     const int64_t before = touched.count();
     const int64_t after = before + static_cast<int64_t>(runs.size());
-    TF_RETURN_IF_ERROR(Reserve(context, Touched::kFirst + before,
-                               Touched::kFirst + after,
-                               variables.at(position)));
+    TF_RETURN_IF_ERROR(
+        Reserve(context, Touched::kFirst + before, Touched::kFirst + after,
+                std::numeric_limits<int64_t>::max(), variables.at(position)));
     touched = this->TouchedOf(variables, i);
     touched.step() = iterations + 1;
     touched.count() = after;

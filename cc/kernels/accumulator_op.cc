@@ -63,10 +63,10 @@ absl::Status CheckKept(const Tensor& table, const Tensor& touched,
 }
 
 absl::Status Reserve(tensorflow::OpKernelContext* context, int64_t used,
-                     int64_t needed, Tensor* tensor) {
+                     int64_t needed, int64_t most, Tensor* tensor) {
   if (needed <= tensor->dim_size(0)) return absl::OkStatus();
   tensorflow::TensorShape shape = tensor->shape();
-  shape.set_dim(0, 2 * needed);
+  shape.set_dim(0, std::max(needed, std::min(2 * needed, most)));
   Tensor larger;
   TF_RETURN_IF_ERROR(context->allocate_temp(tensor->dtype(), shape, &larger));
   if (used > 0) {

@@ -57,9 +57,10 @@ absl::Status CheckKept(const tensorflow::Tensor& table,
                        tensorflow::DataType dtype, int i);
 
 // Gives a variable's tensor room for so many in its first dimension: twice as
-// many where it has too few. What comes behind the first `used` is undefined.
+// many where it has too few, but at most `most`. What comes behind the first
+// `used` is undefined.
 absl::Status Reserve(tensorflow::OpKernelContext* context, int64_t used,
-                     int64_t needed, tensorflow::Tensor* tensor);
+                     int64_t needed, int64_t most, tensorflow::Tensor* tensor);
 
 // Inputs: N accumulators, N `touched`, N `kept`; gradients and indices, N each;
 // the number of steps done. The ops leave out what they do not need.
@@ -156,7 +157,10 @@ class AccumulatorOp : public tensorflow::OpKernel {
   bool Keeps(Touched touched, const AccumulatorItem<T>& item,
              int64_t iterations) const {
     return touched.may_keep() && touched.NothingAdded(iterations) &&
-           touched.kept() + item.count <= item.rows / 2;
+           touched.kept() + item.count <= MostKept(item);
+  }
+  static int64_t MostKept(const AccumulatorItem<T>& item) {
+    return item.rows / 2;
   }
 
   // Appends gradients of these variables to the kept ones, without counting
@@ -173,6 +177,7 @@ class AccumulatorOp : public tensorflow::OpKernel {
         TF_RETURN_IF_ERROR(variables.MakeOwn(context, position));
         const int64_t first = position == kept_at(i) ? 0 : Touched::kFirst;
         TF_RETURN_IF_ERROR(Reserve(context, first + used, first + needed,
+                                   first + MostKept(items[i]),
                                    variables.at(position)));
       }
       std::copy_n(items[i].indices, items[i].count,
