@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from examples import local_cluster
-from tests import cases, children, flavours, replicated
+from tests import cases, children, flavours, models, replicated
 from tests.marks import keras_3_only, kinds
 
 pytestmark = pytest.mark.both_flavours
@@ -246,6 +246,18 @@ def test_statistics_are_of_the_sum_of_all_gradients(group, case):
         assert numbers.keys() == expected.keys()
         for name, number in numbers.items():
             np.testing.assert_allclose(number, expected[name], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("fuses", [False, True], ids=["built", "fused"])
+def test_slots_are_made_on_every_replica(group, fuses, dtype):
+    """Of 16-bit variables, and beside those that only stock's slots tell of."""
+    values = merged(group.call(replicated.stepped, dtype, fuses))
+    assert_same_bits(values)
+    start = models.variables(replicated.SHAPES, dtype)
+    for replicas, before in zip(values, start, strict=True):
+        moved = before.numpy().astype("float64") - replicas[0].astype("float64")
+        np.testing.assert_allclose(moved, 0.2, atol=0.01)
 
 
 @pytest.mark.parametrize("rounding", [None, False], ids=["at random", "to nearest"])

@@ -241,6 +241,26 @@ def packed_slots(kind, slot_dtype, path, **arguments):
     return training.run(3, 6).values(), resumed.run(3, 6).values(), dtypes
 
 
+def stepped(kind, dtype, fuses):
+    """After two steps of ours, built by itself or made of a built one of stock's."""
+    with strategy(kind).scope():
+        variables = models.variables(SHAPES, dtype)
+        make = tf.keras.optimizers.Adam if fuses else tf_optim.Adam
+        optimizer = make(0.1)
+        optimizer.build(variables)
+        if fuses:
+            optimizer = tf_optim.fuse(optimizer)
+
+    def apply():
+        grads = [tf.cast(tf.ones_like(v), dtype) for v in variables]
+        optimizer.apply_gradients(zip(grads, variables, strict=True))
+
+    step = tf.function(lambda: strategy(kind).run(apply))
+    for _ in range(2):
+        step()
+    return local_values(kind, variables)
+
+
 def failed(kind, case):
     """Values before and after a step with a bad id, and what the step said."""
     training = Training(kind, "ours", case).run(1)

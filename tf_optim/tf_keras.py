@@ -31,6 +31,10 @@ class _Float32Reference:
     true_dtype = tf.float32
     dtype = tf.float32  # what older tf_keras asks for
 
+    @property  # a strategy makes slots beside variables of its own classes
+    def __class__(self):
+        return type(self._variable)
+
     def __getattr__(self, name):
         return getattr(self._variable, name)
 
@@ -42,6 +46,10 @@ class _StandIn:
         self._unique_id = key
         self._slot = slot
         self._shared_name = name
+
+    @property  # as of `_Float32Reference`
+    def __class__(self):
+        return type(self._slot)
 
     def __getattr__(self, name):
         return getattr(self._slot, name)
