@@ -230,12 +230,12 @@ def accumulate(optimizer, local, pairs, update):
 
 
 def _accumulators(optimizer, local):
-    """Triples of index, place and accumulator, of all that there are."""
+    """Pairs of a `_Sum`'s key and its accumulator, of all that there are."""
     for index in range(keras_private.how_many_accumulators(optimizer)):
         accumulator = keras_private.accumulator(optimizer, index)
         parts = () if accumulator is None else local(accumulator)
         for place, part in enumerate(parts):
-            yield index, place, part
+            yield (index, place), part
 
 
 def _say_who_is_alone(optimizer, local, sums):
@@ -244,8 +244,7 @@ def _say_who_is_alone(optimizer, local, sums):
     if tf.executing_eagerly():
         return
     memory = optimizer._kept_rows
-    for *key, _ in _accumulators(optimizer, local):
-        key = tuple(key)
+    for key, _ in _accumulators(optimizer, local):
         is_known = key in with_kept or memory.get(key) is not None
         if checks.is_compiled_by_xla() or not is_known:
             memory.keep_nothing(key)
@@ -270,10 +269,10 @@ def _checks(variables, grads):
 def _clear(optimizer, local, done, iterations):
     """Sets accumulators to zero, all but those of some keys."""
     groups = collections.defaultdict(list)
-    for index, place, part in _accumulators(optimizer, local):
-        if (index, place) in done:
+    for key, part in _accumulators(optimizer, local):
+        if key in done:
             continue
-        found = optimizer._kept_rows.get((index, place))
+        found = optimizer._kept_rows.get(key)
         if found is not None and not checks.is_compiled_by_xla():
             found.clear(iterations)
         if kept.has_ops(part):

@@ -31,12 +31,8 @@ class AccumulateRowsOp : public AccumulatorOp<T> {
     TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, &items));
     const int64_t iterations = this->Iterations(context);
     std::vector<int> keep, add;
-    for (int i = 0; i < this->count(); ++i) {
-      const Touched touched = this->TouchedOf(variables, i);
-      const bool keeps = this->Keeps(touched, items[i], iterations);
-      (keeps ? keep : add).push_back(i);
-      if (!keeps) added.push_back(items[i]);
-    }
+    this->Split(variables, items, iterations, &keep, &add);
+    for (int i : add) added.push_back(items[i]);
     TF_RETURN_IF_ERROR(this->Append(context, variables, items, keep));
     for (int i : keep) {
       Touched touched = this->TouchedOf(variables, i);
@@ -91,13 +87,8 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
     TF_RETURN_IF_ERROR(this->Check(variables));
     std::vector<AccumulatorItem<T>> items, added;
     TF_RETURN_IF_ERROR(this->ReadGradients(context, variables, &items));
-    const int64_t iterations = this->Iterations(context);
     std::vector<int> keep, add;
-    for (int i = 0; i < this->count(); ++i) {
-      const Touched touched = this->TouchedOf(variables, i);
-      const bool keeps = this->Keeps(touched, items[i], iterations);
-      (keeps ? keep : add).push_back(i);
-    }
+    this->Split(variables, items, this->Iterations(context), &keep, &add);
     TF_RETURN_IF_ERROR(this->Append(context, variables, items, keep));
     for (int i : keep) {
       TF_RETURN_IF_ERROR(GiveAsKept(context, variables, i, items[i].count));

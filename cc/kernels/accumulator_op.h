@@ -163,6 +163,16 @@ class AccumulatorOp : public tensorflow::OpKernel {
     return item.rows / 2;
   }
 
+  // Which of this step's gradients are kept, and which are added.
+  void Split(const LockedVars& variables,
+             const std::vector<AccumulatorItem<T>>& items, int64_t iterations,
+             std::vector<int>* keep, std::vector<int>* add) const {
+    for (int i = 0; i < count_; ++i) {
+      const Touched touched = TouchedOf(variables, i);
+      (Keeps(touched, items[i], iterations) ? keep : add)->push_back(i);
+    }
+  }
+
   // Appends gradients of these variables to the kept ones, without counting
   // them.
   absl::Status Append(Context* context, const LockedVars& variables,
