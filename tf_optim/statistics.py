@@ -19,8 +19,9 @@ class StepStatistics:
     They are in no checkpoint.
 
     Attributes:
-        gradient_norm: the root of the sum of all squares, before clipping; the loss
-            scale divided out, repeated ids summed first.
+        gradient_norm: the root of the sum of all squares, before clipping (behind it
+            where a subclass overrides `update_step`); the loss scale divided out,
+            repeated ids summed first.
         update_norm: the root of the sum of the squares of all changes of variables,
             weight decay included; 0 for a step that was not taken, NaN on a GPU,
             under `jit_compile=True` and where a subclass overrides `update_step`. With
