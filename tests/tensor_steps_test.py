@@ -10,7 +10,7 @@ from tests.marks import both_flavours
 
 
 @both_flavours
-@pytest.mark.parametrize("name", ["Adafactor", "Muon", "NovoGrad"])
+@pytest.mark.parametrize("name", ["Adafactor", "Muon", "NovoGrad", "SM3"])
 def test_a_step_that_its_op_refuses_leaves_no_trace(name):
     decay = tf.Variable(0.5)
     optimizer = getattr(tf_optim, name)(0.1, weight_decay=decay)

@@ -42,7 +42,7 @@ tf_optim.Adam(slot_dtype={"table": "int8"})
 tf_optim.Adam(slot_dtype=lambda variable: "float32")
 tf_optim.memory_report(tf_optim.Adam()).bytes_of_slots + 1
 tf_optim.SGD(nesterov="yes")  # wrong
-tf_optim.SM3()  # wrong
+tf_optim.Shampoo()  # wrong
 
 fuse(model.optimizer, sparse_update="lazy")
 fuse(model.optimizer, "lax")  # wrong

@@ -166,7 +166,8 @@ def _variables(spec):
         for slot in spec.slots
     ]
     listed = ", ".join(names)
-    shape = "one number per row" if spec.slots[0].per_row else "the variable's shape"
+    per_element = spec.slots[0].per_element
+    shape = "the variable's shape" if per_element else "one number per row"
     slots = (
         f"Slots ({listed}) have {shape}, and its dtype or float32 for 16-bit variables."
     )

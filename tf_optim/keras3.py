@@ -178,8 +178,8 @@ class FusedOptimizer(fused.Fused):
 
     def _add_slot(self, variable, slot, value):
         """A slot that starts at a value, for a class whose slots are ours to make."""
-        if slot.per_row:
-            self._slot_shape = variable.shape[:1]
+        if not slot.per_element:
+            self._slot_shape = tuple(slot.shape_for(variable))
         try:
             return self.add_variable_from_reference(
                 variable, slot.name, initializer=tf.keras.initializers.Constant(value)

@@ -160,7 +160,7 @@ def _line(optimizer, variable):
 
 
 def _bytes_in(name, variable, slot, made, spec):
-    if slot.per_row or variable.dtype.size == 8:
+    if not slot.per_element or variable.dtype.size == 8:
         return packed.bytes_of(made.dtype.name, made.shape)
     name = packed.dtype_of_slots(name, variable, spec)
     return packed.bytes_of(name, variable.shape)

@@ -282,7 +282,7 @@ def made_for(optimizer, variable, name, is_zero):
         is_zero: whether the slot starts at 0; then nothing of its size in float32 is
             made.
     """
-    slots = {slot.name: slot for slot in optimizer._spec.slots if not slot.per_row}
+    slots = {slot.name: slot for slot in optimizer._spec.slots if slot.per_element}
     if name not in slots or optimizer.slot_dtype == "float32":
         return contextlib.nullcontext()
     dtype = dtype_of_slots(optimizer.slot_dtype, variable, optimizer._spec)

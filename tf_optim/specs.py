@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import tensorflow as tf
 
 from tf_optim import checks, library
 
@@ -16,13 +18,30 @@ SPECS: dict[str, Spec] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A slot: its name in the op, and the stock class's list of its variables."""
+    """A slot: its name in the op, and the stock class's list of its variables.
+
+    `shape` makes its shape of the variable's; None where they are the same.
+    """
 
     name: str
     attribute: str
-    per_row: bool = False
+    shape: Callable[[Any], Any] | None = None
     optional: bool = False
     positive: bool = False
+
+    @property
+    def per_element(self) -> bool:
+        """Whether it has the variable's shape."""
+        return self.shape is None
+
+    def shape_for(self, variable: Any) -> tf.TensorShape:
+        """Its shape, for a variable."""
+        shape = tf.TensorShape(variable.shape)
+        return tf.TensorShape(shape if self.shape is None else self.shape(shape))
+
+
+def _rows_of(shape):
+    return shape[:1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +157,7 @@ class Spec:
             Slot(
                 slot["name"],
                 self.attributes.get(slot["name"], _as_keras_lists(slot["name"])),
-                slot["per_row"],
+                _rows_of if slot["per_row"] else None,
                 slot["optional"],
                 slot["positive"],
             )

@@ -31,23 +31,25 @@ def _slot_item(facts):
 
 
 def slots_of(optimizer, variable):
-    """Of each slot, there or to come: its numbers, and whether it has one per row."""
+    """Of each slot, there or to come: its numbers, and whether it has one for each.
+
+    One for each element, that is; others have fewer.
+    """
     asked_for_by = {"velocity_hat": "amsgrad", "average_gradient": "centered"}
     asked_for_by |= optimizer._spec.switches
     for slot in optimizer._spec.slots:
         option = asked_for_by.get(slot.name, slot.name)
         if getattr(optimizer, option, True):  # `momentum` may be 0, or no option
-            rows = variable.shape[0] if variable.shape.rank else 1
-            yield rows if slot.per_row else _numbers(variable), slot.per_row
+            yield slot.shape_for(variable).num_elements(), slot.per_element
 
 
 def of_slots(facts, slots):
     """Bytes of those that `slots_of` gives."""
-    per_row = slot_dtype(facts.variable).size
+    plain = slot_dtype(facts.variable).size
     return round(
         sum(
-            each * (per_row if is_per_row else _slot_item(facts))
-            for each, is_per_row in slots
+            each * (_slot_item(facts) if per_element else plain)
+            for each, per_element in slots
         )
     )
 
@@ -55,14 +57,14 @@ def of_slots(facts, slots):
 def moved(facts, slots):
     """Bytes that an update moves: of a lazy one, for a row that occurs once."""
     variable, numbers = facts.variable, _numbers(facts.variable)
-    per_row = sum(each for each, is_per_row in slots if is_per_row)
-    full = sum(not is_per_row for _, is_per_row in slots)
+    fewer = sum(each for each, per_element in slots if not per_element)
+    full = sum(per_element for _, per_element in slots)
     item, slot_item = variable.dtype.size, _slot_item(facts)
     average = 2 * item * facts.average_rides
     if not facts.is_by_row:
         passes = 2 if facts.inner._spec.needs_whole_table else 1
         moved = traffic.dense_bytes(numbers, full, item, slot_item, passes)
-        of_rows = 2 * slot_dtype(variable).size * per_row
+        of_rows = 2 * slot_dtype(variable).size * fewer
         return round(moved + of_rows + average * numbers)
     width = numbers // max(variable.shape[0], 1)
     # A gradient's row and its id; the row, its slots and its average, in and out.
@@ -70,7 +72,7 @@ def moved(facts, slots):
     of_row = (item + in_and_out) * width + 8
     if facts.mode in exact.MODES:  # brought up to date before
         of_row += in_and_out * width + prepared.BYTES_PER_ROW
-    return round(of_row + 2 * traffic.LINE * bool(per_row))
+    return round(of_row + 2 * traffic.LINE * bool(fewer))
 
 
 def of_stocks_slots(optimizer, variable):

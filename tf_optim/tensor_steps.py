@@ -29,6 +29,11 @@ def seen_by_a_rule(numbers, updates, scale):
         updates: a list of `op_calls.VariableUpdate`.
         scale: as `op_calls.call_ops` takes it.
     """
+    sparse = [update for update in updates if update.is_sparse]
+    check = sparse and checks.check_indices(
+        [update.variable for update in sparse],
+        [update.gradient.indices for update in sparse],
+    )
 
     def changed(place, dtype, values):
         values = tf.cast(values, dtype)
@@ -40,11 +45,24 @@ def seen_by_a_rule(numbers, updates, scale):
         return values
 
     made = []
-    for place, update in enumerate(updates):
-        change = functools.partial(changed, place, computed_in(update.variable.dtype))
-        gradient = gradients.scaled(norms.sum_duplicates(update.gradient), change)
-        made.append(dataclasses.replace(update, gradient=gradient))
+    with tf.control_dependencies([check] if check else []):
+        for place, update in enumerate(updates):
+            dtype = computed_in(update.variable.dtype)
+            change = functools.partial(changed, place, dtype)
+            gradient = gradients.scaled(norms.sum_duplicates(update.gradient), change)
+            if update.is_sparse and checks.is_compiled_by_xla():
+                gradient = _of_rows_there_are(gradient, update.variable)
+            made.append(dataclasses.replace(update, gradient=gradient))
     return made
+
+
+def _of_rows_there_are(slices, variable):
+    """Zeros for ids that no row has: XLA cannot raise, and leaves such ids out."""
+    rows = tf.shape(variable, slices.indices.dtype)[0]
+    exist = (slices.indices >= 0) & (slices.indices < rows)
+    exist = tf.reshape(exist, [-1] + [1] * (slices.values.shape.rank - 1))
+    values = tf.where(exist, slices.values, tf.zeros_like(slices.values))
+    return tf.IndexedSlices(values, slices.indices)
 
 
 def dense_gradients(numbers, updates, scale):
@@ -64,14 +82,22 @@ def assign_behind(ops, pairs):
 
     Args:
         ops: of the step.
-        pairs: of a slot and its new value.
+        pairs: of a slot and its new value; `tf.IndexedSlices` for some rows of it.
 
     Returns:
         All ops; none in eager mode.
     """
     with tf.control_dependencies(ops):
-        assigned = [slot.assign(value, read_value=False) for slot, value in pairs]
+        assigned = [_assign(slot, value) for slot, value in pairs]
     return [] if tf.executing_eagerly() else ops + assigned
+
+
+def _assign(slot, value):
+    if isinstance(value, tf.IndexedSlices):
+        return tf.raw_ops.ResourceScatterUpdate(
+            resource=slot.handle, indices=value.indices, updates=value.values
+        )
+    return slot.assign(value, read_value=False)
 
 
 def descend(numbers, updates, steps, scale=None):

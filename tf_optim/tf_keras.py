@@ -234,8 +234,7 @@ class FusedOptimizer(fused.Fused):
     def _add_slot(self, variable, slot, value):
         """A slot that starts at a value, for a class whose slots are ours to make."""
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
-        shape = variable.shape[:1] if slot.per_row else variable.shape
-        initial = tf.fill(shape, checks.as_tensor(value, dtype))
+        initial = tf.fill(slot.shape_for(variable), checks.as_tensor(value, dtype))
         return self.add_variable_from_reference(
             variable, slot.name, initial_value=initial
         )

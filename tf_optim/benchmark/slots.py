@@ -60,7 +60,7 @@ def main(arguments=None):
     from tf_optim import specs
 
     spec = specs.SPECS[options.optimizer]
-    slots = sum(not slot.per_row and not slot.optional for slot in spec.slots)
+    slots = sum(slot.per_element and not slot.optional for slot in spec.slots)
     rows = [
         row
         for case in options.case or features.CASES

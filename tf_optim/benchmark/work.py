@@ -75,7 +75,7 @@ def _variant(spec, cls, options):
             else float(array.flat[0])
             for slot, array in slots.items()
         },
-        "row_slots": tuple(slot.name for slot in slots if slot.per_row),
+        "row_slots": tuple(slot.name for slot in slots if not slot.per_element),
         "weight_decay": optimizer.weight_decay or 0.0,
     }
 

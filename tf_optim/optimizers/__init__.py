@@ -30,6 +30,7 @@ from tf_optim.optimizers.row_wise_adam import RowWiseAdam
 from tf_optim.optimizers.rprop import Rprop
 from tf_optim.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from tf_optim.optimizers.sgd import SGD
+from tf_optim.optimizers.sm3 import SM3
 from tf_optim.optimizers.yogi import Yogi
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "RowWiseAdam",
     "Rprop",
     "SGD",
+    "SM3",
     "ScheduleFreeAdamW",
     "Yogi",
 ]

@@ -12,14 +12,22 @@ from tf_optim import checks, flavour, fused, norms, op_calls, specs, tensor_step
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
+def _rows(shape):
+    return shape[:-1] if shape.rank > 1 else ()
+
+
+def _columns(shape):
+    return shape[:-2].concatenate(shape[-1:]) if shape.rank > 1 else ()
+
+
 class _Factored(specs.Spec):
     """Of an optimizer that is no rule: two slots are not of the variable's shape."""
 
     hyper = flags = per_step = ()
     needs_whole_table = True
     slots = (
-        specs.Slot("row_mean", "_r", per_row=True, positive=True),
-        specs.Slot("column_mean", "_c", per_row=True, positive=True),
+        specs.Slot("row_mean", "_r", _rows, positive=True),
+        specs.Slot("column_mean", "_c", _columns, positive=True),
         specs.Slot("velocity", "_v", positive=True),
     )
     said_of_variables = (
@@ -133,21 +141,15 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
     # --- the step
 
     def _apply_updates(self, numbers, updates, scale):
-        sparse = [update for update in updates if update.is_sparse]
-        for update in sparse:
-            if update.mode == "lazy":
+        for update in updates:
+            if update.is_sparse and update.mode == "lazy":
                 raise ValueError(
                     'Adafactor must have sparse_update="dense" for a sparse gradient: '
                     "its step depends on all rows. Received: tf.IndexedSlices for "
                     f"'{update.variable.name}' under "
                     f"sparse_update={self.sparse_update!r}."
                 )
-        check = sparse and checks.check_indices(
-            [update.variable for update in sparse],
-            [update.gradient.indices for update in sparse],
-        )
-        with tf.control_dependencies([check] if check else []):
-            grads = tensor_steps.dense_gradients(numbers, updates, scale)
+        grads = tensor_steps.dense_gradients(numbers, updates, scale)
         step = tf.cast(numbers.iterations, tf.float64) + 1.0
         share = step ** checks.as_tensor(self.beta_2_decay, tf.float64)
         pairs = zip(grads, updates, strict=True)

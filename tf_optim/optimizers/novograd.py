@@ -22,17 +22,19 @@ from tf_optim.annotations import LearningRate, Number, SharedArguments
 _MOMENTUM = specs.Spec("SGD", name="NovoGrad")
 
 
-class _PerVariable(specs.Spec):
-    """Of an optimizer with numbers per variable, which no rule has.
+def _one(shape):
+    del shape
+    return ()
 
-    Its slots say that they are per row: they are not of the variable's shape.
-    """
+
+class _PerVariable(specs.Spec):
+    """Of an optimizer with numbers per variable, which no rule has."""
 
     needs_whole_table = True
     slots = (
         specs.Slot("momentum", "_momentums"),
-        specs.Slot("velocity", "_velocities", per_row=True, positive=True),
-        specs.Slot("velocity_hat", "_velocity_hats", True, optional=True),
+        specs.Slot("velocity", "_velocities", _one, positive=True),
+        specs.Slot("velocity_hat", "_velocity_hats", _one, optional=True),
     )
     said_of_variables = (
         "Variables may be float16, bfloat16, float32 or float64. `momentum` has the "
@@ -109,12 +111,6 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         weight_decay_rate: Number = 0.0,
         **kwargs: Unpack[SharedArguments],
     ) -> None: ...
-
-    def _make_slot(self, variable, slot):
-        if slot.name == "momentum":
-            return super()._make_slot(variable, slot)
-        dtype = tensor_steps.computed_in(tf.as_dtype(variable.dtype)).name
-        return self.add_variable(shape=(), dtype=dtype, name=slot.name)
 
     def _hyper_of(self, variable):
         return () if self._is_decayed(variable) else (("weight_decay_rate", 0.0),)
