@@ -40,13 +40,13 @@ BadIndex SortItems(const std::vector<Item>& items,
   std::vector<int64_t> bad(items.size(), -1);
   double ids = 0;
   for (const Item& item : items) ids += static_cast<double>(item.count);
-  constexpr double kSortCost = 5;  // nanoseconds an id
   const double cost = kSortCost * ids / static_cast<double>(items.size());
   parallel_for(static_cast<int64_t>(items.size()), cost,
                [&](int64_t begin, int64_t end) {
                  for (int64_t i = begin; i < end; ++i) {
                    bad[i] = (*sorters)[i].template Sort<outside>(
-                       items[i].indices, items[i].count, items[i].rows);
+                       items[i].indices, items[i].count, items[i].rows,
+                       parallel_for);
                  }
                });
   for (size_t i = 0; i < bad.size(); ++i) {

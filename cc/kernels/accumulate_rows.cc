@@ -138,10 +138,11 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
     std::vector<T*> sums;
     for (size_t k = 0; k < which.size(); ++k) {
       Touched touched = this->TouchedOf(variables, which[k]);
-      runs.push_back(UnionOf(RunsOf(sorters[k].ids()),
-                             touched.step() == this->Iterations(context)
-                                 ? Remembered(touched, items[k].rows)
-                                 : NotZero(items[k], parallel_for)));
+      runs.push_back(
+          UnionOf(RunsOf(sorters[k].ids()),
+                  touched.step() == this->Iterations(context)
+                      ? Remembered(touched, items[k].rows, parallel_for)
+                      : NotZero(items[k], parallel_for)));
       const int64_t size = static_cast<int64_t>(runs[k].size());
       Tensor *rows, *sum;
       TF_RETURN_IF_ERROR(
@@ -163,9 +164,11 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
     return absl::OkStatus();
   }
 
-  static std::vector<RowRun> Remembered(Touched touched, int64_t rows) {
+  static std::vector<RowRun> Remembered(Touched touched, int64_t rows,
+                                        const ParallelFor& parallel_for) {
     IdSorter sorter;
-    sorter.Sort<Outside::kLeaveOut>(touched.rows(), touched.count(), rows);
+    sorter.Sort<Outside::kLeaveOut>(touched.rows(), touched.count(), rows,
+                                    parallel_for);
     return RunsOf(sorter.ids());
   }
 
