@@ -249,6 +249,28 @@ def test_16_bit_variables(case, dtype):
 # --- what is refused
 
 
+@pytest.mark.parametrize("mode", ["exact", "eventual"])
+@pytest.mark.parametrize("slot_dtype", ["float32", "int8"])
+def test_rows_that_lie_behind_are_brought_up_to_date(mode, slot_dtype):
+    ids = [[0, 1], [2, 3], [0, 0], [3, 1]]
+    slots = []
+    for each in ("dense", mode):
+        table = tf.Variable(np.linspace(-1, 1, 80).reshape(10, 8), dtype="float32")
+        optimizer = tf_optim.Adam(
+            0.1,
+            sparse_update=each,
+            slot_dtype={"": slot_dtype},
+            stochastic_rounding=None if slot_dtype == "float32" else False,
+        )
+        optimizer.build([table])
+        for batch in ids:
+            rows = tf_optim.lookup(table, batch) if each == "exact" else table[:2]
+            slices = models.slices(batch, tf.ones_like(rows), 10)
+            optimizer.apply_gradients([(slices, table)])
+        slots.append(values(tf_optim.unfuse(optimizer).variables))
+    assert_same(*slots, 0.05 if slot_dtype == "int8" else CLOSE)
+
+
 def test_optimizer_that_we_do_not_have():
     class Mine(tf.keras.optimizers.Adam):
         pass

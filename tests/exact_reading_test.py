@@ -38,6 +38,15 @@ def test_every_way_of_reading():
         "gather_nd": lambda t: tf.gather_nd(t, tf.range(10)[:, None]),
         "slice": lambda t: t[2:],
         "times": lambda t: 2 * t,
+        "vectorized": lambda t: tf.vectorized_map(
+            lambda ids: tf.gather(t, ids), tf.reshape(tf.range(10), [5, 2])
+        ),
+        "vectorized, the same rows": lambda t: tf.vectorized_map(
+            lambda x: x * tf.gather(t, tf.range(10)), tf.ones([3])
+        ),
+        "vectorized, all of it": lambda t: tf.vectorized_map(
+            lambda x: x * t, tf.ones([3])
+        ),
     }
     for name, read in reads.items():
         got = []

@@ -163,6 +163,43 @@ def test_a_model_for_others_holds_no_op_of_ours(dense, tmp_path):
     assert_same([loaded(data()[0])], [model.predict(data()[0], verbose=0)])
 
 
+@pytest.mark.parametrize("prepared_again", [False, True])
+def test_training_goes_on_after_an_export(prepared_again):
+    wanted = trained("dense", epochs=1)
+    model = trained("exact", epochs=1)
+    for each in (model, wanted):
+        if each is model:
+            tf_optim.unprepare(model)
+            if prepared_again:
+                tf_optim.prepare(model)
+        each.fit(*data(), batch_size=8, verbose=0, shuffle=False)
+    assert_same(model.get_weights(), wanted.get_weights())
+    assert_same(models.state(model.optimizer), models.state(wanted.optimizer))
+    assert_same([model.evaluate(*data(), verbose=0)], [wanted.evaluate(*data())])
+
+
+@pytest.mark.parametrize("prepared_again", [False, True])
+def test_a_step_that_was_traced_before_an_export_says_so(prepared_again):
+    table = tf.Variable(tf.ones([10, 2]))
+    optimizer = tf_optim.Adam(0.1, sparse_update="exact")
+    optimizer.build([table])
+
+    @tf.function
+    def step(ids):
+        rows = tf_optim.lookup(table, ids)
+        optimizer.apply_gradients([(models.slices(ids, rows, 10), table)])
+
+    step(tf.constant([1, 2]))
+    tf_optim.unprepare(table)
+    if prepared_again:
+        tf_optim.prepare(table)
+    before = table.numpy()
+    with pytest.raises(tf.errors.FailedPreconditionError, match="trace it anew"):
+        step(tf.constant([1, 2]))
+    np.testing.assert_array_equal(table, before)
+    assert int(optimizer.iterations) == 1
+
+
 def test_a_saved_model_of_a_prepared_one(dense, tmp_path):
     """Its functions hold our ops, and every row of its tables is up to date."""
     model = trained("exact")

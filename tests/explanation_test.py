@@ -249,6 +249,17 @@ def test_prints_a_table():
     assert len(set(starts)) == 1
 
 
+def test_variables_with_rates_of_their_own():
+    variables, grads = tables_and_kernels()
+    factors = {"v2": 2.0, "v3": 0.0}
+    optimizer = tf_optim.Adam(learning_rate_multipliers=factors)
+    ops = update_ops(optimizer, grads, variables)
+    said = tf_optim.explain(optimizer, sparse=variables[:2])
+    assert said.ops_per_step == len(ops)
+    frozen = said.rows[3]
+    assert (frozen.kernel, frozen.op, frozen.bytes_per_step) == ("frozen", None, 0)
+
+
 def test_what_cannot_be_explained():
     expected = "`optimizer_or_model` must be an optimizer that is built or a compiled"
     bare = models.classifier()

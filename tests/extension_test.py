@@ -125,6 +125,16 @@ def test_a_formula_of_its_own_sees_sparse_gradients():
     np.testing.assert_array_equal(table, [[1, 1], [0, 0], [1, 1]])
 
 
+def test_an_update_of_its_own_has_one_learning_rate():
+    class Plain(tf_optim.SGD):
+        def update_step(self, *arguments):
+            pass
+
+    with pytest.raises(TypeError, match="learning_rate_multipliers.*Plain"):
+        Plain(0.1, learning_rate_multipliers={"a": 0.5})
+    assert Plain(0.1).learning_rate_multipliers == {}
+
+
 @both_ways
 def test_update_step_called_by_hand_is_the_fused_update(graph):
     """By a loop of a user's, and by a subclass."""

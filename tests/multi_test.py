@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import models
+from tests import flavours, models
 from tests.marks import a_few, both_flavours, both_ways, keras_3_only
 
 pytestmark = both_flavours
@@ -258,6 +258,85 @@ def test_inside_a_loss_scale_optimizer(make):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
+def layers_for(optimizers):
+    """A model of two layers, and an optimizer of each."""
+    tf.keras.utils.set_random_seed(0)
+    first = tf.keras.layers.Dense(3, name="first")
+    second = tf.keras.layers.Dense(1, name="second")
+    model = tf.keras.Sequential([first, second])
+    model.build((None, 2))
+    slow, fast = optimizers
+    several = tf_optim.MultiOptimizer([(slow, [first]), (fast, None)])
+    return model, first, second, several
+
+
+@pytest.mark.parametrize("frozen_when_built", [False, True])
+def test_whose_a_variable_is_does_not_depend_on_what_is_frozen(
+    frozen_when_built, tmp_path
+):
+    optimizers = tf_optim.SGD(0.0), tf_optim.Adam(0.1)
+    model, first, second, several = layers_for(optimizers)
+    first.trainable = not frozen_when_built
+    models.compiled(model, several).fit(np.ones([8, 2]), np.ones([8, 1]), verbose=0)
+    first.trainable = frozen_when_built
+    config = several.get_config()
+    again = tf_optim.MultiOptimizer.from_config(config)
+    again.build(model.trainable_variables)
+    slow, fast = again.optimizers
+    for layer, owner in ((first, slow), (second, fast)):
+        for variable in layer.trainable_variables:
+            assert again.optimizer_of(variable) is owner
+    assert again.get_config() == config
+    if not frozen_when_built and not flavours.LEGACY:
+        models.compiled(model, several)
+        model.save(tmp_path / "model.keras")
+        loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+        before = loaded.get_weights()
+        loaded.fit(np.ones([8, 2]), np.ones([8, 1]), verbose=0)
+        kernel = 2
+        assert np.any(loaded.get_weights()[kernel] != before[kernel])
+
+
+def test_what_a_function_has_chosen_is_of_as_many_variables():
+    variables = models.variables(((2,), (2,), (2,)))
+    several = tf_optim.MultiOptimizer(
+        [(tf_optim.SGD(0.1), lambda v: True), (tf_optim.SGD(0.1), None)]
+    )
+    several.build(variables)
+    again = tf_optim.MultiOptimizer.from_config(several.get_config())
+    with pytest.raises(ValueError, match="as many variables, 3.*Received: 2"):
+        again.build(variables[:2])
+
+
+def test_a_module_of_tensorflow_is_its_variables():
+    class Tower(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = tf.Variable([1.0])
+
+    tower, other = Tower(), tf.Variable([1.0])
+    several = tf_optim.MultiOptimizer(
+        [(tf_optim.SGD(0.0), [tower]), (tf_optim.SGD(1.0), None)]
+    )
+    several.apply_gradients([(tf.ones([1]), v) for v in (tower.kernel, other)])
+    assert_equal([tower.kernel, other], [[1.0], [0.0]])
+
+
+def test_no_epoch_is_left():
+    _, _, _, several = layers_for((tf_optim.SGD(0.1), tf_optim.SGD(0.1)))
+    model = models.compiled(models.classifier(), several)
+    model.fit(*models.classifier_data(), epochs=2, initial_epoch=2, verbose=0)
+    assert not several.built
+
+
+def test_variables_are_excluded_from_weight_decay_in_all():
+    bias = tf.Variable([1.0], name="bias")
+    several = tf_optim.MultiOptimizer([(tf_optim.AdamW(0.1, weight_decay=0.5), None)])
+    several.exclude_from_weight_decay(var_names=["bias"])
+    several.apply_gradients([(tf.zeros([1]), bias)])
+    assert_equal([bias], [[1.0]])
+
+
 def test_averages_are_those_of_the_variables():
     variables = models.variables(((2,), (2,)))
     several = two(use_ema=True, ema_momentum=0.5)
@@ -292,6 +371,11 @@ def test_reports_speak_of_each_optimizer():
     assert {row.op for row in rest} == {2}
     assert tf_optim.explain(model).ops_per_step == 2
     model.optimizer.build(model.trainable_variables)
+    assert tf_optim.explain(model.optimizer).ops_per_step == 2
+    wrapped = tf_optim.LossScaleOptimizer(model.optimizer)
+    assert list(tf_optim.memory_report(wrapped)) == list(
+        tf_optim.memory_report(model.optimizer)
+    )
     report = tf_optim.memory_report(model.optimizer)
     (row,) = (line for line in report if line.shape == (50, 4))
     assert row.slots == (("accumulator", "float32", 50 * 4),)

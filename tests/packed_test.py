@@ -186,6 +186,24 @@ def test_a_model_is_saved_and_loaded(tmp_path):
     assert np.isfinite(history).all()
 
 
+@tf.keras.utils.register_keras_serializable(package="tests")
+def eight_bits_for_tables(variable):
+    return "int8" if variable.shape[-1] == 32 else "float32"
+
+
+def test_a_model_whose_dtypes_a_function_chooses(tmp_path):
+    model = models.recommender(rows=200, width=32)
+    optimizer = tf_optim.Adam(slot_dtype=eight_bits_for_tables)
+    models.compiled(model, optimizer)
+    model.fit(*models.recommender_data(rows=200), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.slot_dtype is eight_bits_for_tables
+    saved = tf.keras.optimizers.serialize(optimizer)
+    again = tf.keras.optimizers.deserialize(saved)
+    assert again.slot_dtype is eight_bits_for_tables
+
+
 def test_a_copy_is_one_of_its_own():
     variable = table()
     optimizer = trained(tf_optim.Adam(0.01, slot_dtype="int8"), variable)

@@ -92,6 +92,38 @@ def test_rows_that_a_batch_does_not_name_move_as_in_stock(case):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["exact", "lazy"])
+def test_layers_and_their_subclasses_in_each_mode(mode, tmp_path):
+    """Keras makes layers by what it finds out of their constructor."""
+
+    class Table(tf.keras.layers.Embedding):
+        pass
+
+    losses = []
+    for patched in (False, True):
+        if patched:
+            tf_optim.patch_keras(sparse_update=mode)
+        tf.keras.utils.set_random_seed(0)
+        model = tf.keras.Sequential(
+            [
+                tf.keras.layers.Embedding(50, 4),
+                tf.keras.layers.Lambda(lambda rows: tf.reduce_mean(rows, 1)),
+                tf.keras.layers.Dense(1),
+            ]
+        )
+        models.compiled(model, tf.keras.optimizers.SGD(0.1, momentum=0.9))
+        ids = np.arange(64).reshape(16, 4) % 50
+        history = model.fit(
+            ids, np.ones([16, 1]), 4, 3, shuffle=False, verbose=0
+        ).history
+        losses.append(history["loss"])
+        layer = model.layers[0]
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config()
+        assert Table(input_dim=5, output_dim=2)(np.array([1])).shape == (1, 2)
+    assert (np.max(np.abs(np.subtract(*losses))) < 1e-5) == (mode == "exact")
+
+
 def test_choices():
     with pytest.raises(ValueError, match="`names` must be of .*Received: .*'Adamant'"):
         tf_optim.patch_keras(["Adam", "Adamant"])

@@ -43,7 +43,7 @@ print(parser.parse_known_args(), parser.prog, sys.argv, sys.path[0])
 print(__name__, __doc__, __file__, __package__, __spec__ and __spec__.name)
 print(type(__loader__), __main__.Thing is Thing, inspect.getsource(Thing))
 print(type(pickle.loads(pickle.dumps(Thing()))) is Thing)
-print(sorted(name for name in globals() if name != "__annotations__"))
+print(sorted(globals()))
 print([name for name in sys.modules if name.startswith("tf_optim")])
 print("tensorflow" in sys.modules, os.getcwd())
 """

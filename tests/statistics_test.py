@@ -253,6 +253,18 @@ def optimizer_numbers(optimizer):
     return optimizer.step_statistics.numbers()
 
 
+def test_the_callback_writes_those_of_each_of_several(tmp_path):
+    several = tf_optim.MultiOptimizer(
+        [(tf_optim.SGD(0.1), "bias"), (tf_optim.Adam(0.1), None)]
+    )
+    model = models.compiled(models.classifier(), several, "classes")
+    callback = tf_optim.StepStatisticsCallback(tmp_path)
+    model.fit(*models.classifier_data(), verbose=0, callbacks=[callback])
+    found = {tag for _, tag in events(tmp_path)}
+    names = several.optimizers[0].step_statistics.numbers()
+    assert found == {f"step/optimizer_{i}/{name}" for i in (0, 1) for name in names}
+
+
 def test_the_callback_wants_one_of_ours():
     callback = tf_optim.StepStatisticsCallback("nowhere")
     model = models.classifier()

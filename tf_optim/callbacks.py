@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import fused, keras_private
+from tf_optim import fused, keras_private, multi
 
 # As `tf.summary.scalar` marks them, which needs TensorBoard itself to be installed.
 _SCALAR = tf.compat.v1.SummaryMetadata(
@@ -16,6 +16,9 @@ _SCALAR = tf.compat.v1.SummaryMetadata(
 
 class StepStatisticsCallback(tf.keras.callbacks.Callback):
     """Writes `step_statistics` of a model's optimizer where TensorBoard finds them.
+
+    Of a `MultiOptimizer` the names have the place of each of its `optimizers`:
+    "step/optimizer_0/gradient_norm".
 
     Args:
         log_dir: the folder, as that of `tf.keras.callbacks.TensorBoard`.
@@ -44,7 +47,7 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
                 f"update_freq={update_freq!r}"
             )
         self.log_dir, self.update_freq = str(log_dir), update_freq
-        self._optimizer: Any = None
+        self._optimizers: dict[str, Any] = {}
         self._writer: Any = None
         self._batches = 0
 
@@ -52,18 +55,23 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
         """Switches the statistics on, before the step is traced."""
         super().set_model(model)
         optimizer = model.optimizer
-        while not isinstance(optimizer, fused.Fused):
-            inner = getattr(optimizer, "inner_optimizer", None)
-            if inner is None:
+        while hasattr(optimizer, "inner_optimizer"):
+            optimizer = optimizer.inner_optimizer
+        several = isinstance(optimizer, multi.MultiOptimizer)
+        ours = optimizer.optimizers if several else [optimizer]
+        for each in ours:
+            if not isinstance(each, fused.Fused):
                 raise ValueError(
-                    "The model's optimizer must be one of tf_optim, or a "
-                    f"LossScaleOptimizer around one. Received: {optimizer}"
+                    "The model's optimizer must be one of tf_optim, a MultiOptimizer "
+                    "of such, or a LossScaleOptimizer around one. Received: "
+                    f"{each}"
                 )
-            optimizer = inner
-        self._optimizer = optimizer
-        if optimizer.step_statistics is None:
-            optimizer.step_statistics = True
-            model.train_function = None  # one that is traced keeps none
+            if each.step_statistics is None:
+                each.step_statistics = True
+                model.train_function = None  # one that is traced keeps none
+        self._optimizers = {
+            f"optimizer_{i}/" if several else "": each for i, each in enumerate(ours)
+        }
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the file."""
@@ -85,9 +93,11 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
         self._writer.close()
 
     def _write(self):
-        step = tf.convert_to_tensor(keras_private.count(self._optimizer))
-        numbers = self._optimizer.step_statistics.numbers()
-        with self._writer.as_default(step=int(step)):
-            for name, number in numbers.items():
-                value = tf.constant(number, tf.float32)
-                tf.summary.write(f"step/{name}", value, metadata=_SCALAR)
+        for prefix, optimizer in self._optimizers.items():
+            step = tf.convert_to_tensor(keras_private.count(optimizer))
+            numbers = optimizer.step_statistics.numbers()
+            with self._writer.as_default(step=int(step)):
+                for name, number in numbers.items():
+                    value = tf.constant(number, tf.float32)
+                    name = f"step/{prefix}{name}"
+                    tf.summary.write(name, value, metadata=_SCALAR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from tf_optim import keras_private, matching
@@ -10,11 +12,15 @@ from tf_optim.keras_private import raw
 ARGUMENT = "optimizers_and_variables"
 
 
+def _is_of_configuration(which):
+    return isinstance(which, Mapping) and set(which) == {"numbers", "of", "paths"}
+
+
 class _Choice:
     """Which variables are an optimizer's."""
 
     def __init__(self, which):
-        self._asked = self._numbers = None
+        self._asked = self._numbers = self._saved = None
         self._patterns = self._owners = ()
         self._takes_all = which is None
         if which is None:
@@ -28,6 +34,8 @@ class _Choice:
             self._patterns = matching.checked(ARGUMENT, which)
         elif all(isinstance(each, int) for each in which):
             self._numbers = frozenset(which)
+        elif len(which) == 1 and _is_of_configuration(which[0]):
+            (self._saved,) = which
         else:
             for each in which:
                 if not (hasattr(each, "variables") or hasattr(each, "assign")):
@@ -38,33 +46,63 @@ class _Choice:
                     )
             self._owners = tuple(which)
 
-    def taker(self):
-        """A function of a variable's number and the variable: whether it is chosen."""
+    def taker(self, count):
+        """A function of a variable's number and the variable: whether it is chosen.
+
+        Args:
+            count: how many variables there are.
+        """
         if self._takes_all:
             return lambda number, variable: True
         if self._asked:
             return lambda number, variable: bool(self._asked(variable))
         if self._numbers is not None:
             return lambda number, variable: number in self._numbers
+        if self._saved is not None:
+            if count == self._saved["of"]:
+                return lambda number, variable: number in self._saved["numbers"]
+            # Others are frozen now: what the same numbers have is another part.
+            paths = self._saved["paths"]
+            if paths is None:
+                raise ValueError(
+                    "A MultiOptimizer whose variables a function has chosen must be "
+                    f"loaded for as many variables, {self._saved['of']}: no layer may "
+                    f"be frozen or released since. Received: {count} variables."
+                )
+            return lambda number, variable: keras_private.path_of(variable) in paths
         if self._patterns:
             names = matching.occurs_in
             return lambda number, variable: names(
                 self._patterns, keras_private.path_of(variable)
             )
-        named = sum((getattr(o, "variables", [o]) for o in self._owners), [])
-        ids = set(map(id, map(raw, named)))
+        ids = {id(raw(variable)) for variable in self._named()}
         return lambda number, variable: id(raw(variable)) in ids
 
-    def config(self, numbers):
-        """What makes it again: numbers of variables where nothing else does."""
+    def _named(self):
+        """The variables that were given, those of layers that are frozen too."""
+        return [
+            v for owner in self._owners for v in getattr(owner, "variables", [owner])
+        ]
+
+    def config(self, numbers, count):
+        """What makes it again: numbers and paths of variables if nothing else does.
+
+        Args:
+            numbers: those of the variables that it has taken; None before it has.
+            count: of how many.
+        """
         if self._takes_all:
             return None
         if self._patterns:
             return list(self._patterns)
-        if numbers is not None:
-            return list(numbers)
         if self._numbers is not None:
             return sorted(self._numbers)
+        if self._saved is not None:
+            return dict(self._saved)
+        if numbers is not None:
+            named = map(keras_private.path_of, self._named())
+            paths = None if self._asked else list(named)
+            return {"numbers": list(numbers), "of": count, "paths": paths}
         if self._asked:
             return tf.keras.utils.serialize_keras_object(self._asked)
         raise ValueError(
@@ -79,6 +117,7 @@ class Shares:
     def __init__(self, which):
         self.choices = [_Choice(each) for each in which]
         self.numbers = [None] * len(self.choices)
+        self.count = None
         self._owner = {}
 
     def share_out(self, variables):
@@ -87,7 +126,7 @@ class Shares:
         Raises:
             ValueError: for a variable that none takes.
         """
-        takers = [choice.taker() for choice in self.choices]
+        takers = [choice.taker(len(variables)) for choice in self.choices]
         numbers = [[] for _ in takers]
         for number, variable in enumerate(variables):
             taken = (i for i, takes in enumerate(takers) if takes(number, variable))
@@ -99,7 +138,7 @@ class Shares:
                     f"'{keras_private.path_of(variable)}', which none takes."
                 )
             numbers[owner].append(number)
-        self.numbers = numbers
+        self.numbers, self.count = numbers, len(variables)
         self._owner = {
             id(raw(variables[number])): owner
             for owner, mine in enumerate(numbers)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_optim import (
     averages,
     checks,
+    exact,
     flavour,
     fused,
     keras_private,
@@ -165,6 +166,7 @@ def _converted(old, classes, config_of):
     variables = flavour.built_with(old)
     if variables is not None:
         new.build(variables)
+    exact.catch_up_all(old)
     averages.bring_up_to_date(old)
     for old_variable, new_variable in _state(old, new):
         value = tf.cast(keras_private.raw(old_variable), new_variable.dtype)

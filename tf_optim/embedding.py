@@ -96,7 +96,8 @@ def unprepare(model: Any) -> Any:
     """Undoes `prepare`, in place: layers are stock ones then, and tables up to date.
 
     Before a model is exported to where tf_optim is not: what is traced from then on
-    has no op of ours. Training goes on with dense steps.
+    has no op of ours. `fit` goes on with dense steps. A `tf.function` of yours that
+    was traced with the prepared table raises an error at its next step.
 
     Args:
         model: a model or layer of Keras, or a table.
@@ -107,6 +108,10 @@ def unprepare(model: Any) -> Any:
     for part in _parts_in(model):
         if prepared.history_of(part) is not None:
             prepared.unprepare(part)
+    for each in _layers(model):
+        for name in ("train_function", "test_function", "predict_function"):
+            if getattr(each, name, None) is not None:
+                setattr(each, name, None)  # traced with what was prepared
     for layer in _layers(model):
         if isinstance(layer, Embedding):
             layer.__class__ = tf.keras.layers.Embedding

@@ -240,7 +240,8 @@ def _taken_apart(thing):
     inner = conversion.innermost(thing)
     if not (hasattr(inner, "apply_gradients") and hasattr(inner, "iterations")):
         raise ValueError(f"{expected}{thing!r}.")
-    if not (flavour.is_keras_3() or isinstance(inner, fused.Fused)):
+    ours = isinstance(inner, fused.Fused | multi.MultiOptimizer)
+    if not (flavour.is_keras_3() or ours):
         raise ValueError(
             f"{expected}{_class_name(inner)}, which keeps no list of the variables "
             "that it updates. Pass the model."
@@ -319,8 +320,9 @@ def _row(facts, name, calls):
             slot_bytes=state_bytes.of_stocks_slots(inner, facts.variable),
             other_bytes=0,
         )
+    factor = inner._rate_factor_of(variable)
     call = [id(inner), variable.device, common["dtype"]]
-    call += [facts.is_sparse, facts.average_rides]
+    call += [facts.is_sparse, facts.average_rides, factor, *inner._hyper_of(variable)]
     if extension.overridden(inner, extension.UPDATE):
         call.append(len(calls))  # one for each variable
     slots = list(state_bytes.slots_of(inner, variable))
@@ -330,13 +332,26 @@ def _row(facts, name, calls):
     others += facts.accumulates * sums
     if facts.is_by_row and facts.mode in exact.MODES:
         others += prepared.BYTES_PER_ROW * variable.shape[0]
+    memory = {
+        "slot_bytes": state_bytes.of_slots(facts, slots),
+        "other_bytes": others,
+    }
+    if not factor:  # of `learning_rate_multipliers`: no step takes it
+        return Row(
+            **common,
+            **memory,
+            kernel="frozen",
+            isa="",
+            op=None,
+            bytes_per_step=0,
+            bytes_per_row=None,
+        )
     return Row(
         **common,
+        **memory,
         kernel=f"sparse {facts.mode}" if facts.is_sparse else "dense",
         isa="cuda" if facts.is_on_gpu else library.build_info()["isa"],
         op=calls.setdefault(tuple(call), len(calls) + 1),
         bytes_per_step=None if facts.is_by_row else moved,
         bytes_per_row=moved if facts.is_by_row else None,
-        slot_bytes=state_bytes.of_slots(facts, slots),
-        other_bytes=others,
     )

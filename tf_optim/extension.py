@@ -61,6 +61,19 @@ def check(optimizer):
             )
 
 
+def check_takes_rates(optimizer):
+    """Raises TypeError if it updates variables itself, which have rates of their own.
+
+    An `update_step` is given the step's rate, and in tf_keras reads it.
+    """
+    if overridden(optimizer, UPDATE):
+        raise TypeError(
+            "`learning_rate_multipliers` must be left out for a subclass that "
+            "overrides `update_step`, which is given the rate of the step. Received: "
+            f"{type(optimizer).__name__} with learning_rate_multipliers."
+        )
+
+
 def check_alone(optimizer):
     """Raises RuntimeError if stock's methods are to be called for several replicas.
 

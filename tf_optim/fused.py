@@ -69,11 +69,14 @@ class Fused(spellings.OldSpellings, methods.Methods):
                 "`use_locking` must be True or False. Received: "
                 f"use_locking={use_locking!r}"
             )
+        slot_dtype = packed.deserialized(slot_dtype)
         packed.check(slot_dtype, stochastic_rounding, self._spec)
         averaging = averagings.checked(averaging, kwargs)
         if averaging is not None:  # whose averages lie where Keras has these
             kwargs["use_ema"] = True
         extension.check(self)
+        if learning_rate_multipliers:
+            extension.check_takes_rates(self)
         super().__init__(*args, **kwargs)
         self.sparse_update = sparse_update
         self._not_decayed = matching.checked(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from tf_optim import flavour, fused, keras_private, multi, packed
+from tf_optim import conversion, flavour, fused, keras_private, multi, packed
 
 _COLUMNS = ("variable", "shape", "dtype", "bytes", "slots", "bytes of slots")
 
@@ -101,7 +102,8 @@ def memory_report(optimizer: Any) -> MemoryReport:
 
     Args:
         optimizer: one of this package, built (`optimizer.build(variables)`, or after
-            its first step), or a `MultiOptimizer` of such.
+            its first step), a `MultiOptimizer` of such, or a `LossScaleOptimizer`
+            around one.
 
     Returns:
         A `MemoryReport`: per variable its bytes and those of each slot, the totals,
@@ -119,8 +121,12 @@ def memory_report(optimizer: Any) -> MemoryReport:
     >>> tf_optim.memory_report(opt).bytes_of_slots
     136000
     """
+    optimizer = conversion.innermost(optimizer)
     if isinstance(optimizer, multi.MultiOptimizer):
-        reports = [memory_report(each) for each in optimizer.optimizers]
+        # One that takes no variable is never built.
+        has_some = [numbers != [] for numbers in optimizer._shares.numbers]
+        parts = itertools.compress(optimizer.optimizers, has_some)
+        reports = [memory_report(each) for each in parts]
         return MemoryReport(sum((report.lines for report in reports), ()))
     if not isinstance(optimizer, fused.Fused):
         raise ValueError(

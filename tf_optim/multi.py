@@ -13,6 +13,11 @@ from tf_optim.choices import ARGUMENT, Shares
 from tf_optim.keras_private import raw
 
 
+def _is_function(config):
+    """Whether it is a function of a user's, as Keras saves one."""
+    return isinstance(config, dict) and "class_name" in config
+
+
 class _Multi(methods.Methods):
     """What both flavours of Keras share."""
 
@@ -136,10 +141,25 @@ class _Multi(methods.Methods):
 
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
         """Gives variables the values of their averages, where an optimizer has some."""
+        if not self._is_built():  # no step has been taken
+            return
         parts = self._shares.parts_of([(None, variable) for variable in var_list])
         for optimizer, part in zip(self._optimizers, parts, strict=True):
             if part:
                 optimizer.finalize_variable_values([variable for _, variable in part])
+
+    def exclude_from_weight_decay(
+        self, var_list: Any = None, var_names: Any = None
+    ) -> None:
+        """Excludes variables from the weight decay of each optimizer, before `build`.
+
+        Args:
+            var_list: variables. Default: None.
+            var_names: regular expressions, of which one occurs in a name.
+                Default: None.
+        """
+        for optimizer in self._optimizers:
+            optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def get_config(self) -> dict[str, Any]:
         """The optimizers' configurations, and which variables are whose.
@@ -148,7 +168,10 @@ class _Multi(methods.Methods):
             ValueError: where variables or layers were given, before `build`.
         """
         pairs = [
-            [tf.keras.utils.serialize_keras_object(optimizer), choice.config(numbers)]
+            [
+                tf.keras.utils.serialize_keras_object(optimizer),
+                choice.config(numbers, self._shares.count),
+            ]
             for optimizer, choice, numbers in zip(
                 self._optimizers,
                 self._shares.choices,
@@ -165,7 +188,7 @@ class _Multi(methods.Methods):
         pairs = [
             (
                 made(optimizer, custom_objects),
-                made(which, custom_objects) if isinstance(which, dict) else which,
+                made(which, custom_objects) if _is_function(which) else which,
             )
             for optimizer, which in config[ARGUMENT]
         ]
@@ -243,6 +266,7 @@ else:
                 var_list = list(var_list)
                 self._build_parts(var_list)
                 super().build(var_list)
+                self._built_with = self._no_dependency(var_list)
                 self._built = True
 
         def _is_built(self):
@@ -309,7 +333,8 @@ class MultiOptimizer(_Adapter, tf.keras.optimizers.Optimizer):  # type: ignore[m
             regular expression, or a list of such, of which one must occur in a
             variable's path; a function of a variable that returns whether it
             is taken; variables or layers; places among the variables that are given
-            to `build`, as a configuration has them; or None for all.
+            to `build`; or None for all. A configuration has the places and paths of
+            variables and layers: a model that is loaded is given its own.
         name: the optimizer's name. Default: "multi_optimizer".
 
     Raises:

@@ -31,6 +31,13 @@ _STRATEGIES = tf.distribute.OneDeviceStrategy, tf.distribute.MirroredStrategy
 # --- which dtype
 
 
+def deserialized(slot_dtype):
+    """The argument; what Keras has made of a function in a configuration is one."""
+    if isinstance(slot_dtype, Mapping) and {"class_name", "config"} <= set(slot_dtype):
+        return tf.keras.utils.deserialize_keras_object(slot_dtype)
+    return slot_dtype
+
+
 def check(slot_dtype, stochastic_rounding, spec):
     """Raises ValueError for arguments that no optimizer of this kind can have."""
     if stochastic_rounding not in (None, True, False):

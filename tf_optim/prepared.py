@@ -17,6 +17,7 @@ from tensorflow.python.distribute import ps_values
 from tensorflow.python.distribute import values as distribute_values
 from tensorflow.python.eager import record
 from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.util import dispatch
 
 from tf_optim import checks, keras_private, library, own_reads, servers
@@ -119,8 +120,11 @@ def prepare(variable, reads=True):
 
 
 def unprepare(variable):
-    """Makes a prepared table what it was, up to date."""
-    catch_up(variable)
+    """Makes a prepared table what it was, up to date.
+
+    Functions that were traced before and take steps of some of its rows fail.
+    """
+    catch_up(variable, closes=True)
     for copy in _copies_of(variable):
         copy.__class__ = type(copy).__bases__[1]
         del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
@@ -128,13 +132,14 @@ def unprepare(variable):
         variable.__class__ = type(variable).__bases__[0]
 
 
-def catch_up(variable, ids=None, condition=True):
+def catch_up(variable, ids=None, condition=True, closes=False):
     """Brings rows up to date, or all of them.
 
     Args:
         variable: a table, or one of its copies.
         ids: of the rows. Default: None, for all.
         condition: where it does not hold, of all rows, nothing is done.
+        closes: whether steps of some of the rows are errors from then on.
 
     Returns:
         The ops that do; none in eager mode, or where there is nothing to do.
@@ -151,7 +156,7 @@ def catch_up(variable, ids=None, condition=True):
             if ids is None:
                 ops.append(
                     library.ops().tf_optim_catch_up_all_rows(
-                        **inputs, condition=condition
+                        **inputs, condition=condition, closes=closes
                     )
                 )
             else:
@@ -237,6 +242,38 @@ def _gradient_of_lookup(op, gradient):
         gradient, tf.concat([tf.size(indices, shape.dtype)[None], shape[1:]], 0)
     )
     return None, tf.IndexedSlices(values, indices, shape), None
+
+
+# --- under `tf.vectorized_map`, which has to know each op
+
+
+def _of_all_calls(given):
+    """The op's inputs; ids of all calls where these differ, and whether they do."""
+    indices, is_stacked, _ = given.input(2)
+    history, handle = given.unstacked_input(0), given.unstacked_input(1)
+    return {"history": history, "var": handle, "indices": indices}, is_stacked
+
+
+@pfor.RegisterPFor("TfOptim>CatchUpRows")
+def _catch_up_rows_of_all(given):
+    inputs, _ = _of_all_calls(given)
+    return library.ops().tf_optim_catch_up_rows(**inputs)
+
+
+@pfor.RegisterPFor("TfOptim>CatchUpAllRows")
+def _catch_up_all_rows_of_all(given):
+    return library.ops().tf_optim_catch_up_all_rows(
+        history=given.unstacked_input(0),
+        var=given.unstacked_input(1),
+        condition=given.unstacked_input(2),
+    )
+
+
+@pfor.RegisterPFor("TfOptim>LookupRows")
+def _lookup_rows_of_all(given):
+    inputs, is_stacked = _of_all_calls(given)
+    rows = library.ops().tf_optim_lookup_rows(**inputs, T=given.get_attr("T"))
+    return pfor.wrap(rows, is_stacked)
 
 
 @functools.cache

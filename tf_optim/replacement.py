@@ -223,6 +223,8 @@ def _replace_layers(stock):
             object.__setattr__(self, "__class__", stand_in)
         constructor(self, *args, **kwargs)
 
+    # Keras' layers ask `inspect.getfullargspec`, which does not follow `__wrapped__`.
+    __init__.__signature__ = inspect.signature(constructor)
     _patch.constructors[stock] = constructor
     stock.__init__ = __init__
 

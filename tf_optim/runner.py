@@ -180,6 +180,7 @@ def _main_module(spec, said):
         code = spec.loader.get_code(spec.name)
     module = types.ModuleType("__main__")
     vars(module).update(
+        __annotations__={},
         __builtins__=__builtins__,
         __cached__=None if said is None else spec.cached,
         __file__=spec.origin,

@@ -65,7 +65,7 @@ def built_with(optimizer):
     """
     if not getattr(optimizer, "_built", False):
         return None
-    if isinstance(optimizer, FusedOptimizer):
+    if hasattr(optimizer, "_built_with"):  # one of ours
         return list(optimizer._built_with)
     keys = sorted(optimizer._index_dict, key=optimizer._index_dict.get)
     lists = [

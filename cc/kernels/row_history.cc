@@ -218,6 +218,12 @@ void RowHistory::MakeRows(int64_t rows) {
 
 Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
                         const std::vector<double>& hyper, Vars vars) {
+  if (is_closed_) {
+    return absl::FailedPreconditionError(
+        "A step of a table's rows must be of a table that is prepared. "
+        "Received: one that `tf_optim.unprepare` was called on since the step "
+        "was traced; trace it anew (a model: compile it anew).");
+  }
   int64_t rows;
   {
     const tensorflow::tf_shared_lock table_lock(*vars[0]->mu());

@@ -44,6 +44,8 @@ class RowHistory : public tensorflow::ResourceBase {
                     tensorflow::Var* table, const tensorflow::Tensor& ids,
                     tensorflow::Tensor* rows)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // No step of some rows from now on: nobody asks before the table is read.
+  void Close() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { is_closed_ = true; }
   // Whether all rows are up to date.
   bool IsCaughtUp() const ABSL_SHARED_LOCKS_REQUIRED(mu_) {
     return steps_ == nullptr || all_seen_ == now_;
@@ -124,6 +126,7 @@ class RowHistory : public tensorflow::ResourceBase {
   std::vector<double> hyper_;
   Vars vars_;
   std::unique_ptr<IdleSteps> steps_;
+  bool is_closed_ = false;
 };
 
 }  // namespace tf_optim

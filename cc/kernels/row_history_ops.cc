@@ -51,7 +51,10 @@ class CatchUpRowsOp : public OpKernel {
 
 class CatchUpAllRowsOp : public OpKernel {
  public:
-  using OpKernel::OpKernel;
+  explicit CatchUpAllRowsOp(tensorflow::OpKernelConstruction* context)
+      : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("closes", &closes_));
+  }
 
   void Compute(OpKernelContext* context) override {
     if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
@@ -60,7 +63,11 @@ class CatchUpAllRowsOp : public OpKernel {
     if (!context->input(2).scalar<bool>()()) return;
     const absl::MutexLock lock(history->mu());
     OP_REQUIRES_OK(context, history->CatchUpAll(context));
+    if (closes_) history->Close();
   }
+
+ private:
+  bool closes_ = false;
 };
 
 // The first of a table's ids that is none of its rows; -1 for none.

@@ -58,6 +58,7 @@ REGISTER_OP("TfOptim>CatchUpAllRows")
     .Input("history: resource")
     .Input("var: resource")
     .Input("condition: bool")
+    .Attr("closes: bool = false")
     .SetIsStateful()
     .SetShapeFn(NoOutputs)
     .Doc(R"doc(
@@ -66,6 +67,7 @@ Brings a whole table up to date, in one pass over the rows that lie behind.
 history: of the table.
 var: the table: who reads it before this op in a program does so before it.
 condition: if it does not hold nothing is done.
+closes: whether steps of some of the rows are errors from then on.
 )doc");
 
 REGISTER_OP("TfOptim>LookupRows")
