@@ -18,15 +18,21 @@ from tf_optim import checks, library
 def sum_duplicates(gradient):
     """IndexedSlices in which no index occurs twice; a dense gradient as it is.
 
-    Sums of 16-bit gradients are rounded once, at the end.
+    Sums of 16-bit gradients are rounded once, at the end. Repeated rows are added in
+    the order in which they stand.
     """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    indices, position = tf.unique(gradient.indices)
-    values, dtype = gradient.values, gradient.values.dtype
+    values, indices, dtype = gradient.values, gradient.indices, gradient.values.dtype
     if dtype.size < 4:
         values = tf.cast(values, tf.float32)
-    values = tf.math.unsorted_segment_sum(values, position, tf.shape(indices)[0])
+    if checks.is_compiled_by_xla() or tf.config.list_logical_devices("GPU"):
+        indices, position = tf.unique(indices)
+        values = tf.math.unsorted_segment_sum(values, position, tf.shape(indices)[0])
+    else:
+        values, indices = library.ops().tf_optim_sum_repeated_rows(
+            grad=values, indices=indices
+        )
     return tf.IndexedSlices(tf.cast(values, dtype), indices, gradient.dense_shape)
 
 
