@@ -187,7 +187,10 @@ def test_finalizing_reads_what_is_up_to_date(monkeypatch):
 
 
 def test_a_lazy_step_touches_no_whole_average():
-    """In its graph the average goes nowhere but into the op of the step."""
+    """In its graph the average goes nowhere but into the op of the step.
+
+    And to where rows are brought up to date if the count has moved without a step.
+    """
     optimizer = tf_optim.Adam(0.1, **EMA)
     (table,) = models.variables(SHAPES[:1])
     optimizer.build([table])
@@ -199,8 +202,9 @@ def test_a_lazy_step_touches_no_whole_average():
     graph = step.get_concrete_function(*sparse(np.random.default_rng(0))).graph
     average = vars(optimizer)["_model_variables_moving_average"][0]
     average = keras_private.raw(average)
-    # It is in the bundle of the op's variables, and nobody else has it.
-    assert all(outside is not average.handle for outside, _ in graph.captures)
+    # It is in the bundle of the op's variables.
+    inside = [here for outside, here in graph.captures if outside is average.handle]
+    assert {op.type for here in inside for op in here.consumers()} == {"If"}
     steps = [op for op in graph.get_operations() if "SparseApplyAdam" in op.type]
     assert [op.type for op in steps] == ["TfOptim>BundleSparseApplyAdam"]
     has_average, has_rows = 1 << 3, 1 << 4  # behind three slots
@@ -225,3 +229,60 @@ def test_a_constraint_moves_rows_that_lie_idle(monkeypatch):
                 optimizer.apply_gradients([(gradient, table)])
         results.append(models.everything([table], optimizer))
     assert_close(*results)
+
+
+@how
+@pytest.mark.parametrize("first", ["others", "dense"])
+def test_functions_that_are_traced_before_the_first_lazy_step(first, how):
+    """They know of no rows that may lie behind. Stock averages everything each time."""
+    results = []
+    for make in (tf.keras.optimizers.SGD, tf_optim.SGD):
+        table, other = models.variables(((4, 2), (3,)))
+        optimizer = make(0.5, use_ema=True, ema_momentum=0.5)
+        optimizer.build([table, other])
+
+        def apply(grad, optimizer=optimizer, table=table, other=other):
+            pairs = [(tf.ones([3]), other)]
+            if grad is not None:
+                pairs.append((grad, table))
+            optimizer.apply_gradients(pairs)
+
+        def lazy(ids, apply=apply):
+            apply(tf.IndexedSlices(tf.ones([1, 2]), ids, tf.constant([4, 2])))
+
+        def whole(apply=apply):
+            apply(tf.ones([4, 2]) if first == "dense" else None)
+
+        if how != "eager":
+            lazy = tf.function(lazy)
+            whole = tf.function(
+                whole, jit_compile=how == "jit" and "tf_optim" in str(make)
+            )
+        for i, row in enumerate((None, 1, 2, None, 0, 1, 1, None, None, 3)):
+            whole() if row is None else lazy(tf.constant([row]))
+            if i in (7, 9):  # read in the middle, too
+                means = optimizer._model_variables_moving_average
+                results.append([np.array(v) for v in [table, other, *means]])
+    of_stock, ours = results[:2], results[2:]
+    for one, other in zip(of_stock, ours, strict=True):
+        for theirs, mine in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 100])
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_count_that_somebody_sets(count, graph):
+    """As whoever starts a schedule again does."""
+    results = []
+    for mode in ("dense", "lazy"):
+        table = models.variables(((ROWS, 5),))
+        optimizer = tf_optim.SGD(0.5, sparse_update=mode, **EMA)
+        rng = np.random.default_rng(0)
+        steps = [[models.slices(*map(np.array, sparse(rng)), ROWS)] for _ in range(8)]
+        models.train(optimizer, table, steps[:4], graph)
+        optimizer.iterations.assign(count)
+        models.train(optimizer, table, steps[4:], graph)
+        means = optimizer._model_variables_moving_average
+        results.append([np.array(v) for v in [*table, *means]])
+    for whole, by_rows in zip(*results, strict=True):
+        np.testing.assert_allclose(by_rows, whole, rtol=1e-5, atol=1e-6)

@@ -1,8 +1,10 @@
 """All variables of an op behind one handle: who reads them does so in program order."""
 
+import gc
 import pathlib
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -290,3 +292,30 @@ def test_what_a_bundle_must_hold():
     assert not one.numpy().any()
     raw_step(bundle_of([one, other]), 2, lists=0)
     np.testing.assert_array_equal([one, other], -np.ones([2, 4]))
+
+
+def test_nothing_outlives_a_model():
+    """Neither its graphs nor its variables, with another one still there."""
+    other = tf.Variable(tf.ones([3]))
+    stay = tf_optim.SGD(0.1)
+    stay.build([other])
+    step = tf.function(lambda: stay.apply_gradients([(tf.ones([3]), other)]))
+    step()
+
+    def train():
+        variable = tf.Variable(tf.ones([3]))
+        optimizer = tf_optim.Adam(0.1)
+        optimizer.build([variable])
+        one = tf.function(lambda: optimizer.apply_gradients([(variable * 1, variable)]))
+        one()
+        graph = one.get_concrete_function().graph
+        return weakref.ref(graph), weakref.ref(variable.handle)
+
+    gc.collect()
+    before = len(bundles._known)
+    kept = train()
+    tf.keras.backend.clear_session()
+    gc.collect()
+    assert [each() for each in kept] == [None, None]
+    assert len(bundles._known) == before
+    step()

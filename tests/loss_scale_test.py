@@ -163,3 +163,33 @@ def test_fuse_and_unfuse_take_the_wrapper_along():
     assert type(again) is type(stock)
     assert type(again.inner_optimizer) is tf.keras.optimizers.Adam
     assert (ours.initial_scale, again.initial_scale) == (64.0, 64.0)
+
+
+@both_ways
+def test_averages_of_rows_over_steps_that_are_not_taken(graph):
+    results = []
+    for mode in ("dense", "lazy"):
+        inner = tf_optim.SGD(0.5, use_ema=True, ema_momentum=0.5, sparse_update=mode)
+        optimizer = tf_optim.LossScaleOptimizer(inner, initial_scale=4.0)
+        (table,) = models.variables(((6, 3),))
+        optimizer.build([table])
+
+        def step(ids, factor, optimizer=optimizer, table=table):
+            values = factor * tf.ones([2, 3])
+            slices = tf.IndexedSlices(values, ids, tf.constant([6, 3]))
+            optimizer.apply_gradients([(slices, table)])
+
+        if graph:
+            step = tf.function(step)
+        for ids, factor in (
+            ([0, 1], 1.0),
+            ([2, 1], 2.0),
+            ([0, 3], np.inf),
+            ([4, 1], 3.0),
+            ([0, 5], 1.0),
+        ):
+            step(tf.constant(ids), tf.constant(factor, tf.float32))
+        means = inner._model_variables_moving_average
+        results.append([np.array(v) for v in [table, *means]])
+    for whole, by_rows in zip(*results, strict=True):
+        np.testing.assert_allclose(by_rows, whole, rtol=1e-6)

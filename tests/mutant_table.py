@@ -251,8 +251,8 @@ MUTANTS = (
         "explanation.py",
         "explanation",
         explanation_groups=(
-            "facts.is_sparse, facts.average_rides]",
-            "facts.average_rides]",
+            "facts.is_sparse, facts.average_rides,",
+            "facts.average_rides,",
         ),
         explanation_own_update=(
             "        call.append(len(calls))  # one for each variable\n",

@@ -81,6 +81,22 @@ def test_sparse_gradients(mode, clip, graph):
         assert np.max(np.abs(tables[0][1] - tables[1][1])) > 1e-3
 
 
+@both_ways
+@pytest.mark.parametrize("grad_averaging", [False, True])
+def test_a_variable_whose_first_gradient_comes_late_starts_as_others_do(
+    grad_averaging, graph
+):
+    values = []
+    for late in (0, 3):
+        variable, other = models.variables(((4,), (2,)))
+        optimizer = tf_optim.NovoGrad(0.01, grad_averaging=grad_averaging)
+        optimizer.build([variable, other])
+        models.train(optimizer, [other], models.gradients(late, ((2,),)), graph)
+        models.train(optimizer, [variable], models.gradients(5, ((4,),)), graph)
+        values.append(variable.numpy())
+    np.testing.assert_array_equal(*values)
+
+
 def test_errors_come_before_anything_changes():
     var = tf.Variable(np.ones((4, 3), np.float32), name="table")
     slices = models.slices([1], np.ones((1, 3), np.float32), 4)

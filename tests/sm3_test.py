@@ -118,6 +118,22 @@ def test_sparse_gradients(mode, momentum, graph):
         np.testing.assert_allclose(received, state["sums"][0], rtol=1e-6)
 
 
+def test_a_momentum_that_is_a_variable_may_be_set_later():
+    momentum = tf.Variable(0.0)
+    optimizer, plain = tf_optim.SM3(0.1, momentum), tf_optim.SM3(0.1, 0.0)
+    received, wanted = models.variables(SHAPES), models.variables(SHAPES)
+    models.train(optimizer, received, models.gradients(2, SHAPES))
+    models.train(plain, wanted, models.gradients(2, SHAPES))
+    for mine, other in zip(received, wanted, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-6)
+    momentum.assign(0.9)
+    models.train(optimizer, received, models.gradients(1, SHAPES))
+    assert np.any(optimizer._momentums[0])
+    plain.momentum = 0.9
+    with pytest.raises(ValueError, match="`momentum` must be set before"):
+        models.train(plain, wanted, models.gradients(1, SHAPES))
+
+
 def test_errors_come_before_anything_changes():
     var = tf.Variable(np.ones((4, 3), np.float32), name="table")
     optimizer = tf_optim.SM3()

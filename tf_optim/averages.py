@@ -28,13 +28,15 @@ from tf_optim import (
 class _Seen:
     """How many updates the average of each row of a table has seen.
 
-    `rows` says so, provided that `step` is the optimizer's count of steps; else
-    every row has seen all of them.
+    `rows` says so in updates that were counted up to `step`; where that is -1 every
+    row has seen all of them. The optimizer's count may be another one by now: a
+    function that was traced before there was this has taken steps, or somebody has
+    set it.
     """
 
     def __init__(self, variable, average):
         self.variable, self.average = variable, average
-        self.read_at = None  # the count at which all rows were brought up to date
+        self.read_at = None  # the step at which all rows were brought up to date
         with tf.init_scope(), tf.device(variable.device):
             shape = variable.shape[:1]
             self.rows = tf.Variable(tf.zeros(shape, tf.int32), trainable=False)
@@ -46,6 +48,21 @@ class _Seen:
     def all_have(self, count):
         rows = tf.cast(count, tf.int32)
         return self.rows.assign(tf.fill(self.rows.shape, rows), read_value=False)
+
+    def settle(self, momentum, begins):
+        """Brings all rows up to date, if any may not be. Returns the ops."""
+
+        def bring():
+            ops = self.bring_up_to_date(tf.identity(self.step), momentum, begins)
+            with tf.control_dependencies(_in_graph(ops)):
+                return [*ops, self.step.assign(-1, read_value=False)]
+
+        return [_unless(self.step < 0, bring)]
+
+    def count_from(self, count, momentum, begins):
+        """Counts on from `count`, all rows being up to date. Returns the ops."""
+        with tf.control_dependencies(_in_graph(self.settle(momentum, begins))):
+            return [self.all_have(count)]
 
     def bring_up_to_date(self, count, momentum, begins):
         """Returns the ops that do what `KeptBy` of cc/drivers/average.h says."""
@@ -76,11 +93,15 @@ class Memory:
 
     def __init__(self):
         self.tables = {}
+        # Variables of which a function moves the whole average, and the variable: it
+        # was traced when there was no `_Seen` that it would have asked.
+        self.moved_whole = set()
 
     def forget(self):
         """To be called where averages have changed other than by a step."""
         for seen in self.tables.values():
             seen.step.assign(-1)
+            seen.read_at = None
 
     def variables(self):
         """By name: a saved function needs all of its variables."""
@@ -111,12 +132,12 @@ def bring_up_to_date(optimizer):
     memory = getattr(optimizer, "_seen_by_averages", None)
     if memory is None or not memory.tables or not tf.executing_eagerly():
         return
-    count = _count(optimizer)
     for seen in memory.tables.values():
-        if seen.read_at != int(count) and bool(seen.is_known(count)):
+        step = tf.identity(seen.step)
+        if seen.read_at != int(step) and int(step) >= 0:
             momentum, begins = _momentum(optimizer), _begins(optimizer)
-            seen.bring_up_to_date(count, momentum, begins)
-        seen.read_at = int(count)
+            seen.bring_up_to_date(step, momentum, begins)
+        seen.read_at = int(step)
 
 
 class Riders:
@@ -159,6 +180,9 @@ class Riders:
         ):
             return
         sparse = isinstance(self.local(gradient)[0], tf.IndexedSlices)
+        memory = optimizer._seen_by_averages
+        if not sparse and index not in memory.tables and not tf.executing_eagerly():
+            memory.moved_whole.add(index)
         if not sparse or optimizer.sparse_update != "lazy":
             # Steps that end no window have no op.
             if not getattr(optimizer, "gradient_accumulation_steps", None):
@@ -167,8 +191,9 @@ class Riders:
             replicas.are_several()
             or any(map(servers.is_server, devices))
             or index in self.constrained
+            or index in memory.moved_whole
         ):
-            tables = optimizer._seen_by_averages.tables
+            tables = memory.tables
             if index not in tables:
                 tables[index] = _Seen(variable, average)
             self.riding[index], self.seen[index] = average, tables[index]
@@ -187,19 +212,13 @@ class Riders:
             return []
         if self.other is not None:
             return self._start()
-        ops = []
+        ops, numbers = [], (self.momentum, self.begins)
         for index, seen in self.optimizer._seen_by_averages.tables.items():
-            known = seen.is_known(self.count)
             if index in self.seen:
-                ops.append(
-                    _unless(known, lambda seen=seen: [seen.all_have(self.count)])
-                )
+                count = functools.partial(seen.count_from, self.count, *numbers)
+                ops.append(_unless(seen.is_known(self.count), count))
             else:  # what comes takes all rows to be up to date
-                catch_up = [seen, self.count, self.momentum, self.begins]
-                unknown = tf.logical_not(known)
-                ops.append(
-                    _unless(unknown, lambda a=catch_up: a[0].bring_up_to_date(*a[1:]))
-                )
+                ops += seen.settle(*numbers)
         return _in_graph(ops)
 
     def after(self):

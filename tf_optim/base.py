@@ -39,8 +39,7 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         variables = list(variables)
         super().build(variables)
         for slot in self._spec.slots:
-            switch = self._spec.switches.get(slot.name)
-            if switch is None or getattr(self, switch):
+            if self._has_slot(slot):
                 made = [self._make_slot(variable, slot) for variable in variables]
                 setattr(self, slot.attribute, made)
         self._mark_built()

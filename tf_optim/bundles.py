@@ -164,10 +164,11 @@ def _can_be_bundled(handles):
 _known: dict[int, list[Any]] = {}
 
 
+_ATTRIBUTE = "_tf_optim_captures"  # of a graph
+
+
 class _Captures:
     """The eager tensors that a graph has captured, in itself or by way of others."""
-
-    _of_graphs: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def __init__(self, pairs):
         self.size = len(pairs)
@@ -188,9 +189,11 @@ class _Captures:
         pairs = getattr(graph, "captures", None)
         if pairs is None:
             return None
-        found = cls._of_graphs.get(graph)
+        found = getattr(graph, _ATTRIBUTE, None)
         if found is None or found.size != len(pairs):
-            found = cls._of_graphs[graph] = cls(pairs)
+            found = cls(pairs)
+            # What a table of graphs had would keep them: it refers to them.
+            setattr(graph, _ATTRIBUTE, found)
         return found
 
 

@@ -95,6 +95,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _check_hyperparameters(self):
         """Raises ValueError for a hyperparameter that no step could use."""
+        if self._spec.switches and self._is_built():
+            self._check_slots_are_there()
         values = [getattr(self, name, None) for name in self._spec.checked_attributes]
         key = tuple(zip(map(type, values), values, strict=True))
         is_plain = _PLAIN.issuperset(map(type, values))
@@ -106,6 +108,24 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_keras_arguments(self)
         if is_plain:  # kept where Keras does not look for what it saves
             vars(self)["_checked_values"] = key
+
+    def _has_slot(self, slot):
+        """Whether its option is on, or may be some day: a variable's value changes."""
+        switch = self._spec.switches.get(slot.name)
+        if switch is None:
+            return True
+        value = getattr(self, switch)
+        return checks.is_tensor(value) or bool(value)
+
+    def _check_slots_are_there(self):
+        """Raises ValueError for an option that is on, and was not at `build`."""
+        for slot in self._spec.slots:
+            if self._has_slot(slot) and not hasattr(self, slot.attribute):
+                name = self._spec.switches[slot.name]
+                raise ValueError(
+                    f"`{name}` must be set before the optimizer is built: it has no "
+                    f"slots for it. Received: {name}={getattr(self, name)!r}"
+                )
 
     def get_config(self) -> dict[str, Any]:
         """The stock class's configuration, and our own arguments."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import base, flavour, keras_private, specs, tensor_steps
+from tf_optim import base, checks, flavour, keras_private, specs, tensor_steps
 from tf_optim.annotations import ArgumentsButDecay, LearningRate, Number
 
 
@@ -206,7 +206,7 @@ class Muon(  # type: ignore[misc]
         """Steps along orthogonal matrices, and pairs of a momentum and its value."""
         momenta = [update.slots[0] for update in updates]
         grads = tf.stack(tensor_steps.dense_gradients(numbers, updates, scale))
-        rate = tf.cast(self.momentum, grads.dtype)
+        rate = checks.as_tensor(self.momentum, grads.dtype)
         new = rate * tf.stack([tf.convert_to_tensor(m) for m in momenta]) + grads
         ahead = grads + rate * new if self.nesterov else new
         steps = self._orthogonal(ahead)

@@ -51,13 +51,13 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
 
     With g the gradient of variable p:
 
-        v = beta_2 * v + (1 - beta_2) * sum(g^2), and sum(g^2) in the first step
+        v = beta_2 * v + (1 - beta_2) * sum(g^2), and sum(g^2) where v is 0
         d = g / (sqrt(v) + epsilon) + weight_decay_rate * p
         m = beta_1 * m - learning_rate * d
         p += m
 
-    and with `grad_averaging` (1 - beta_1) * d in the place of d, but for the first
-    step; with `amsgrad` the largest v so far in the place of v.
+    and with `grad_averaging` (1 - beta_1) * d in the place of d, but where v was 0;
+    with `amsgrad` the largest v so far in the place of v.
 
     Args:
         beta_1: the decay of m, in [0, 1]. Default: 0.9.
@@ -79,6 +79,8 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
     Differences from TensorFlow Addons:
         - Its `weight_decay` is `weight_decay_rate`; `weight_decay`, as with all
           optimizers here, is decoupled.
+        - A variable whose first gradient comes late starts as others do: there it is
+          the optimizer's first step that counts.
         - `velocity_hat` is one number. Repeated indices are summed before the norm.
 
     Reference:
@@ -127,17 +129,19 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         if decays or numbers.clip_value:
             updates = tensor_steps.seen_by_a_rule(numbers, updates, scale)
             numbers, scale = dataclasses.replace(numbers, clip_value=0.0), None
-        factors, assignments = self._factors(numbers, updates, scale)
+        is_first = [tf.equal(update.slots[1], 0) for update in updates]
+        shares = self._shares(is_first)
+        factors, assignments = self._factors(is_first, updates, scale)
         if decays:
             updates = self._decayed_gradients(updates, factors)
-            factors = self._share(numbers) * tf.ones([len(updates)], tf.float64)
+            factors = shares
         else:
-            factors *= self._share(numbers)
+            factors *= shares
         updates = [dataclasses.replace(u, slots=u.slots[:1], hyper=()) for u in updates]
         ops = op_calls.call_ops(_MOMENTUM, numbers, updates, factors)
         return tensor_steps.assign_behind(ops, assignments)
 
-    def _factors(self, numbers, updates, scale):
+    def _factors(self, is_first, updates, scale):
         """What gradients are multiplied by, and pairs of a slot and its new value."""
         squares = norms.Norms(
             [update.gradient for update in updates],
@@ -146,10 +150,12 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         if scale is not None:
             squares *= tf.square(scale)
         beta = checks.as_tensor(self.beta_2, tf.float64)
-        keep = tf.where(tf.equal(numbers.iterations, 0), tf.zeros_like(beta), beta)
         roots, assignments = [], []
-        for update, square in zip(updates, tf.unstack(squares), strict=True):
+        for first, update, square in zip(
+            is_first, updates, tf.unstack(squares), strict=True
+        ):
             velocity, largest = update.slots[1:]
+            keep = tf.where(first, tf.zeros_like(beta), beta)
             mean = keep * tf.cast(velocity, tf.float64) + (1.0 - keep) * square
             assignments.append((velocity, tf.cast(mean, velocity.dtype)))
             if largest is not None:
@@ -159,13 +165,13 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         factors = 1.0 / (tf.stack(roots) + checks.as_tensor(self.epsilon, tf.float64))
         return factors if scale is None else factors * scale, assignments
 
-    def _share(self, numbers):
-        """Of a step in the momentum."""
-        one = tf.ones([], tf.float64)
+    def _shares(self, is_first):
+        """Of a step in the momentum, for each variable."""
+        ones = tf.ones([len(is_first)], tf.float64)
         if not self.grad_averaging:
-            return one
-        rest = one - checks.as_tensor(self.beta_1, tf.float64)
-        return tf.where(tf.equal(numbers.iterations, 0), one, rest)
+            return ones
+        rest = ones - checks.as_tensor(self.beta_1, tf.float64)
+        return tf.where(tf.stack(is_first), ones, rest)
 
     def _decayed_gradients(self, updates, factors):
         """Divided gradients, with the decay of this class added."""

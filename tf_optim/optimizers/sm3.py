@@ -116,8 +116,10 @@ class SM3(flavour.FusedOptimizer, base.Optimizer):
             )
             assignments += pairs
         numbers = dataclasses.replace(numbers, clip_value=0.0)
-        share = 1.0 - checks.as_tensor(checks.as_number(self.momentum), tf.float64)
-        share *= tf.ones([len(turned)], tf.float64)
+        share = None
+        if turned[0].slots[0] is not None:  # all have one, or none
+            share = 1.0 - checks.as_tensor(checks.as_number(self.momentum), tf.float64)
+            share *= tf.ones([len(turned)], tf.float64)
         ops = op_calls.call_ops(_MOMENTUM, numbers, turned, share)
         return tensor_steps.assign_behind(ops, assignments)
 
