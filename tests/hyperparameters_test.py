@@ -135,3 +135,27 @@ def test_float64_hyperparameters_are_not_rounded():
     optimizer = tf_optim.SGD(0.5, weight_decay=0.1)
     optimizer.apply_gradients([(tf.zeros([2], tf.float64), variable)])
     np.testing.assert_allclose(variable, [0.95, 1.9], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("use_ema", True),
+        ("averaging", tf_optim.Lookahead()),
+        ("gradient_accumulation_steps", 2),
+        ("amsgrad", True),
+    ],
+)
+def test_what_needs_variables_of_its_own_is_said_before_they_are_made(name, value):
+    optimizer = tf_optim.AdaBelief(0.1)
+    variable = tf.Variable([1.0])
+    setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == value
+    is_flag = isinstance(value, bool)
+    setattr(optimizer, name, False if is_flag else None)
+    optimizer.apply_gradients([(tf.ones([1]), variable)])
+    setattr(optimizer, name, value)
+    before = variable.numpy()
+    with pytest.raises(ValueError, match=f"`{name}` must be set before"):
+        optimizer.apply_gradients([(tf.ones([1]), variable)])
+    np.testing.assert_array_equal(variable, before)

@@ -154,6 +154,18 @@ def test_configuration_comes_back():
     assert type(again.inner_optimizer) is tf_optim.Adam
 
 
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_is_saved_and_loaded(suffix, tmp_path):
+    optimizer = tf_optim.LossScaleOptimizer(tf_optim.Adam(0.1, clipnorm=2.0))
+    model = models.compiled(models.classifier(), optimizer, "classes")
+    model.fit(*models.classifier_data(), verbose=0)
+    model.save(tmp_path / f"model.{suffix}")
+    loaded = tf.keras.models.load_model(tmp_path / f"model.{suffix}").optimizer
+    assert type(loaded) is tf_optim.LossScaleOptimizer
+    assert type(loaded.inner_optimizer) is tf_optim.Adam
+    assert loaded.inner_optimizer.clipnorm == 2.0
+
+
 def test_fuse_and_unfuse_take_the_wrapper_along():
     stock = Stock(tf.keras.optimizers.Adam(0.5), initial_scale=64.0)
     ours = tf_optim.fuse(stock)

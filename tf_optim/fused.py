@@ -95,8 +95,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _check_hyperparameters(self):
         """Raises ValueError for a hyperparameter that no step could use."""
-        if self._spec.switches and self._is_built():
-            self._check_slots_are_there()
+        if self._is_built():
+            self._check_built_for_options()
         values = [getattr(self, name, None) for name in self._spec.checked_attributes]
         key = tuple(zip(map(type, values), values, strict=True))
         is_plain = _PLAIN.issuperset(map(type, values))
@@ -117,14 +117,25 @@ class Fused(spellings.OldSpellings, methods.Methods):
         value = getattr(self, switch)
         return checks.is_tensor(value) or bool(value)
 
-    def _check_slots_are_there(self):
+    def _check_built_for_options(self):
         """Raises ValueError for an option that is on, and was not at `build`."""
-        for slot in self._spec.slots:
-            if self._has_slot(slot) and not hasattr(self, slot.attribute):
+        own = vars(self)
+        accumulates = bool(getattr(self, "gradient_accumulation_steps", None))
+        averages = "_model_variables_moving_average"
+        made = {
+            "use_ema": (self.use_ema, averages),
+            "averaging": (self.averaging is not None, averages),
+            "gradient_accumulation_steps": (accumulates, "_accumulated_gradients"),
+        }
+        for slot in self._spec.slots if self._spec.switches else ():
+            if slot.name in self._spec.switches:
                 name = self._spec.switches[slot.name]
+                made[name] = self._has_slot(slot), slot.attribute
+        for name, (is_on, attribute) in made.items():
+            if is_on and attribute not in own:
                 raise ValueError(
                     f"`{name}` must be set before the optimizer is built: it has no "
-                    f"slots for it. Received: {name}={getattr(self, name)!r}"
+                    f"variables for it. Received: {name}={getattr(self, name)!r}"
                 )
 
     def get_config(self) -> dict[str, Any]:
