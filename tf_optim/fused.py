@@ -330,10 +330,10 @@ class Fused(spellings.OldSpellings, methods.Methods):
         return prepared.touched_rows(table, since_step)
 
     def forget_touched_rows(self) -> None:
-        """To be called where accumulators or averages change other than by a step.
+        """To be called where averages change other than by a step.
 
-        Restoring, `set_weights` and loading do it. Who assigns to `variables` by
-        hand, between two steps, values of the same count of steps, must.
+        Restoring, `set_weights` and loading do it. Who assigns to the averages of a
+        table by hand, between two lazy steps, must.
         """
         if self._kept_rows is not None:  # not in the middle of the constructor
             self._kept_rows.forget()
