@@ -95,7 +95,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _check_hyperparameters(self):
         """Raises ValueError for a hyperparameter that no step could use."""
-        if self._is_built():
+        accumulates = getattr(self, "gradient_accumulation_steps", None)
+        options = self.use_ema, self.averaging, accumulates, self._spec.switches
+        if any(options) and self._is_built():
             self._check_built_for_options()
         values = [getattr(self, name, None) for name in self._spec.checked_attributes]
         key = tuple(zip(map(type, values), values, strict=True))
