@@ -244,6 +244,11 @@ def _gradient_of_lookup(op, gradient):
     return None, tf.IndexedSlices(values, indices, shape), None
 
 
+@functools.cache
+def _class_for(base):
+    return own_reads.class_for(_UpToDate, base)
+
+
 # --- under `tf.vectorized_map`, which has to know each op
 
 
@@ -274,11 +279,6 @@ def _lookup_rows_of_all(given):
     inputs, is_stacked = _of_all_calls(given)
     rows = library.ops().tf_optim_lookup_rows(**inputs, T=given.get_attr("T"))
     return pfor.wrap(rows, is_stacked)
-
-
-@functools.cache
-def _class_for(base):
-    return own_reads.class_for(_UpToDate, base)
 
 
 # --- what strategies put around variables
