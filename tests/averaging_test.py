@@ -114,6 +114,44 @@ def test_goes_on_from_a_checkpoint(averaging, tmp_path):
     assert_close(second.run(11, first=5).values(), trained_by_numpy(averaging, 11))
 
 
+@both
+def test_begins_at_the_first_step_that_is_taken(averaging):
+    """Others were counted before: skipped, or of an optimizer without averages."""
+    training = Training(averaging)
+    training.optimizer.iterations.assign(12)  # where both periods begin again
+    training.run(11)
+    assert_close(training.values(), trained_by_numpy(averaging, 11))
+
+
+@both
+def test_begins_where_a_checkpoint_has_no_averages(averaging, tmp_path):
+    path = str(tmp_path / "state")
+    old = Training(None).run(12)
+    tf.train.Checkpoint(v=old.variable, o=old.optimizer).write(path)
+    training = Training(averaging)
+    made = tf.train.Checkpoint(v=training.variable, o=training.optimizer)
+    made.read(path).expect_partial()
+    p = training.variable.numpy()
+    is_swa = averaging is SWA
+    training.run(15 if is_swa else 13, first=12)
+    variable, average = training.values()
+    expected = variable if is_swa else p
+    np.testing.assert_array_equal(average, expected)
+
+
+@both
+def test_variables_without_a_gradient_are_averaged(averaging):
+    other = tf.Variable([3.0, 4.0])
+    optimizer = tf_optim.SGD(0.5, averaging=averaging)
+    variable = tf.Variable(1.0)
+    optimizer.build([variable, other])
+    for _ in range(3):
+        optimizer.apply_gradients([(tf.constant(1.0), variable)])
+    pairs = keras_private.averages_of(optimizer, [other])
+    np.testing.assert_array_equal(pairs[0][1].numpy(), [3.0, 4.0])
+    np.testing.assert_array_equal(other.numpy(), [3.0, 4.0])
+
+
 def test_what_training_gives_in_the_end():
     """Means, once there are some; Lookahead's variables stay."""
     for averaging, steps in ((SWA, 2), (SWA, 11), (LOOKAHEAD, 11)):

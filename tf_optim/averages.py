@@ -151,6 +151,9 @@ class Riders:
         if not optimizer.use_ema:
             return
         averaged = keras_private.averaged_in_a_step(optimizer, variables)
+        if self.other is not None:  # its averages begin at once, of all variables
+            averaged = keras_private.built_with(optimizer)
+            self.means = optimizer._averages_taken
         self.pairs = keras_private.averages_of(optimizer, averaged)
         self.indices = [keras_private.index_of(optimizer, v) for v, _ in self.pairs]
         self.count = _count(optimizer)
@@ -226,8 +229,10 @@ class Riders:
         if not self.optimizer.use_ema:
             return []
         if self.other is not None:
-            idle = tf.logical_not(self.other.is_due(self.count))
-            return _in_graph([_unless(idle, self._average_by_other)])
+            is_due = self.other.is_due(self.count)
+            ops = [_unless(tf.logical_not(is_due), self._average_by_other)]
+            with tf.control_dependencies(_in_graph(ops)):
+                return _in_graph(self._count_means(is_due))
         ops = [
             seen.step.assign(self.count + 1, read_value=False)
             for seen in self.seen.values()
@@ -248,7 +253,18 @@ class Riders:
         if not self.other.starts_at_variable:
             return []
         set_all = functools.partial(self._set_averages, 0.0)
-        return _in_graph([_unless(self.count > 0, set_all)])
+        return _in_graph([_unless(self._means() > 0, set_all)])
+
+    def _means(self):
+        """How often averages have been taken, their start included."""
+        return tf.convert_to_tensor(self.local(keras_private.raw(self.means))[0])
+
+    def _count_means(self, is_due):
+        means = self._means() + tf.cast(is_due, tf.int64)
+        if self.other.starts_at_variable:
+            means = tf.maximum(means, 1)
+        parts = self.local(keras_private.raw(self.means))
+        return [part.assign(means, read_value=False) for part in parts]
 
     def _set_averages(self, kept, pairs=None):
         """Moves averages, by default all of them. Returns the ops."""
@@ -262,7 +278,7 @@ class Riders:
         return ops
 
     def _average_by_other(self):
-        ops = self._set_averages(self.other.kept(self.count))
+        ops = self._set_averages(self.other.kept(self._means()))
         if not self.other.overwrites:
             return ops
         with tf.control_dependencies(_in_graph(ops)):
@@ -305,8 +321,8 @@ def overwrite(optimizer, variables):
     """Gives the variables the values of their averages."""
     other = optimizer.averaging
     if other is not None:
-        last = keras_private.count(optimizer) - 1  # the step, and there may be none
-        if not (other.is_result and last >= 0 and other.has_begun(last)):
+        means = keras_private.raw(optimizer._averages_taken)
+        if not other.is_result or not int(tf.identity(means)):
             return
     if optimizer.use_ema:
         exact.catch_up_all(optimizer)

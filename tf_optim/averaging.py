@@ -37,13 +37,13 @@ class Averaging:
         """Whether the step behind `steps` others ends with a new average."""
         raise NotImplementedError
 
-    def kept(self, steps: Any) -> Any:
-        """How much of the average is kept then, a float64 scalar in [0, 1]."""
-        raise NotImplementedError
+    def kept(self, means: Any) -> Any:
+        """How much of the average is kept then, a float64 scalar in [0, 1].
 
-    def has_begun(self, last: Any) -> Any:
-        """Whether there is an average behind step `last`, the first being 0."""
-        return last >= 0
+        Args:
+            means: how often the average has been taken before.
+        """
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -104,9 +104,9 @@ class Lookahead(Averaging):
         """After every `sync_period` steps."""
         return tf.equal((steps + 1) % self.sync_period, 0)
 
-    def kept(self, steps: Any) -> Any:
+    def kept(self, means: Any) -> Any:
         """1 - `slow_step_size`."""
-        del steps
+        del means
         return tf.constant(1.0 - self.slow_step_size, tf.float64)
 
 
@@ -139,19 +139,14 @@ class StochasticWeightAveraging(Averaging):
         self.start_averaging = _whole("start_averaging", start_averaging, 0)
         self.average_period = _whole("average_period", average_period, 1)
 
-    def has_begun(self, last: Any) -> Any:
-        """From `start_averaging` on."""
-        return last >= self.start_averaging
-
     def is_due(self, steps: Any) -> Any:
         """Every `average_period` steps from `start_averaging` on."""
         since = steps - self.start_averaging
         return tf.logical_and(since >= 0, tf.equal(since % self.average_period, 0))
 
-    def kept(self, steps: Any) -> Any:
+    def kept(self, means: Any) -> Any:
         """n / (n + 1), n means having been taken."""
-        done = (steps - self.start_averaging) // self.average_period
-        done = tf.cast(tf.maximum(done, 0), tf.float64)
+        done = tf.cast(means, tf.float64)
         return done / (done + 1.0)
 
 

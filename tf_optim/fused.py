@@ -51,6 +51,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
     _tables: Any = None
     _step_statistics: Any = None
     averaging: Averaging | None = None
+    _averages_taken: Any = None
 
     def __init__(
         self,
@@ -119,6 +120,13 @@ class Fused(spellings.OldSpellings, methods.Methods):
         value = getattr(self, switch)
         return checks.is_tensor(value) or bool(value)
 
+    def _make_count_of_averages(self):
+        """How often `averaging` has taken averages: it is saved with them."""
+        if self.averaging is not None:
+            self._averages_taken = self.add_variable(
+                shape=(), dtype="int64", name="averages_taken"
+            )
+
     def _check_built_for_options(self):
         """Raises ValueError for an option that is on, and was not at `build`."""
         own = vars(self)
@@ -126,7 +134,7 @@ class Fused(spellings.OldSpellings, methods.Methods):
         averages = "_model_variables_moving_average"
         made = {
             "use_ema": (self.use_ema, averages),
-            "averaging": (self.averaging is not None, averages),
+            "averaging": (self.averaging is not None, "_averages_taken"),
             "gradient_accumulation_steps": (accumulates, "_accumulated_gradients"),
         }
         for slot in self._spec.slots if self._spec.switches else ():

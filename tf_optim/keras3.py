@@ -148,6 +148,7 @@ class FusedOptimizer(fused.Fused):
         with replicas.scope_of(map(raw, variables)):
             keras_private.adopt_strategy(self)
             self._make_slots(variables)
+            self._make_count_of_averages()
 
     def _make_slots(self, variables):
         super().build(variables)

@@ -200,6 +200,7 @@ class FusedOptimizer(fused.Fused):
         with replicas.scope_of(var_list):
             keras_private.adopt_strategy(self)
             self._make_slots(var_list)
+            self._make_count_of_averages()
 
     def _make_slots(self, var_list):
         super().build(var_list)
