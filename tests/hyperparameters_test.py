@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours, both_ways, richest
-from tf_optim import specs
+from tf_optim import keras_private, specs
 
 pytestmark = both_flavours
 
@@ -127,6 +127,49 @@ def test_a_variable_out_of_range_is_an_error_of_the_step(graph):
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match=r"`beta_1` must be in \[0, 1\)\. Received"):
         tf_optim.Adam(0.1, beta_1=value)
+
+
+SWITCHED = [
+    ("SGD", "momentum", 0.9, 0.0),
+    ("RMSprop", "momentum", 0.9, 0.0),
+    ("RMSprop", "centered", True, False),
+    ("Adam", "amsgrad", True, False),
+    ("AdamW", "amsgrad", True, False),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "on", "off"), SWITCHED)
+def test_an_option_that_is_switched_off_and_on_is_stocks(name, option, on, off):
+    """With its slots there; what a step without it leaves of them counts too."""
+    gradients = (
+        np.random.default_rng(0).normal(size=(8, 2)) / 2.0 ** np.arange(8)[:, None]
+    )
+
+    def trained(module):
+        variable = tf.Variable([1.0, 2.0], dtype=tf.float64)
+        optimizer = getattr(module, name)(0.125, **{option: on})
+        optimizer.build([variable])
+        for step, gradient in enumerate(gradients):
+            setattr(optimizer, option, off if step % 3 == 1 else on)
+            optimizer.apply_gradients([(tf.constant(gradient), variable)])
+        return variable.numpy()
+
+    expected = trained(tf.keras.optimizers)
+    np.testing.assert_allclose(trained(tf_optim), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "option", "on", "off"), SWITCHED)
+def test_an_option_without_its_slots_is_refused(name, option, on, off):
+    variable = tf.Variable([1.0, 2.0])
+    optimizer = getattr(tf_optim, name)(0.125, **{option: off})
+    optimizer.build([variable])
+    setattr(optimizer, option, on)
+    gradient = tf.ones([2])
+    if name == "SGD" and not keras_private.is_keras_3():  # which has made them
+        optimizer.apply_gradients([(gradient, variable)])
+        return
+    with pytest.raises(ValueError, match=f"`{option}` must be set before"):
+        optimizer.apply_gradients([(gradient, variable)])
 
 
 def test_float64_hyperparameters_are_not_rounded():

@@ -132,7 +132,8 @@ def test_compiled_and_in_16_bits():
         ({"adam_beta_1": 1.0}, "[0, 1)"),
         ({"momentum": 1.5}, "[0, 1]"),
         ({"ns_steps": -1}, ">= 0"),
-        ({"adam_lr_ratio": 0.0}, "> 0"),
+        ({"adam_lr_ratio": 0.0}, "a number > 0"),
+        ({"adam_lr_ratio": tf.constant(1.0)}, "a number > 0"),
     ],
     ids=str,
 )

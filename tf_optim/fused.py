@@ -96,12 +96,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     def _check_hyperparameters(self):
         """Raises ValueError for a hyperparameter that no step could use."""
-        accumulates = getattr(self, "gradient_accumulation_steps", None)
-        options = self.use_ema, self.averaging, accumulates, self._spec.switches
-        if any(options) and self._is_built():
-            self._check_built_for_options()
         values = [getattr(self, name, None) for name in self._spec.checked_attributes]
-        key = tuple(zip(map(type, values), values, strict=True))
+        key = (*zip(map(type, values), values, strict=True), self._is_built())
         is_plain = _PLAIN.issuperset(map(type, values))
         if is_plain and key == vars(self).get("_checked_values"):
             return
@@ -109,6 +105,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
             hyper.check(getattr(self, hyper.attribute))
         checks.check_sparse_update(self.sparse_update, self._spec)
         checks.check_keras_arguments(self)
+        if self._is_built():
+            self._check_built_for_options()
+            self._members.forget_unless(tuple(map(self._has_slot, self._spec.slots)))
         if is_plain:  # kept where Keras does not look for what it saves
             vars(self)["_checked_values"] = key
 
@@ -137,12 +136,14 @@ class Fused(spellings.OldSpellings, methods.Methods):
             "averaging": (self.averaging is not None, "_averages_taken"),
             "gradient_accumulation_steps": (accumulates, "_accumulated_gradients"),
         }
-        for slot in self._spec.slots if self._spec.switches else ():
+        for slot in self._spec.slots:
             if slot.name in self._spec.switches:
                 name = self._spec.switches[slot.name]
                 made[name] = self._has_slot(slot), slot.attribute
         for name, (is_on, attribute) in made.items():
-            if is_on and attribute not in own:
+            variables = own.get(attribute)
+            is_none = variables is None or isinstance(variables, list) and not variables
+            if is_on and is_none:
                 raise ValueError(
                     f"`{name}` must be set before the optimizer is built: it has no "
                     f"variables for it. Received: {name}={getattr(self, name)!r}"

@@ -34,6 +34,7 @@ class Members:
 
     def __init__(self):
         self._found = {}
+        self._has_slots = None
 
     def of(self, optimizer, variables):
         """A list with the `Member` of each variable.
@@ -48,9 +49,22 @@ class Members:
                 members[i] = self._find(optimizer, variable)
         return members
 
+    def forget_unless(self, has_slots):
+        """To be told which slots of the spec take part in a step."""
+        if has_slots != self._has_slots:
+            self._found.clear()
+            self._has_slots = has_slots
+
     def _find(self, optimizer, variable):
         number = keras_private.index_of(optimizer, variable)
-        slots = keras_private.slots_of(optimizer, variable)
+        slots = tuple(
+            slot if optimizer._has_slot(each) else None  # an option is off by now
+            for each, slot in zip(
+                optimizer._spec.slots,
+                keras_private.slots_of(optimizer, variable),
+                strict=True,
+            )
+        )
         packs = any(map(packed.is_packed, slots))
         member = Member(variable, keras_private.raw(variable), number, slots, packs)
         for each in (member.variable, *slots):

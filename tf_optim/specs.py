@@ -108,8 +108,8 @@ class Spec:
         initial: of a slot that does not start at 0 the number, or the attribute that
             says it.
         switches: of an optional slot the attribute that asks for it.
-        starts_at_variable: slots that start as copies of the variable. These three are
-            for classes whose slots we make (`base.Optimizer`).
+        starts_at_variable: slots that start as copies of the variable. This and
+            `initial` are for classes whose slots we make (`base.Optimizer`).
         slot_dtypes: in what its slots may be kept.
         why_not_packed: why not in the others.
         is_stocks_step: whether it takes the step of the Keras class of its name, so
@@ -168,7 +168,8 @@ class Spec:
     def checked_attributes(self) -> tuple[str, ...]:
         """All that the check of hyperparameters reads."""
         own = [hyper.attribute for hyper in (*self.hyper, *self.checked)]
-        return (*own, "sparse_update", *checks.KERAS_ARGUMENTS)
+        options = (*self.switches.values(), "sparse_update", "use_ema", "averaging")
+        return (*own, *options, *checks.KERAS_ARGUMENTS)
 
     @functools.cached_property
     def flags(self) -> tuple[str, ...]:

@@ -35,11 +35,8 @@ def slots_of(optimizer, variable):
 
     One for each element, that is; others have fewer.
     """
-    asked_for_by = {"velocity_hat": "amsgrad", "average_gradient": "centered"}
-    asked_for_by |= optimizer._spec.switches
     for slot in optimizer._spec.slots:
-        option = asked_for_by.get(slot.name, slot.name)
-        if getattr(optimizer, option, True):  # `momentum` may be 0, or no option
+        if optimizer._has_slot(slot):
             yield slot.shape_for(variable).num_elements(), slot.per_element
 
 

@@ -52,7 +52,11 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
         `amsgrad`.
     """
 
-    _spec = specs.Spec("Adam", options=({}, {"amsgrad": True}))
+    _spec = specs.Spec(
+        "Adam",
+        options=({}, {"amsgrad": True}),
+        switches={"velocity_hat": "amsgrad"},
+    )
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class AdamW(flavour.FusedOptimizer, tf.keras.optimizers.AdamW):
         [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980).
     """
 
-    _spec = specs.Spec("Adam")
+    _spec = specs.Spec("Adam", switches={"velocity_hat": "amsgrad"})
 
     @flavour.handed_on
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import numbers
 import re
 from collections.abc import Sequence
 
@@ -136,9 +137,10 @@ class Muon(  # type: ignore[misc]
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
-        if not self.adam_lr_ratio > 0:
+        ratio = self.adam_lr_ratio  # who shares an op depends on it
+        if not isinstance(ratio, numbers.Real) or not ratio > 0:
             raise ValueError(
-                "`adam_lr_ratio` must be > 0. Received: "
+                "`adam_lr_ratio` must be a number > 0. Received: "
                 f"adam_lr_ratio={self.adam_lr_ratio!r}"
             )
 

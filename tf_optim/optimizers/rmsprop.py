@@ -56,6 +56,7 @@ class RMSprop(flavour.FusedOptimizer, tf.keras.optimizers.RMSprop):
     _spec = specs.Spec(
         "RMSprop",
         attributes={"momentum_rate": "momentum"},
+        switches={"average_gradient": "centered", "momentum": "momentum"},
         options=(
             {},
             {"momentum": 0.9},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import flavour, specs
+from tf_optim import flavour, keras_private, specs
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
@@ -48,6 +48,8 @@ class SGD(flavour.FusedOptimizer, tf.keras.optimizers.SGD):
     _spec = specs.Spec(
         "SGD",
         attributes={"momentum_rate": "momentum", "momentum": "momentums"},
+        # tf_keras makes the slot of every SGD, and uses it.
+        switches={"momentum": "momentum"} if keras_private.is_keras_3() else {},
         options=({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}),
     )
 
