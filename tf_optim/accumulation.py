@@ -30,11 +30,12 @@ def _is_sparse(gradient):
 class _Sum:
     """A gradient, on one of the devices of its variable, and its accumulator there."""
 
-    def __init__(self, step, index, place, accumulator, gradient):
-        self.key = index, place
+    def __init__(self, step, key, variable, accumulator, gradient):
+        self.key, self.variable = key, variable
         self.memory, self.count, self.iterations = step
         self.accumulator = accumulator
         self.gradient = self._converted(gradient)
+        self.stands_once = True
 
     def _converted(self, gradient):
         """In the accumulator's dtype, with int64 ids."""
@@ -48,17 +49,36 @@ class _Sum:
 
     def kept(self):
         """The `Kept` of its accumulator; None where there is none."""
-        if checks.is_compiled_by_xla() or not _is_sparse(self.gradient):
+        if checks.is_compiled_by_xla() or not self._has_memory():
             return None  # XLA has no shapes that change
-        if replicas.are_several() and not prepared.is_plain(self.accumulator):
-            return None  # it stands for another variable on each replica
         return self.memory.of(self.key, self.accumulator, self.count)
+
+    def touched(self):
+        """The `Touched` of its accumulator; None where there is none."""
+        if not checks.is_compiled_by_xla() or not self._has_memory():
+            return None
+        accumulator = self.accumulator
+        if not self.stands_once:
+            return None  # each of its gradients gets the sum of the window
+        if accumulator.dtype not in (tf.float32, tf.float64) or not all(
+            accumulator.shape
+        ):
+            return None
+        return self.memory.touched(self.key, accumulator, self.count)
+
+    def _has_memory(self):
+        if replicas.are_several() and not prepared.is_plain(self.accumulator):
+            return False  # it stands for another variable on each replica
+        return _is_sparse(self.gradient)
 
     def add(self):
         """Returns the ops that add the gradient of a step that ends no window."""
         found, gradient = self.kept(), self.gradient
         if not _is_sparse(gradient):
             return [self.accumulator.assign_add(gradient, read_value=False)]
+        if touched := self.touched():
+            touched.add(gradient, self.iterations)
+            return []
         op = tf.raw_ops.ResourceScatterAdd(
             resource=self.accumulator.handle,
             indices=gradient.indices,
@@ -73,6 +93,8 @@ class _Sum:
         accumulator, gradient = self.accumulator, self.gradient
         if not _is_sparse(gradient):
             return accumulator + gradient
+        if touched := self.touched():
+            return touched.total(gradient, self.iterations)
         if checks.is_compiled_by_xla():
             return self._over_table(accumulator, gradient)
         ids = self._ids()
@@ -184,8 +206,8 @@ def accumulate(optimizer, local, pairs, update):
         index = keras_private.index_of(optimizer, variable)
         parts = local(keras_private.accumulator(optimizer, index))
         # Under CentralStorageStrategy there is one, and each replica has the sum.
-        grads = enumerate(zip(parts, local(gradient), strict=False))
-        found = [_Sum(step, index, i, part, g) for i, (part, g) in grads]
+        each = zip(local(variable), parts, local(gradient), strict=False)
+        found = [_Sum(step, (index, i), *parts) for i, parts in enumerate(each)]
         if variable.dtype.size < 4:
             # Their mean is rounded, once: rows that are given apart would not be.
             for each in found:
@@ -194,6 +216,9 @@ def accumulate(optimizer, local, pairs, update):
 
     by_variable = [sums_of(*pair) for pair in pairs]
     sums = [each for parts in by_variable for each in parts]
+    times = collections.Counter(each.key for each in sums)
+    for each in sums:
+        each.stands_once = times[each.key] == 1
     _say_who_is_alone(optimizer, local, sums)
     variables = [variable for _, variable in pairs]
 
@@ -208,6 +233,10 @@ def accumulate(optimizer, local, pairs, update):
             for rows in in_rows:
                 rows.clear()
             cleared = {each.key for rows in in_rows for each in rows.sums}
+            for each in others:
+                if touched := each.touched():
+                    touched.clear(each.variable, iterations)
+                    cleared.add(each.key)
             _clear(optimizer, local, cleared, iterations)
             return tf.constant(True)
 
@@ -275,6 +304,8 @@ def _clear(optimizer, local, done, iterations):
         found = optimizer._kept_rows.get(key)
         if found is not None and not checks.is_compiled_by_xla():
             found.clear(iterations)
+        if found is not None and found.touched is not None:
+            found.touched.forget()
         if kept.has_ops(part):
             groups[part.handle.device, part.dtype].append(part.handle)
         else:

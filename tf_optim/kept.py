@@ -15,15 +15,17 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from tf_optim import checks, library, own_reads, prepared
+from tf_optim.touched import Touched
 
 
 def has_ops(accumulator):
     """Whether rows are added to an accumulator by ops of ours."""
-    return not (
-        checks.is_compiled_by_xla()
-        or "GPU" in accumulator.handle.device
-        or accumulator.dtype not in (tf.float32, tf.float64)
-    )
+    return not checks.is_compiled_by_xla() and _has_rows(accumulator)
+
+
+def _has_rows(accumulator):
+    is_on_gpu = "GPU" in accumulator.handle.device
+    return not is_on_gpu and accumulator.dtype in (tf.float32, tf.float64)
 
 
 def rows_not_zero(accumulator):
@@ -57,7 +59,8 @@ class Kept:
     def __init__(self, accumulator, iterations, may_keep):
         # Not the variable: a circle would keep its memory for a while.
         self.handle, self.dtype = accumulator.handle, accumulator.dtype
-        self.watched = has_ops(accumulator) and prepared.is_plain(accumulator)
+        self.watched = _has_rows(accumulator) and prepared.is_plain(accumulator)
+        self.touched = None  # a `Touched`, once there is a step under XLA
         with tf.init_scope(), tf.device(accumulator.device):
             zero = tf.executing_eagerly() and _is_zero(accumulator, iterations)
             may_keep = may_keep and self.watched
@@ -89,6 +92,8 @@ class Kept:
 
         Adds what is kept, and then no longer knows which rows are not zero.
         """
+        if self.touched is not None:
+            self.touched.forget()
         with tf.control_dependencies(self.add()):
             self.rows.assign(_numbers(-1, 0, self.rows[3]), read_value=False)
 
@@ -152,8 +157,15 @@ class Memory:
                 found = self._kept[key] = Kept(accumulator, iterations, may_keep)
             return found
 
+    def touched(self, key, accumulator, iterations):
+        """The `Touched` of an accumulator of ours."""
+        found = self.of(key, accumulator, iterations)
+        if found.touched is None:
+            found.touched = Touched(accumulator, found.watched)
+        return found.touched
+
     def get(self, key):
-        """The same; None where there is none yet."""
+        """What `of` has returned; None where there is none yet."""
         return self._kept.get(key)
 
     def keep_nothing(self, key):
@@ -180,6 +192,9 @@ class Memory:
         for (index, place), kept in self._kept.items():
             found[f"touched_rows_{index}_{place}"] = kept.rows
             found[f"kept_rows_{index}_{place}"] = kept.gradients
+            if kept.touched is not None:
+                found[f"not_zero_{index}_{place}"] = kept.touched.rows
+                found[f"not_zero_step_{index}_{place}"] = kept.touched.step
         return found
 
 
@@ -192,6 +207,8 @@ class _Accumulator(own_reads.OwnReads):
     def _around(self, sets):
         if checks.is_compiled_by_xla():
             self._tf_optim_kept.keep_nothing()
+            if sets and self._tf_optim_kept.touched is not None:
+                self._tf_optim_kept.touched.forget()
             return contextlib.nullcontext()
         ops = self._tf_optim_kept.add()
         if sets:

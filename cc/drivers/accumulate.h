@@ -41,6 +41,29 @@ inline std::vector<RowRun> RunsOf(const SortedIds& ids) {
   return runs;
 }
 
+// Sets found[r], which has a place for each row, for rows that are not zero.
+template <class T>
+void FindRowsNotZero(const AccumulatorItem<T>& item,
+                     const ParallelFor& parallel_for, bool* found) {
+  parallel_for(item.rows, static_cast<double>(item.width * sizeof(T)) / 10,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = begin; r < end; ++r) {
+                   const T* const row = item.table + r * item.width;
+                   found[r] = !std::all_of(row, row + item.width,
+                                           [](T x) { return x == 0; });
+                 }
+               });
+}
+
+// The rows r of found[r], without gradients.
+inline std::vector<RowRun> RunsOf(const bool* found, int64_t rows) {
+  std::vector<RowRun> runs;
+  for (int64_t r = 0; r < rows; ++r) {
+    if (found[r]) runs.push_back({r, 0, 0});
+  }
+  return runs;
+}
+
 // Rows of either list, each once; both are in order. Those of the second alone
 // have no gradients.
 inline std::vector<RowRun> UnionOf(const std::vector<RowRun>& named,

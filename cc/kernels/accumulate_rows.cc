@@ -174,20 +174,9 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
 
   static std::vector<RowRun> NotZero(const AccumulatorItem<T>& item,
                                      const ParallelFor& parallel_for) {
-    const std::unique_ptr<bool[]> is_zero(new bool[item.rows]);
-    parallel_for(item.rows, static_cast<double>(item.width * sizeof(T)) / 10,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t r = begin; r < end; ++r) {
-                     const T* const row = item.table + r * item.width;
-                     is_zero[r] = std::all_of(row, row + item.width,
-                                              [](T x) { return x == 0; });
-                   }
-                 });
-    std::vector<RowRun> found;
-    for (int64_t r = 0; r < item.rows; ++r) {
-      if (!is_zero[r]) found.push_back({r, 0, 0});
-    }
-    return found;
+    const std::unique_ptr<bool[]> found(new bool[item.rows]);
+    FindRowsNotZero(item, parallel_for, found.get());
+    return RunsOf(found.get(), item.rows);
   }
 };
 

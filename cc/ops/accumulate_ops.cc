@@ -123,6 +123,43 @@ N: how many accumulators.
 T: the accumulators' type.
 )doc");
 
+REGISTER_OP("TfOptim>AddToAccumulator")
+    .Input("accumulator: resource")
+    .Input("touched: resource")
+    .Input("is_known: bool")
+    .Input("grad: T")
+    .Input("indices: int64")
+    .Attr("T: {float, double}")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext*) { return absl::OkStatus(); })
+    .Doc(R"doc(
+Adds a sparse gradient to an accumulator and remembers its rows. Under XLA alone, where
+no shape may change; ids outside of the accumulator are dropped.
+
+accumulator: a variable of type T, [rows, ...].
+touched: a bool variable, [rows]: which rows may not be zero.
+is_known: a scalar. If it is false rows that are not zero are looked for first.
+grad: [number of indices, ...].
+indices: the row of each gradient.
+)doc");
+
+REGISTER_OP("TfOptim>ClearTouchedRows")
+    .Input("accumulator: resource")
+    .Input("touched: resource")
+    .Input("after: T")
+    .Attr("T: {float, double}")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext*) { return absl::OkStatus(); })
+    .Doc(R"doc(
+Sets the rows of an accumulator to zero that are touched, and `touched` to false. Under
+XLA alone.
+
+accumulator: as in AddToAccumulator.
+touched: as in AddToAccumulator.
+after: a scalar that is made from what the accumulator's reader has written. It is not
+  used: XLA copies an accumulator unless it knows that its reader is done.
+)doc");
+
 REGISTER_OP("TfOptim>ClearAccumulators")
     .Input("accumulator: N * resource")
     .Attr("N: int >= 1")

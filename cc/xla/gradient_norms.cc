@@ -28,25 +28,6 @@ XlaOp SumOf(XlaOp x) {
       xla::CreateScalarAddComputation(ShapeOf(x).element_type(), x.builder()));
 }
 
-// Where the number of rows depends on data there are as many as there can be.
-XlaOp WithAllPlaces(XlaOp x) {
-  const xla::Shape shape = ShapeOf(x);
-  return shape.is_dynamic_dimension(0) ? xla::RemoveDynamicDimension(x, 0) : x;
-}
-
-XlaOp Ids(XlaOp indices) {
-  const XlaOp ids = xla::ConvertElementType(indices, xla::S64);
-  const xla::Shape shape = ShapeOf(ids);
-  if (!shape.is_dynamic_dimension(0)) return ids;
-  const int64_t places = shape.dimensions(0);
-  const XlaOp count =
-      xla::ConvertElementType(xla::GetDimensionSize(ids, 0), xla::S64);
-  return xla::Select(xla::Lt(xla::Iota(ids.builder(), xla::S64, places),
-                             xla::Broadcast(count, {places})),
-                     WithAllPlaces(ids),
-                     xla::Broadcast(xla::ScalarLike(ids, -1), {places}));
-}
-
 // The function that is called on a CPU. Operands: dense gradients, the rows of
 // sparse ones, their ids, and the number of rows of their variables. Results:
 // those of the op.
@@ -150,7 +131,8 @@ class GradientNormsOp : public tensorflow::XlaOpKernel {
       tensorflow::TensorShape shape;
       OP_REQUIRES_OK(context,
                      tensorflow::TensorShape::BuildTensorShape(table, &shape));
-      const SparseRows named(Ids(context->Input(dense_ + sparse_ + i)), shape);
+      const SparseRows named(
+          IdsOfAllPlaces(context->Input(dense_ + sparse_ + i)), shape);
       if (named.empty()) {
         Measure(values, &squares, &non_finite);
         rows.push_back(xla::ConstantR0<int64_t>(values.builder(), 0));
@@ -178,7 +160,7 @@ class GradientNormsOp : public tensorflow::XlaOpKernel {
       operands.push_back(WithAllPlaces(grad));
     }
     for (int i = 0; i < sparse_; ++i) {
-      operands.push_back(Ids(context->Input(dense_ + sparse_ + i)));
+      operands.push_back(IdsOfAllPlaces(context->Input(dense_ + sparse_ + i)));
     }
     operands.push_back(xla::ConstantR1<int64_t>(context->builder(), rows_));
     std::vector<xla::Shape> shapes;

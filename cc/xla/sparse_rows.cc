@@ -70,6 +70,26 @@ XlaOp ScatterRows(XlaOp table, XlaOp rows, XlaOp updates, Combine combine,
 
 }  // namespace
 
+XlaOp WithAllPlaces(XlaOp rows) {
+  const xla::Shape shape = ShapeOf(rows);
+  return shape.dimensions().size() > 0 && shape.is_dynamic_dimension(0)
+             ? xla::RemoveDynamicDimension(rows, /*dimension=*/0)
+             : rows;
+}
+
+XlaOp IdsOfAllPlaces(XlaOp indices) {
+  const XlaOp ids = xla::ConvertElementType(indices, xla::S64);
+  const xla::Shape shape = ShapeOf(ids);
+  if (!shape.is_dynamic_dimension(0)) return ids;
+  const int64_t places = shape.dimensions(0);
+  const XlaOp count = xla::ConvertElementType(
+      xla::GetDimensionSize(ids, /*dimension=*/0), xla::S64);
+  return xla::Select(xla::Lt(xla::Iota(ids.builder(), xla::S64, places),
+                             xla::Broadcast(count, {places})),
+                     WithAllPlaces(ids),
+                     xla::Broadcast(xla::ScalarLike(ids, -1), {places}));
+}
+
 SparseRows::SparseRows(XlaOp indices, const tensorflow::TensorShape& table)
     : table_(table), count_(ShapeOf(indices).dimensions(0)) {
   if (empty()) return;

@@ -15,6 +15,12 @@
 
 namespace tf_optim {
 
+// Rows whose number is known only when the step runs, as the most that there
+// can be.
+xla::XlaOp WithAllPlaces(xla::XlaOp rows);
+// Their ids, in int64: those behind the last are -1, which is no row.
+xla::XlaOp IdsOfAllPlaces(xla::XlaOp indices);
+
 class SparseRows {
  public:
   SparseRows() = default;

@@ -31,15 +31,6 @@ xla::PrimitiveType XlaType(DataType dtype) {
 
 xla::Shape ShapeOf(xla::XlaOp op) { return op.builder()->GetShape(op).value(); }
 
-// Rows whose number is known only when the step runs, as the most that there
-// can be.
-xla::XlaOp WithAllPlaces(xla::XlaOp rows) {
-  const xla::Shape shape = ShapeOf(rows);
-  return shape.dimensions().size() > 0 && shape.is_dynamic_dimension(0)
-             ? xla::RemoveDynamicDimension(rows, /*dimension=*/0)
-             : rows;
-}
-
 }  // namespace
 
 XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
@@ -354,17 +345,7 @@ xla::XlaOp XlaStepOp::Gradient(XlaOpKernelContext* context, int i) const {
 }
 
 xla::XlaOp XlaStepOp::Ids(XlaOpKernelContext* context, int i) const {
-  const xla::XlaOp ids =
-      xla::ConvertElementType(context->Input(layout_.indices + i), xla::S64);
-  const xla::Shape shape = ShapeOf(ids);
-  if (!shape.is_dynamic_dimension(0)) return ids;
-  const int64_t places = shape.dimensions(0);
-  const xla::XlaOp count = xla::ConvertElementType(
-      xla::GetDimensionSize(ids, /*dimension=*/0), xla::S64);
-  return xla::Select(xla::Lt(xla::Iota(ids.builder(), xla::S64, places),
-                             xla::Broadcast(count, {places})),
-                     WithAllPlaces(ids),
-                     xla::Broadcast(xla::ScalarLike(ids, -1), {places}));
+  return IdsOfAllPlaces(context->Input(layout_.indices + i));
 }
 
 namespace {
