@@ -1,8 +1,10 @@
 """What Keras' features cost beside the plain step, ours and stock's.
 
-    python -m tf_optim.benchmark.features [--optimizer Adam] [--case sparse] [--json F]
+    python -m tf_optim.benchmark.features [--optimizer Adam] [--case sparse] [--jit]
+        [--json F]
 
-Steps are made in a loop inside a function, as in the main benchmark. All subjects of
+Steps are made in a loop inside a function, as in the main benchmark; with `--jit` of
+one with `jit_compile=True`, as Keras 3's `fit` makes them. All subjects of
 a case live in one process and take turns; a figure is the median over rounds, its
 spread half of the range of the middle half. A feature's ratio is taken within each
 round, to the plain step of the same make.
@@ -41,7 +43,9 @@ def _subject(base, features, feature, work_, inputs):
             super().prepare(work_)
             if feature.endswith("LossScaleOptimizer"):
                 wrapper = tf.keras.mixed_precision.LossScaleOptimizer
-                if feature == "LossScaleOptimizer" and base is tf_subjects.Ours:
+                if feature == "LossScaleOptimizer" and issubclass(
+                    base, tf_subjects.Ours
+                ):
                     wrapper = tf_optim.LossScaleOptimizer
                 self._optimizer = wrapper(self._optimizer, initial_scale=1.0)
                 self._optimizer.build(self._variables)
@@ -58,6 +62,7 @@ def measure(
     optimizer,
     features=None,
     makes=("ours", "stock"),
+    jit=False,
     say=lambda text: print(text, file=sys.stderr),
 ):
     """Rows of the table: dicts of case, feature, and figures for each make.
@@ -68,6 +73,7 @@ def measure(
         features: name -> the optimizer's arguments; "plain" is among them. Default:
             `FEATURES`.
         makes: whose.
+        jit: whether XLA compiles the steps.
         say: is told what goes on.
     """
     from tf_optim.benchmark import tf_subjects
@@ -79,8 +85,8 @@ def measure(
     inputs = cases.Inputs(chosen)
     rows = {name: {"case": case, "feature": name} for name in features}
     for make, base, rounds in (
-        ("ours", tf_subjects.Ours, ROUNDS),
-        ("stock", tf_subjects.Keras, STOCK_ROUNDS),
+        ("ours", tf_subjects.OursJit if jit else tf_subjects.Ours, ROUNDS),
+        ("stock", tf_subjects.KerasJit if jit else tf_subjects.Keras, STOCK_ROUNDS),
     ):
         if make not in makes:
             continue
@@ -115,12 +121,13 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--optimizer", default="Adam")
     parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument("--jit", action="store_true", help="steps that XLA compiles")
     parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args(arguments)
     rows = [
         row
         for case in options.case or CASES
-        for row in measure(case, options.optimizer)
+        for row in measure(case, options.optimizer, jit=options.jit)
     ]
     print(table(rows))
     if options.json:
