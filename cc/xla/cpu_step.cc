@@ -23,6 +23,8 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
     if (list->empty()) continue;
     operands.insert(operands.end(), list->begin() + begin, list->begin() + end);
   }
+  operands.insert(operands.end(), inputs.averaging.begin(),
+                  inputs.averaging.end());
   std::vector<int64_t> rounding = {inputs.rounds_variables};
   if (!inputs.rounding_seeds.empty()) {
     rounding.insert(rounding.end(), inputs.rounding_seeds.begin() + begin,

@@ -257,6 +257,52 @@ XlaValue XlaStepOp::MeanOver(Over over, XlaValue value,
   return over == Over::kRow ? XlaValue(ToElements(result.op(), value)) : result;
 }
 
+absl::Status XlaStepOp::ReadAverage(XlaOpKernelContext* context, int i,
+                                    const TensorShape& variable,
+                                    std::vector<xla::XlaOp>* streams) const {
+  TensorShape shape;
+  TF_RETURN_IF_ERROR(context->ReadVariableInput(
+      layout_.average + i, dtype_, &shape, &streams->emplace_back()));
+  if (shape != variable) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "average[", i, "] must have shape ", variable.DebugString(),
+        ". Received: shape ", shape.DebugString(), "."));
+  }
+  if (layout_.average_rows == OpLayout::kAbsent) return absl::OkStatus();
+  TF_RETURN_IF_ERROR(context->ReadVariableInput(layout_.average_rows + i,
+                                                tensorflow::DT_INT32, &shape,
+                                                &streams->emplace_back()));
+  if (shape == TensorShape({variable.dim_size(0)})) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "average_rows[", i, "] must have shape [", variable.dim_size(0),
+      "]. Received: shape ", shape.DebugString(), "."));
+}
+
+absl::Status XlaStepOp::WriteAverage(XlaOpKernelContext* context, int i,
+                                     std::vector<xla::XlaOp>* streams) const {
+  if (!averages()) return absl::OkStatus();
+  if (layout_.average_rows != OpLayout::kAbsent) {
+    TF_RETURN_IF_ERROR(context->AssignVariable(
+        layout_.average_rows + i, tensorflow::DT_INT32, streams->back()));
+    streams->pop_back();
+  }
+  TF_RETURN_IF_ERROR(
+      context->AssignVariable(layout_.average + i, dtype_, streams->back()));
+  streams->pop_back();
+  return absl::OkStatus();
+}
+
+xla::XlaOp XlaStepOp::Averaging(XlaOpKernelContext* context) const {
+  const XlaValue numbers[] = {
+      Number(context, layout_.average_momentum),
+      Number(context, layout_.average_updates),
+      XlaValue(xla::ConstantR0<double>(context->builder(),
+                                       static_cast<double>(average_begins_)))};
+  std::vector<xla::XlaOp> ones;
+  for (const XlaValue& x : numbers) ones.push_back(xla::Reshape(x.op(), {1}));
+  return xla::ConcatInDim(context->builder(), ones, 0);
+}
+
 absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
                                       xla::XlaOp before,
                                       xla::XlaOp after) const {

@@ -77,8 +77,17 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   // All that a call of the CUDA drivers is given but the streams.
   GpuStepInputs GpuInputs(tensorflow::XlaOpKernelContext* context) const;
 
-  // Brings the i-th variable's average along, if it has one: every row's, since
-  // all are there. `before` and `after` are the variable around its update.
+  bool averages() const { return layout_.average != OpLayout::kAbsent; }
+  // Appends the i-th variable's average to its streams, and what the average's
+  // rows have seen, if there are such; and takes them off again.
+  absl::Status ReadAverage(tensorflow::XlaOpKernelContext* context, int i,
+                           const tensorflow::TensorShape& variable,
+                           std::vector<xla::XlaOp>* streams) const;
+  absl::Status WriteAverage(tensorflow::XlaOpKernelContext* context, int i,
+                            std::vector<xla::XlaOp>* streams) const;
+  xla::XlaOp Averaging(tensorflow::XlaOpKernelContext* context) const;
+  // Where no driver does it: brings the average along, if there is one, all of
+  // its rows. `before` and `after` are the variable around its update.
   absl::Status UpdateAverage(tensorflow::XlaOpKernelContext* context, int i,
                              xla::XlaOp before, xla::XlaOp after) const;
 
@@ -170,6 +179,9 @@ class XlaApplyOp : public XlaStepOp {
                                    ClipsOrDecays(context),
                                    ClipsAndDecays(context)};
     if (on_cpu) {
+      for (int i = 0; averages() && i < layout().count; ++i) {
+        TF_RETURN_IF_ERROR(ReadAverage(context, i, shapes[i], &streams[i]));
+      }
       streams = OnCpu<Rule>(context, numbers, streams);
     } else if (on_gpu) {
       streams = OnGpu<Rule>(context, streams);
@@ -181,9 +193,13 @@ class XlaApplyOp : public XlaStepOp {
     }
     TF_RETURN_IF_ERROR(context->builder()->GetCurrentStatus());
     for (int i = 0; i < layout().count; ++i) {
+      if (on_cpu) {
+        TF_RETURN_IF_ERROR(WriteAverage(context, i, &streams[i]));
+      } else {
+        TF_RETURN_IF_ERROR(
+            UpdateAverage(context, i, before[i].front(), streams[i].front()));
+      }
       TF_RETURN_IF_ERROR(WriteStreams<Rule>(context, i, streams[i]));
-      TF_RETURN_IF_ERROR(
-          UpdateAverage(context, i, before[i].front(), streams[i].front()));
     }
     return absl::OkStatus();
   }
@@ -306,6 +322,7 @@ class XlaApplyOp : public XlaStepOp {
     ForEachField(numbers.clips_and_decays, [&](auto, const XlaValue& values) {
       inputs.clips_and_decays.push_back(values.op());
     });
+    if (averages()) inputs.averaging = {Averaging(context)};
     inputs.iterations = xla::Reshape(context->Input(layout().iterations), {1});
     inputs.rounding_seeds = rounding_seeds();
     inputs.rounds_variables = rounds_variables();
