@@ -163,6 +163,13 @@ def test_repeated_ids_are_summed(graph):
     np.testing.assert_array_equal(tables[0].numpy()[[2, 4, 5, 6]], untouched)
 
 
+def test_rows_without_elements():
+    table = tf.Variable(tf.zeros([6, 0]))
+    optimizer = tf_optim.Adafactor(0.1, sparse_update="dense")
+    optimizer.apply_gradients([(models.slices([1], tf.zeros([1, 0]), 6), table)])
+    assert int(optimizer.iterations) == 1
+
+
 def test_what_it_cannot_do_is_an_error_before_anything_changes():
     var = tf.Variable(np.ones((4, 3), np.float32), name="table")
     other = tf.Variable(np.ones((4, 3), np.float32))

@@ -186,6 +186,19 @@ def test_a_model_is_saved_with_it(averaging, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@both
+def test_an_h5_file_of_tf_keras(averaging, tmp_path):
+    if keras_private.is_keras_3():
+        pytest.skip("whose .h5 files have no optimizer's class")
+    model = tf.keras.Sequential([tf.keras.layers.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile(tf_optim.Adam(0.1, averaging=averaging), "mse")
+    x = np.ones((8, 2), "float32")
+    model.fit(x, x[:, :1], verbose=0)
+    model.save(tmp_path / "model.h5")
+    loaded = tf.keras.models.load_model(tmp_path / "model.h5")
+    assert repr(loaded.optimizer.averaging) == repr(averaging)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

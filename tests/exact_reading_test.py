@@ -62,6 +62,33 @@ def test_every_way_of_reading():
         np.testing.assert_allclose(*got, rtol=RTOL, atol=RTOL, err_msg=name)
 
 
+@pytest.mark.parametrize("inner", [False, True], ids=["persistent", "nested"])
+def test_a_loop_of_lookups_inside_of_a_tape_that_asks_for_more(inner):
+    table = tf.Variable(np.arange(10.0).reshape(5, 2))
+    tf_optim.prepare(table)
+
+    def loss():
+        def body(row, total):
+            return row + 1, total + tf.reduce_sum(tf.gather(table, [row]) ** 3)
+
+        start = tf.constant(0), tf.constant(0.0, tf.float64)
+        return tf.while_loop(lambda row, _: row < 3, body, start)[1]
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape(persistent=not inner) as tape:
+            value = loss()
+            if inner:
+                with tf.GradientTape() as nested:
+                    value = loss()
+                return tf.convert_to_tensor(nested.gradient(value, table))
+        return tf.convert_to_tensor(tape.gradient(value, table))
+
+    expected = 3 * np.arange(10.0).reshape(5, 2) ** 2
+    expected[3:] = 0
+    np.testing.assert_allclose(gradient(), expected)
+
+
 def test_an_eager_op_that_is_given_the_table():
     """Such ops do not ask the variable, unless they have to."""
 

@@ -112,6 +112,51 @@ def test_schedule_free_goes_to_its_mean_and_back(graph):
     assert int(optimizer.iterations) == 13
 
 
+def test_schedule_free_takes_no_step_at_its_mean_by_a_function_traced_before():
+    optimizer = tf_optim.ScheduleFreeAdamW(0.1)
+    variable = tf.Variable([1.0, 2.0])
+    optimizer.build([variable])
+    step = tf.function(lambda: optimizer.apply_gradients([(tf.ones([2]), variable)]))
+    step()
+    optimizer.evaluate_at_mean([variable])
+    before = variable.numpy(), int(optimizer.iterations)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be at p"):
+        step()
+    np.testing.assert_array_equal(variable, before[0])
+    assert int(optimizer.iterations) == before[1]
+
+
+def test_schedule_free_is_at_its_mean_in_a_model_that_was_saved_there(tmp_path):
+    model = tf.keras.Sequential([tf.keras.layers.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile(tf_optim.ScheduleFreeAdamW(0.1), "mse")
+    x = np.ones((8, 2), "float32")
+    model.fit(x, x[:, :1], epochs=3, verbose=0)
+    at_p = model.get_weights()
+    model.optimizer.evaluate_at_mean(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    loaded.optimizer.train_on(loaded.trainable_variables)
+    for one, other in zip(at_p, loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ScheduleFreeAdamW", "ASGD", "Adam"])
+def test_a_checkpoint_is_restored_before_slots_are_made(name, tmp_path):
+    """Those that start at the variable have another value by then."""
+    path = str(tmp_path / "state")
+    make = getattr(tf_optim, name)
+    first, old = tf.Variable([1.0, 2.0]), make(0.1)
+    for _ in range(4):
+        old.apply_gradients([(first * 1.0, first)])
+    tf.train.Checkpoint(v=first, o=old).write(path)
+    second, new = tf.Variable([0.0, 0.0]), make(0.1)
+    status = tf.train.Checkpoint(v=second, o=new).read(path)
+    new.build([second])
+    status.assert_consumed()
+    for one, other in zip(old.variables, new.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
 def test_schedule_free_has_no_mean_without_beta_1():
     optimizer = tf_optim.ScheduleFreeAdamW(beta_1=0.0)
     var_list = trained(optimizer, 1)

@@ -34,6 +34,20 @@ def trained(optimizer, steps, graph=False):
 
 @needs_stock
 @keras_3_only
+@pytest.mark.parametrize("excluded", ["a/", "v", "b"])
+def test_names_that_do_not_decay_are_looked_for_as_in_keras(excluded):
+    """In a variable's name, and not in its path."""
+    results = []
+    for make in (STOCK, tf_optim.Muon):
+        optimizer = make(0.01, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(var_names=[excluded])
+        results.append(trained(optimizer, 2))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@needs_stock
+@keras_3_only
 @pytest.mark.parametrize(
     "arguments",
     [

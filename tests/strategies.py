@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import tf_optim
 from tests import replicated
+from tf_optim import keras_private
 from tf_optim.keras_private import raw
 
 
@@ -141,3 +142,41 @@ def stale_on_one_of_two_devices():
     said = _said(lambda: tf.function(step)(0, 1))
     after = [tf.gather(table, [0]).numpy() for table in tables]
     return said, kept, after, int(optimizer.iterations)
+
+
+def stepped(name, is_built):
+    """The variable, and its slots, on each device after steps inside of `run`."""
+    strategy = _mirrored()
+    with strategy.scope():
+        variable = tf.Variable([1.0, 2.0])
+        optimizer = getattr(tf_optim, name)(0.1)
+        if is_built:
+            optimizer.build([variable])
+
+    def step():
+        gradient = tf.constant([1.0, 0.5])
+        optimizer.apply_gradients([(gradient, variable)])
+
+    run = tf.function(lambda: strategy.run(step))
+    for _ in range(3):
+        run()
+    slots = keras_private.slots_of(optimizer, variable)
+    return replicated.local_values("mirrored", [variable, *filter(None, slots)])
+
+
+def rows_stepped(name, arguments):
+    """A table after steps that name one row each."""
+    strategy = _mirrored()
+    with strategy.scope():
+        table = tf.Variable(tf.ones([6, 2]))
+        optimizer = getattr(tf_optim, name)(0.1, **arguments)
+        optimizer.build([table])
+
+    def step(row):
+        gradient = tf.IndexedSlices(tf.ones([1, 2]), row, tf.constant([6, 2]))
+        optimizer.apply_gradients([(gradient, table)])
+
+    run = tf.function(lambda row: strategy.run(step, (row,)))
+    for row in (0, 1, 0):
+        run(tf.constant([row]))
+    return table.values[0].numpy()

@@ -69,6 +69,25 @@ def test_slots_are_where_their_variables_are(child, name):
         np.testing.assert_array_equal(parts[0], parts[-1])
 
 
+@pytest.mark.parametrize("name", ["Adam", "ScheduleFreeAdamW", "ASGD"])
+def test_an_optimizer_that_its_first_step_builds(child, name):
+    """Slots that start at the variable do so on both devices."""
+    by_step, before = (child.call(strategies.stepped, name, b) for b in (False, True))
+    for parts, expected in zip(by_step, before, strict=True):
+        np.testing.assert_array_equal(parts[0], parts[-1])
+        np.testing.assert_array_equal(parts, expected)
+
+
+@pytest.mark.parametrize("name", ["Adam", "SM3"])
+def test_rows_that_no_replica_names_stay_where_gradients_are_clipped(child, name):
+    """By a global norm, for which Keras makes a dense tensor of rows."""
+    for arguments in ({"global_clipnorm": 100.0}, {"clipnorm": 100.0}):
+        clipped, plain = (
+            child.call(strategies.rows_stepped, name, a) for a in (arguments, {})
+        )
+        np.testing.assert_allclose(clipped, plain, rtol=1e-6)
+
+
 CENTRAL = [
     {},
     {"weight_decay": 0.1, "clipvalue": 0.5},

@@ -302,10 +302,14 @@ def _in_graph(ops):
 def _unless(condition, function):
     """Calls the function, which returns ops, unless the condition holds."""
 
-    def call():
+    def call(*_):
         with tf.control_dependencies(_in_graph(function())):
             return tf.constant(True)
 
+    if checks.is_compiled_by_xla():
+        # Out of a branch XLA takes what costs a table (a power for each row): it is
+        # computed in each step.
+        return tf.while_loop(tf.logical_not, call, (condition,))[0]
     return tf.cond(condition, lambda: tf.constant(False), call)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_optim import keras_private
+
 
 def _whole(name, value, least):
     if isinstance(value, bool) or int(value) != value or value < least:
@@ -163,7 +165,7 @@ def checked(averaging: Any, arguments: dict[str, Any]) -> Averaging | None:
     if averaging is None:
         return None
     if isinstance(averaging, dict):
-        averaging = tf.keras.utils.deserialize_keras_object(averaging)
+        averaging = keras_private.made_from(averaging)
     if not isinstance(averaging, Averaging):
         raise ValueError(
             "`averaging` must be None, a tf_optim.Lookahead or a "

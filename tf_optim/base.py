@@ -38,21 +38,10 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         """Makes the slots; those whose option is off are left out."""
         variables = list(variables)
         super().build(variables)
-        for slot in self._spec.slots:
-            if self._has_slot(slot):
-                made = [self._make_slot(variable, slot) for variable in variables]
-                setattr(self, slot.attribute, made)
-        self._mark_built()
+        make_slots(self, variables)
 
     def _make_slot(self, variable, slot):
-        value = self._spec.initial.get(slot.name, 0.0)
-        if isinstance(value, str):
-            value = getattr(self, value)
-        made = self._add_slot(variable, slot, value)
-        if slot.name in self._spec.starts_at_variable:
-            with tf.init_scope():  # once, and not in each step of a function
-                made.assign(tf.cast(keras_private.raw(variable), made.dtype))
-        return made
+        return make_slot(self, variable, slot)
 
     def get_config(self) -> dict[str, Any]:
         """Keras' configuration, and the class's own arguments."""
@@ -62,6 +51,27 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             config["learning_rate"] = rate
         own = (name for name in self._own_arguments if hasattr(self, name))
         return {**config, **{name: getattr(self, name) for name in own}}
+
+
+def make_slots(optimizer, variables):
+    """Makes the slots of an optimizer that is built but for them."""
+    for slot in optimizer._spec.slots:
+        if optimizer._has_slot(slot):
+            made = [optimizer._make_slot(variable, slot) for variable in variables]
+            setattr(optimizer, slot.attribute, made)
+    optimizer._mark_built()
+
+
+def make_slot(optimizer, variable, slot):
+    """Makes one of them."""
+    value = optimizer._spec.initial.get(slot.name, 0.0)
+    if isinstance(value, str):
+        value = getattr(optimizer, value)
+    if slot.name in optimizer._spec.starts_at_variable:
+        # Not assigned once it is made: a checkpoint may have given it another value,
+        # and it may have a copy on each replica.
+        value = keras_private.raw(variable)
+    return optimizer._add_slot(variable, slot, value)
 
 
 def stock(name):

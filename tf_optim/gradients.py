@@ -105,6 +105,11 @@ def divided(gradient, scale):
     return scaled(gradient, divide)
 
 
+def multiplied(gradient, factor):
+    """The gradient multiplied by a float64 scalar, in its own dtype."""
+    return scaled(gradient, lambda values: values * tf.cast(factor, values.dtype))
+
+
 def floating(gradient):
     """A gradient as it is given, as a `tf.Tensor` or `tf.IndexedSlices` of floats."""
     if not isinstance(gradient, tf.IndexedSlices):

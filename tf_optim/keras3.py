@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -46,6 +47,12 @@ def variables_for(optimizer, grads, variables):
             f"variables. Received: {len(grads)}."
         )
     return variables
+
+
+def _value_of(variable, shape, dtype=None):
+    """A variable as an initializer."""
+    del shape
+    return tf.cast(variable, dtype or variable.dtype)
 
 
 class FusedOptimizer(fused.Fused):
@@ -145,7 +152,8 @@ class FusedOptimizer(fused.Fused):
         """
         if self.built:
             return
-        with replicas.scope_of(map(raw, variables)):
+        # A function that is being traced cannot make slots of all replicas.
+        with tf.init_scope(), replicas.scope_of(map(raw, variables)):
             keras_private.adopt_strategy(self)
             self._make_slots(variables)
             self._make_count_of_averages()
@@ -178,12 +186,20 @@ class FusedOptimizer(fused.Fused):
         return slot
 
     def _add_slot(self, variable, slot, value):
-        """A slot that starts at a value, for a class whose slots are ours to make."""
+        """A slot that starts at a value, for a class whose slots are ours to make.
+
+        The value is a number, or a variable of the same shape.
+        """
         if not slot.per_element:
             self._slot_shape = tuple(slot.shape_for(variable))
+        initializer = (
+            functools.partial(_value_of, value)
+            if isinstance(value, tf.Variable)
+            else tf.keras.initializers.Constant(value)
+        )
         try:
             return self.add_variable_from_reference(
-                variable, slot.name, initializer=tf.keras.initializers.Constant(value)
+                variable, slot.name, initializer=initializer
             )
         finally:
             self._slot_shape = None

@@ -54,6 +54,20 @@ def raw(variable):
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
+def made_from(config, custom_objects=None):
+    """An object of what `serialize_keras_object` has made of one.
+
+    Its class is that of its registered name: of an `.h5` file tf_keras takes a class
+    of its own of the same name, or finds none.
+    """
+    made_by = tf.keras.utils.get_registered_object(
+        config.get("registered_name"), custom_objects
+    )
+    if made_by is None:
+        return tf.keras.utils.deserialize_keras_object(config, custom_objects)
+    return made_by.from_config(config["config"])
+
+
 def path_of(variable):
     """What patterns are looked for in: Keras 3's path ("dense/kernel"), or the name."""
     return getattr(variable, "path", None) or variable.name

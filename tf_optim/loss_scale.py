@@ -197,18 +197,10 @@ else:
 
         @classmethod
         def from_config(cls, config: Any, custom_objects: Any = None) -> Any:
-            """An optimizer of that configuration.
-
-            The inner one's class is that of its registered name: of an `.h5` file
-            Keras takes the stock class of the same name.
-            """
+            """An optimizer of that configuration."""
             inner = config["inner_optimizer"]
             if isinstance(inner, dict):
-                made_by = tf.keras.utils.get_registered_object(
-                    inner.get("registered_name"), custom_objects
-                )
-                if made_by is not None:
-                    inner = made_by.from_config(inner["config"])
+                inner = keras_private.made_from(inner, custom_objects)
             config = {**config, "inner_optimizer": inner}
             return super().from_config(config, custom_objects)
 

@@ -163,7 +163,14 @@ class _Step:
     def _clipped(self, pairs):
         """As Keras clips, or a subclass of a user's: in a pass of its own."""
         grads, variables = zip(*pairs, strict=True)
-        grads = keras_private.clipped(self.optimizer, grads)
+        is_global = self.optimizer.global_clipnorm is not None
+        if is_global and not self.overridden & extension.CLIP:
+            # Keras makes a dense tensor of a sparse gradient there.
+            known = norms.Norms(grads, variables)
+            factors, _ = clipping.factors(self.optimizer, lambda: known)
+            grads = map(gradients.multiplied, grads, tf.unstack(factors))
+        else:
+            grads = keras_private.clipped(self.optimizer, grads)
         return list(zip(grads, variables, strict=True))
 
     def _as_overridden(self, pairs, clipped):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import ps_values
 from tensorflow.python.distribute import values as distribute_values
 from tensorflow.python.eager import record
-from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops import handle_data_util, resource_variable_ops
 from tensorflow.python.ops.parallel_for import pfor
 from tensorflow.python.util import dispatch
 
@@ -108,7 +108,9 @@ def prepare(variable, reads=True):
     for copy in copies:
         if history_of(copy) is None:
             with tf.init_scope(), tf.device(copy.device):
-                copy._tf_optim_history = library.ops().tf_optim_row_history()
+                history = copy._tf_optim_history = library.ops().tf_optim_row_history()
+                # A loop inside of a persistent tape asks each resource for it.
+                handle_data_util.copy_handle_data(copy.handle, history)
         copy._tf_optim_reads = reads or getattr(copy, "_tf_optim_reads", False)
         copy._tf_optim_copies = copies if is_replicated(variable) else ()
         # The same object: everybody who holds it reads through it.

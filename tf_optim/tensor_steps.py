@@ -72,7 +72,11 @@ def dense_gradients(numbers, updates, scale):
         gradient = update.gradient
         if update.is_sparse:
             shape = tf.shape(update.variable, gradient.indices.dtype)
-            gradient = tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
+            gradient = (
+                tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
+                if update.variable.shape.num_elements()
+                else tf.zeros(shape, gradient.values.dtype)  # scatter_nd refuses it
+            )
         made.append(gradient)
     return made
 

@@ -197,7 +197,7 @@ class FusedOptimizer(fused.Fused):
         if self._is_built():
             return
         self._built_with = self._no_dependency(list(var_list))
-        with replicas.scope_of(var_list):
+        with tf.init_scope(), replicas.scope_of(var_list):  # not in each trace
             keras_private.adopt_strategy(self)
             self._make_slots(var_list)
             self._make_count_of_averages()
@@ -233,9 +233,15 @@ class FusedOptimizer(fused.Fused):
             )
 
     def _add_slot(self, variable, slot, value):
-        """A slot that starts at a value, for a class whose slots are ours to make."""
+        """A slot that starts at a value, for a class whose slots are ours to make.
+
+        The value is a number, or a variable of the same shape.
+        """
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
-        initial = tf.fill(slot.shape_for(variable), checks.as_tensor(value, dtype))
+        if isinstance(value, tf.Variable):
+            initial = tf.cast(value, dtype)
+        else:
+            initial = tf.fill(slot.shape_for(variable), checks.as_tensor(value, dtype))
         return self.add_variable_from_reference(
             variable, slot.name, initial_value=initial
         )

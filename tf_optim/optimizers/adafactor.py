@@ -120,10 +120,6 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
 
     # --- building: by Keras, whose means are of the variable's dtype
 
-    def _make_slots(self, variables):
-        with tf.init_scope():  # a graph refuses names such as "kernel:0" for a scope
-            super()._make_slots(variables)
-
     def add_variable_from_reference(self, *args: Any, **kwargs: Any) -> Any:
         """Adds a velocity or an average."""
         self._is_from_reference = True

@@ -167,6 +167,12 @@ class Muon(  # type: ignore[misc]
         factor = super()._rate_factor_of(variable)
         return factor * self.adam_lr_ratio if self._is_of_adam(variable) else factor
 
+    def _is_decayed(self, variable):
+        if keras_private.is_keras_3():  # stock's Muon asks by Keras' own variable
+            number = keras_private.index_of(self, variable)
+            variable = keras_private.built_with(self)[number]
+        return super()._is_decayed(variable)
+
     def _decay_rate_of(self, variable):
         if not self._is_of_adam(variable):
             return self.weight_decay

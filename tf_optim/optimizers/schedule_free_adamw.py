@@ -12,6 +12,15 @@ from tf_optim import base, flavour, keras_private, specs
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 from tf_optim.keras_private import raw
 
+_MUST_BE_AT_P, _MUST_BE_AT_X = (
+    f"The variables must be at {point}. Received: an optimizer whose variables are at "
+    f"{other}."
+    for point, other in (
+        ("p (call `train_on`)", "x"),
+        ("x (call `evaluate_at_mean`)", "p"),
+    )
+)
+
 
 @flavour.register
 class ScheduleFreeAdamW(  # type: ignore[misc]
@@ -76,7 +85,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         slot_dtypes=("float32",),
         why_not_packed="one of them is the variable at another point",
     )
-    _at_mean = False
+    _at_mean: Any = None  # a bool variable, once it is built
+    _starts_at_mean = False
 
     @flavour.handed_on
     def __init__(
@@ -90,8 +100,16 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     ) -> None: ...
 
     def _make_slots(self, variables):
-        with tf.init_scope():  # z is set now, and not in each trace of a function
-            super()._make_slots(variables)
+        # Not by stock's `build`, which assigns to z when it is made.
+        tf.keras.optimizers.Optimizer.build(self, variables)
+        base.make_slots(self, variables)
+        # Saved with the slots, but none of stock's variables.
+        self._at_mean = tf.Variable(
+            self._starts_at_mean, trainable=False, name="at_mean"
+        )
+
+    def _make_slot(self, variable, slot):
+        return base.make_slot(self, variable, slot)
 
     def evaluate_at_mean(self, variables: Iterable[Any]) -> None:
         """Sets variables to the mean x, for evaluation and for saving a model.
@@ -105,7 +123,7 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         self._check_point(False)
         if not float(self.beta_1):
             raise ValueError("`beta_1` must be > 0 for x to be known. Received: 0.0")
-        self._at_mean = True
+        self._at_mean.assign(True)
         self._move(variables, lambda p, z, b: (p - (1.0 - b) * z) / b)
 
     def train_on(self, variables: Iterable[Any]) -> None:
@@ -118,7 +136,7 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
             ValueError: if they are at p already.
         """
         self._check_point(True)
-        self._at_mean = False
+        self._at_mean.assign(False)
         self._move(variables, lambda x, z, b: b * x + (1.0 - b) * z)
 
     def _move(self, variables, to):
@@ -129,14 +147,45 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
             moved = to(at, z, tf.cast(self.beta_1, z.dtype))
             variable.assign(tf.cast(moved, raw(variable).dtype))
 
+    def _is_at_mean(self):
+        if self._at_mean is None:
+            return self._starts_at_mean
+        with tf.init_scope():
+            return bool(tf.identity(self._at_mean))
+
     def _check_point(self, at_mean):
-        if self._at_mean != at_mean:
-            names = {False: "p (call `train_on`)", True: "x (call `evaluate_at_mean`)"}
+        if self._at_mean is None:
             raise ValueError(
-                f"The variables must be at {names[at_mean]}. Received: an optimizer "
-                f"whose variables are at {'x' if self._at_mean else 'p'}."
+                "The optimizer must be built. Received: one without slots."
             )
+        if self._is_at_mean() != at_mean:
+            raise ValueError(_MUST_BE_AT_X if at_mean else _MUST_BE_AT_P)
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
-        self._check_point(False)
+        if self._at_mean is not None and tf.executing_eagerly():
+            self._check_point(False)
+
+    def _apply_updates(self, numbers, updates, scale):
+        if tf.executing_eagerly():
+            return super()._apply_updates(numbers, updates, scale)
+        # The function may have been traced before the variables were moved.
+        is_at_p = tf.logical_not(tf.convert_to_tensor(self._at_mean))
+        with tf.control_dependencies([tf.debugging.Assert(is_at_p, [_MUST_BE_AT_P])]):
+            return super()._apply_updates(numbers, updates, scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """The stock class's configuration, and whether the variables are at x."""
+        config = super().get_config()
+        if self._is_at_mean():
+            config["at_mean"] = True
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """An optimizer of that configuration."""
+        config = dict(config)
+        at_mean = config.pop("at_mean", False)
+        made = super().from_config(config, custom_objects=custom_objects)
+        made._starts_at_mean = at_mean
+        return made
