@@ -65,7 +65,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     Differences from Keras:
         - Keras under TensorFlow takes z from after the step where the formula (and its
           code, under other backends) has z from before it: its x is another one.
-        - Keras has no way to the point x. A step that is taken there is an error.
+        - Keras has no way to the point x. A step that is taken there is an error (but
+          not in a function that XLA compiles, which leaves such checks out).
         - Repeated indices of a sparse gradient are summed before anything else; stock
           squares them one by one.
         - Rows that a sparse gradient does not name stay as they are
