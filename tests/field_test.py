@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours, both_ways
-from tf_optim import base
+from tf_optim import base, keras_private
 
 pytestmark = both_flavours
 
@@ -138,6 +138,33 @@ def test_schedule_free_is_at_its_mean_in_a_model_that_was_saved_there(tmp_path):
     loaded.optimizer.train_on(loaded.trainable_variables)
     for one, other in zip(at_p, loaded.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+    at_x, weights = model.get_weights(), tmp_path / "model.weights.h5"
+    model.save_weights(weights)
+    if not keras_private.is_keras_3():
+        return  # its weights are the model's alone
+    loaded.load_weights(weights)
+    with pytest.raises(ValueError, match="must be at p"):
+        loaded.optimizer.evaluate_at_mean(loaded.trainable_variables)
+    for one, other in zip(at_x, loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    model.optimizer.train_on(model.trainable_variables)
+    model.save_weights(weights)
+    loaded.load_weights(weights)
+    loaded.fit(x, x[:, :1], verbose=0)
+
+
+def test_a_slot_that_starts_at_a_variable_needs_its_value():
+    made = []
+
+    @tf.function
+    def step():
+        if not made:
+            made.append(tf.Variable(tf.ones([3])))
+            made.append(tf_optim.ScheduleFreeAdamW(0.1))
+        made[1].apply_gradients([(tf.ones([3]), made[0])])
+
+    with pytest.raises(ValueError, match="must have a value before"):
+        step()
 
 
 @pytest.mark.parametrize("name", ["ScheduleFreeAdamW", "ASGD", "Adam"])

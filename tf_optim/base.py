@@ -71,6 +71,12 @@ def make_slot(optimizer, variable, slot):
         # Not assigned once it is made: a checkpoint may have given it another value,
         # and it may have a copy on each replica.
         value = keras_private.raw(variable)
+        if tf.executing_eagerly() and not value.is_initialized():
+            raise ValueError(
+                f"'{value.name}' must have a value before the optimizer is built, "
+                "whose slots start there: make the variable outside of the "
+                "tf.function. Received: one without a value."
+            )
     return optimizer._add_slot(variable, slot, value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
@@ -12,6 +13,7 @@ from tf_optim import base, flavour, keras_private, specs
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 from tf_optim.keras_private import raw
 
+_AT_MEAN = "at_mean"
 _MUST_BE_AT_P, _MUST_BE_AT_X = (
     f"The variables must be at {point}. Received: an optimizer whose variables are at "
     f"{other}."
@@ -87,7 +89,6 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         why_not_packed="one of them is the variable at another point",
     )
     _at_mean: Any = None  # a bool variable, once it is built
-    _starts_at_mean = False
 
     @flavour.handed_on
     def __init__(
@@ -105,9 +106,7 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         tf.keras.optimizers.Optimizer.build(self, variables)
         base.make_slots(self, variables)
         # Saved with the slots, but none of stock's variables.
-        self._at_mean = tf.Variable(
-            self._starts_at_mean, trainable=False, name="at_mean"
-        )
+        self._at_mean = tf.Variable(False, trainable=False, name=_AT_MEAN)
 
     def _make_slot(self, variable, slot):
         return base.make_slot(self, variable, slot)
@@ -149,10 +148,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
             variable.assign(tf.cast(moved, raw(variable).dtype))
 
     def _is_at_mean(self):
-        if self._at_mean is None:
-            return self._starts_at_mean
         with tf.init_scope():
-            return bool(tf.identity(self._at_mean))
+            return self._at_mean is not None and bool(tf.identity(self._at_mean))
 
     def _check_point(self, at_mean):
         if self._at_mean is None:
@@ -175,18 +172,16 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         with tf.control_dependencies([tf.debugging.Assert(is_at_p, [_MUST_BE_AT_P])]):
             return super()._apply_updates(numbers, updates, scale)
 
-    def get_config(self) -> dict[str, Any]:
-        """The stock class's configuration, and whether the variables are at x."""
-        config = super().get_config()
+    def save_own_variables(self, store: Any) -> None:
+        """Stores the variables, and whether the model's are at x, if they are."""
+        super().save_own_variables(store)
         if self._is_at_mean():
-            config["at_mean"] = True
-        return config
+            store[_AT_MEAN] = np.array(True)
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """An optimizer of that configuration."""
-        config = dict(config)
-        at_mean = config.pop("at_mean", False)
-        made = super().from_config(config, custom_objects=custom_objects)
-        made._starts_at_mean = at_mean
-        return made
+    def load_own_variables(self, store: Any) -> None:
+        """Sets what `save_own_variables`, or stock's, has stored."""
+        stored = dict(store)
+        at_mean = stored.pop(_AT_MEAN, False)
+        super().load_own_variables(stored)
+        if self._at_mean is not None:
+            self._at_mean.assign(bool(at_mean))
