@@ -57,14 +57,9 @@ class _Sum:
         """The `Touched` of its accumulator; None where there is none."""
         if not checks.is_compiled_by_xla() or not self._has_memory():
             return None
-        accumulator = self.accumulator
         if not self.stands_once:
             return None  # each of its gradients gets the sum of the window
-        if accumulator.dtype not in (tf.float32, tf.float64) or not all(
-            accumulator.shape
-        ):
-            return None
-        return self.memory.touched(self.key, accumulator, self.count)
+        return self.memory.touched(self.key, self.accumulator, self.count)
 
     def _has_memory(self):
         if replicas.are_several() and not prepared.is_plain(self.accumulator):

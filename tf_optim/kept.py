@@ -158,10 +158,14 @@ class Memory:
             return found
 
     def touched(self, key, accumulator, iterations):
-        """The `Touched` of an accumulator of ours."""
+        """The `Touched` of an accumulator of ours.
+
+        None for one of which nobody says where it is set, and for one without elements.
+        """
         found = self.of(key, accumulator, iterations)
-        if found.touched is None:
-            found.touched = Touched(accumulator, found.watched)
+        has_one = found.watched and accumulator.shape.num_elements()
+        if found.touched is None and has_one:
+            found.touched = Touched(accumulator)
         return found.touched
 
     def get(self, key):

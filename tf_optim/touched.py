@@ -22,11 +22,9 @@ class Touched:
     looked for, which reads the accumulator.
     """
 
-    def __init__(self, accumulator, watched):
+    def __init__(self, accumulator):
         self.handle, self.dtype = accumulator.handle, accumulator.dtype
         self.shape = accumulator.shape
-        # Nobody says where another accumulator is set.
-        self.watched = watched
         with tf.init_scope(), tf.device(accumulator.device):
             # In a strategy's scope `tf.Variable` makes one for each replica.
             self.rows = ResourceVariable(
@@ -40,7 +38,7 @@ class Touched:
 
     def add(self, gradient, iterations):
         """Adds a sparse gradient to the accumulator."""
-        is_known = tf.equal(self.step, iterations if self.watched else -2)
+        is_known = tf.equal(self.step, iterations)
         library.ops().tf_optim_add_to_accumulator(
             accumulator=self.handle,
             touched=self.rows.handle,
