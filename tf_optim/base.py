@@ -40,9 +40,6 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         super().build(variables)
         make_slots(self, variables)
 
-    def _make_slot(self, variable, slot):
-        return make_slot(self, variable, slot)
-
     def get_config(self) -> dict[str, Any]:
         """Keras' configuration, and the class's own arguments."""
         config = super().get_config()
@@ -60,24 +57,6 @@ def make_slots(optimizer, variables):
             made = [optimizer._make_slot(variable, slot) for variable in variables]
             setattr(optimizer, slot.attribute, made)
     optimizer._mark_built()
-
-
-def make_slot(optimizer, variable, slot):
-    """Makes one of them."""
-    value = optimizer._spec.initial.get(slot.name, 0.0)
-    if isinstance(value, str):
-        value = getattr(optimizer, value)
-    if slot.name in optimizer._spec.starts_at_variable:
-        # Not assigned once it is made: a checkpoint may have given it another value,
-        # and it may have a copy on each replica.
-        value = keras_private.raw(variable)
-        if tf.executing_eagerly() and not value.is_initialized():
-            raise ValueError(
-                f"'{value.name}' must have a value before the optimizer is built, "
-                "whose slots start there: make the variable outside of the "
-                "tf.function. Received: one without a value."
-            )
-    return optimizer._add_slot(variable, slot, value)
 
 
 def stock(name):

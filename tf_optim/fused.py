@@ -119,6 +119,23 @@ class Fused(spellings.OldSpellings, methods.Methods):
         value = getattr(self, switch)
         return checks.is_tensor(value) or bool(value)
 
+    def _make_slot(self, variable, slot):
+        """Makes a slot of a class whose slots are ours to make."""
+        value = self._spec.initial.get(slot.name, 0.0)
+        if isinstance(value, str):
+            value = getattr(self, value)
+        if slot.name in self._spec.starts_at_variable:
+            # Not assigned once it is made: a checkpoint may have given it another
+            # value, and it may have a copy on each replica.
+            value = keras_private.raw(variable)
+            if tf.executing_eagerly() and not value.is_initialized():
+                raise ValueError(
+                    f"'{value.name}' must have a value before the optimizer is built, "
+                    "whose slots start there: make the variable outside of the "
+                    "tf.function. Received: one without a value."
+                )
+        return self._add_slot(variable, slot, value)
+
     def _make_count_of_averages(self):
         """How often `averaging` has taken averages: it is saved with them."""
         if self.averaging is not None:

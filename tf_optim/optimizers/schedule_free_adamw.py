@@ -108,9 +108,6 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         # Saved with the slots, but none of stock's variables.
         self._at_mean = tf.Variable(False, trainable=False, name=_AT_MEAN)
 
-    def _make_slot(self, variable, slot):
-        return base.make_slot(self, variable, slot)
-
     def evaluate_at_mean(self, variables: Iterable[Any]) -> None:
         """Sets variables to the mean x, for evaluation and for saving a model.
 
