@@ -53,7 +53,7 @@ struct Adam : ElementwiseRule {
     return p - c.alpha * s.momentum / (Sqrt(v) + c.epsilon);
   }
 
-  // The largest velocity does not change while the velocity decays.
+  // The largest velocity does not change after the first idle step.
   static constexpr Idle kIdle = Idle::kMoves;
   static constexpr bool kIdleHasRoot = !amsgrad;
 
@@ -70,6 +70,9 @@ struct Adam : ElementwiseRule {
     s.momentum = Mean(s.momentum);
     s.velocity = Mean(s.velocity);
     if constexpr (amsgrad) {
+      // Slots of other options may have one that is less than the velocity.
+      const V velocity = Towards(s.velocity, V(0), first.rate_2);
+      s.velocity_hat = Max(s.velocity_hat, velocity);
       return {s.momentum / (Sqrt(s.velocity_hat) + first.epsilon), V(0)};
     } else {
       return MoveOverRoot(s.momentum, Sqrt(s.velocity), first.epsilon);

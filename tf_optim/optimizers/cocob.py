@@ -23,9 +23,9 @@ class COCOB(flavour.FusedOptimizer, base.Optimizer):
         p += learning_rate * (o' - o)
 
     Nothing moves before the first gradient that is not 0. The first step of an element
-    is `learning_rate / alpha` long, and a step with a gradient of 0 changes nothing, so
-    "lazy" is what "dense" is. There is nothing to be tuned: a `learning_rate` of 1.0,
-    the default, is the paper's.
+    is `learning_rate / alpha` long. As long as `alpha` is not changed, a step with a
+    gradient of 0 changes nothing, so "lazy" is what "dense" is. There is nothing to be
+    tuned: a `learning_rate` of 1.0, the default, is the paper's.
 
     Args:
         alpha: keeps the first steps short, >= 1. Default: 100.0.
