@@ -143,10 +143,14 @@ def test_checkpoints_of_tensorflow(dense, tmp_path):
     assert_same(models.state(other.optimizer), models.state(expected.optimizer))
 
 
-def test_a_model_for_others_holds_no_op_of_ours(dense, tmp_path):
-    model = tf_optim.unprepare(trained("exact"))
-    assert type(model.get_layer("table")) is tf.keras.layers.Embedding
-    assert_same(model.get_weights(), dense.get_weights())
+@pytest.mark.parametrize("mode", ["exact", "eventual"])
+def test_a_model_for_others_holds_no_op_of_ours(mode, tmp_path):
+    stock = tf.keras.layers.Embedding
+    model = trained(mode, stock if mode == "eventual" else None)
+    before = model.get_weights()
+    tf_optim.unprepare(model)
+    assert type(model.get_layer("table")) is stock
+    assert_same(model.get_weights(), before)
 
     class Served(tf.Module):
         def __init__(self):
@@ -161,6 +165,13 @@ def test_a_model_for_others_holds_no_op_of_ours(dense, tmp_path):
     assert b"TfOptim" not in saved
     loaded = tf.saved_model.load(str(tmp_path / "served"))
     assert_same([loaded(data()[0])], [model.predict(data()[0], verbose=0)])
+    model.fit(*data(), batch_size=8, verbose=0)
+    assert np.abs(model.get_weights()[0] - before[0]).max() > 0
+
+
+def test_unprepare_leaves_the_weights_of_dense(dense):
+    model = tf_optim.unprepare(trained("exact"))
+    assert_same(model.get_weights(), dense.get_weights())
 
 
 @pytest.mark.parametrize("prepared_again", [False, True])

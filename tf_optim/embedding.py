@@ -96,8 +96,10 @@ def unprepare(model: Any) -> Any:
     """Undoes `prepare`, in place: layers are stock ones then, and tables up to date.
 
     Before a model is exported to where tf_optim is not: what is traced from then on
-    has no op of ours. `fit` goes on with dense steps. A `tf.function` of yours that
-    was traced with the prepared table raises an error at its next step.
+    has no op of ours. All tables of the model are undone, those too that were given to
+    `prepare` by themselves, or that `sparse_update="eventual"` has prepared. `fit` goes
+    on with dense steps, or with "eventual" prepares them again. A `tf.function` of
+    yours that was traced with the prepared table raises an error at its next step.
 
     Args:
         model: a model or layer of Keras, or a table.
@@ -105,7 +107,7 @@ def unprepare(model: Any) -> Any:
     Returns:
         What it was given.
     """
-    for part in _parts_in(model):
+    for part in _parts_of_all(model):
         if prepared.history_of(part) is not None:
             prepared.unprepare(part)
     for each in _layers(model):
@@ -139,3 +141,11 @@ def _parts_in(model):
         if table is not None
         for part in prepared.parts_of(table)
     ]
+
+
+def _parts_of_all(model):
+    """The same of whatever tables a model has."""
+    parts = _parts_in(model)
+    if hasattr(model, "_flatten_layers") and model.built:
+        parts += [part for table in model.weights for part in prepared.parts_of(table)]
+    return {id(part): part for part in parts}.values()
