@@ -71,19 +71,19 @@ def test_rows_outside_of_a_table_are_refused():
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("block", [1, 7, 4096])
-def test_streams_are_added_once(block, backwards):
+@pytest.mark.parametrize(("block", "ahead"), [(1, 0), (7, 512), (100, 0), (4096, 16)])
+def test_streams_are_added_once(block, ahead, backwards):
     written = [np.ones(1000, np.float32), np.ones(1000, np.float32)]
     read = [np.arange(1000, dtype=np.float32)]
     small = np.ones(3, np.float32)
     every = [(written, read), ([small], [np.full(3, 2, np.float32)])]
-    assert _native.limit_dense([(backwards, every)], 2, block, 1) > 0
+    assert _native.limit_dense([(backwards, every)], 2, block, 1, ahead) > 0
     np.testing.assert_array_equal(written[0], 1 + read[0])
     np.testing.assert_array_equal(written[1], 1)
     np.testing.assert_array_equal(small, 3)
     # Three steps of two passes.
     once = [(False, every[1:]), (True, every[1:])]
-    _native.limit_dense(once, 2, block, 3)
+    _native.limit_dense(once, 2, block, 3, ahead)
     np.testing.assert_array_equal(small, 15)
 
 
@@ -101,7 +101,7 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def limit_dense(self, passes, threads, block, steps):
+    def limit_dense(self, passes, threads, block, steps, ahead):
         for backwards, variables in passes:
             sizes = [([a.size for a in w], [a.size for a in r]) for w, r in variables]
             self.calls.append((backwards, sizes))

@@ -9,9 +9,10 @@
 
 namespace tf_optim {
 
+// `ahead`: where the memory is that comes next, 0 if that is not known.
 template <class Isa, class T>
-HWY_INLINE void MoveAverage(T* average, const T* var, int64_t size,
-                            double kept) {
+HWY_INLINE void MoveAverage(T* average, const T* var, int64_t size, double kept,
+                            int64_t ahead = 0) {
   using L = Lanes<Isa, T>;
   using V = typename L::V;
   const V keep(kept), take(1 - kept);
@@ -21,7 +22,10 @@ HWY_INLINE void MoveAverage(T* average, const T* var, int64_t size,
              average + i, count...);
   };
   int64_t i = 0;
-  for (; i + L::kLanes <= size; i += L::kLanes) run(i);
+  for (; i + L::kLanes <= size; i += L::kLanes) {
+    __builtin_prefetch(average + i + ahead, 1);
+    run(i);
+  }
   if (i < size) run(i, size - i);
 }
 
@@ -29,7 +33,7 @@ template <class Isa, class T>
 void AverageSpan(const Average<T>& average, const T* var, int64_t begin,
                  int64_t end, const Averaging& averaging) {
   MoveAverage<Isa>(average.data + begin, var + begin, end - begin,
-                   averaging.Kept());
+                   averaging.Kept(), kPrefetchAhead);
 }
 
 // Calls visit(row) for each row whose run of ids begins in [begin, end).

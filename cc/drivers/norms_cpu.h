@@ -26,8 +26,10 @@ class SumOfSquares {
     for (auto& chains : chains_) chains = hn::Zero(D());
   }
 
+  // `ahead`: where the memory is that comes next, 0 if that is not known.
+  template <int64_t ahead = 0>
   HWY_INLINE void Add(const T* p, int64_t size) {
-    Add(p, size, std::make_index_sequence<kChains / kLanes>());
+    Add<ahead>(p, size, std::make_index_sequence<kChains / kLanes>());
   }
 
   HWY_INLINE double Total() const {
@@ -43,9 +45,13 @@ class SumOfSquares {
 
  private:
   // Every chain has a number that the compiler knows: they stay in registers.
-  template <size_t... v>
+  template <int64_t ahead, size_t... v>
   HWY_INLINE void Add(const T* p, int64_t size, std::index_sequence<v...>) {
+    constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
     for (; size >= kChains; size -= kChains, p += kChains) {
+      for (int64_t i = 0; ahead != 0 && i < kChains; i += kLine) {
+        __builtin_prefetch(p + ahead + i);
+      }
       (AddVector<v>(L::Load(p + v * kLanes)), ...);
     }
     (AddRest<v>(p + v * kLanes, size - static_cast<int64_t>(v) * kLanes), ...);
@@ -81,6 +87,7 @@ class SumOfSquares {
 template <class T>
 class SumOfSquares<Scalar, T> {
  public:
+  template <int64_t ahead = 0>
   void Add(const T* p, int64_t size) {
     for (int64_t i = 0; i < size; ++i) {
       const double x = ToCompute(p[i]);
@@ -112,7 +119,7 @@ HWY_INLINE int64_t CountNonFinite(const T* p, int64_t size) {
 template <class Isa, class T>
 GradientNorm MeasureSpan(const T* grad, int64_t size) {
   SumOfSquares<Isa, T> squares;
-  squares.Add(grad, size);
+  squares.template Add<kPrefetchAheadOfReads>(grad, size);
   GradientNorm norm;
   norm.squares = squares.Total();
   if (!std::isfinite(norm.squares)) {

@@ -19,6 +19,68 @@ struct PackedPart {
   int64_t row, column;  // of 8-bit slots
 };
 
+// Elements [begin, begin + size) of a variable whose slots are packed, block by
+// block. Knows where a block's slots lie.
+template <class Isa>
+struct PackedRun {
+  SlotFormat format;
+  uint64_t rounding;
+  int64_t width, begin, size;
+  int64_t at, row, column;  // of the next block
+
+  void Begin(SlotFormat slots_format, uint64_t roundings, int64_t row_width,
+             int64_t from, int64_t count) {
+    format = slots_format;
+    rounding = roundings;
+    width = row_width;
+    begin = from;
+    size = count;
+    at = 0;
+    row = IsInRows() ? begin / width : 0;
+    column = IsInRows() ? begin % width : begin;
+  }
+
+  HWY_INLINE bool Next(PackedPart* part) {
+    if (at == size) return false;
+    const int64_t first = column % kPackedBlock;
+    int64_t count = std::min(kPackedBlock - first, size - at);
+    if (IsInRows()) count = std::min(count, width - column);
+    part->at = at;
+    part->count = count;
+    part->first = first;
+    part->row = row;
+    part->column = column;
+    at += count;
+    column += count;
+    if (IsInRows() && column == width) {
+      column = 0;
+      ++row;
+    }
+    return true;
+  }
+
+  bool IsInRows() const { return format == SlotFormat::k8Bits; }
+
+  // What is drawn for slot `what`.
+  HWY_INLINE Drawn DrawnBy(const PackedPart& part, size_t what) const {
+    const int64_t start = begin + part.at - part.first;
+    return {rounding != 0,
+            MixKey(MixKey(rounding, static_cast<uint64_t>(start)), what),
+            part.first};
+  }
+
+  BFloat16* HalvesIn(uint8_t* slot, const PackedPart& part) const {
+    return reinterpret_cast<BFloat16*>(slot) + begin + part.at;
+  }
+  uint8_t* CodesIn(uint8_t* slot, const PackedPart& part) const {
+    return slot + part.row * PackedRow{width}.bytes() + part.column;
+  }
+  uint8_t* ScaleIn(uint8_t* slot, const PackedPart& part) const {
+    return slot + part.row * PackedRow{width}.bytes() + width +
+           part.column / kPackedBlock * static_cast<int64_t>(sizeof(float));
+  }
+};
+
 // Unpacks a span's slots into buffers in L1, some blocks at a time, and packs
 // them again. Knows no rule: it is compiled once.
 template <class Isa>
@@ -35,16 +97,10 @@ class PackedSpan {
   // before, or one where the variable itself draws.
   HWY_NOINLINE void Begin(SlotFormat format, uint64_t rounding, int64_t width,
                           int64_t begin, int64_t size, int blocks) {
-    format_ = format;
-    rounding_ = rounding;
-    width_ = width;
-    begin_ = begin;
-    size_ = size;
+    run_.Begin(format, rounding, width, begin, size);
     most_ = blocks;
     slots_ = 0;
     offset_ = count_ = 0;
-    row_ = IsInRows() ? begin_ / width_ : 0;
-    column_ = IsInRows() ? begin_ % width_ : begin_;
   }
   void Add(size_t number, uint8_t* memory, bool is_signed, float* buffer) {
     slot_[slots_++] = {number, memory, is_signed, buffer};
@@ -52,28 +108,11 @@ class PackedSpan {
 
   HWY_NOINLINE bool Next() {
     offset_ += count_;
-    // Numbers of their own: a struct that is copied waits for its stores.
-    int64_t at = offset_, row = row_, column = column_;
-    for (used_ = 0; used_ < most_ && at < size_; ++used_) {
-      const int64_t first = column % kPackedBlock;
-      int64_t count = std::min(kPackedBlock - first, size_ - at);
-      if (IsInRows()) count = std::min(count, width_ - column);
-      PackedPart& part = parts_[used_];
-      part.at = at;
-      part.count = count;
-      part.first = first;
-      part.row = row;
-      part.column = column;
-      at += count;
-      column += count;
-      if (IsInRows() && column == width_) {
-        column = 0;
-        ++row;
-      }
-    }
-    count_ = at - offset_;
-    row_ = row;
-    column_ = column;
+    // A copy: what is stored meanwhile cannot change it.
+    PackedRun<Isa> run = run_;
+    for (used_ = 0; used_ < most_ && run.Next(&parts_[used_]);) ++used_;
+    run_ = run;
+    count_ = run.at - offset_;
     if (count_ == 0) return false;
     for (int s = 0; s < slots_; ++s) {
       for (int i = 0; i < used_; ++i) Unpack(slot_[s], parts_[i]);
@@ -86,7 +125,7 @@ class PackedSpan {
       const Slot& slot = slot_[s];
       // Blocks wait for their largest number, so all are looked for at once.
       uint32_t most[kMostBlocks];
-      for (int i = 0; IsInRows() && i < used_; ++i) {
+      for (int i = 0; run_.IsInRows() && i < used_; ++i) {
         most[i] =
             PackedBlock<Isa>::MostIn(PlainOf(slot, parts_[i]), parts_[i].count);
       }
@@ -98,7 +137,7 @@ class PackedSpan {
   HWY_INLINE int64_t count() const { return count_; }
   // What is drawn for slot `what` of the part's first block.
   HWY_NOINLINE Drawn DrawnBy(size_t what) const {
-    return DrawnBy(parts_[0], what);
+    return run_.DrawnBy(parts_[0], what);
   }
 
  private:
@@ -109,72 +148,47 @@ class PackedSpan {
     float* buffer;
   };
 
-  bool IsInRows() const { return format_ == SlotFormat::k8Bits; }
-
-  Drawn DrawnBy(const PackedPart& part, size_t what) const {
-    const int64_t start = begin_ + part.at - part.first;
-    return {rounding_ != 0,
-            MixKey(MixKey(rounding_, static_cast<uint64_t>(start)), what),
-            part.first};
-  }
-
   float* PlainOf(const Slot& slot, const PackedPart& part) const {
     return slot.buffer + (part.at - offset_);
   }
-  BFloat16* HalvesOf(const Slot& slot, const PackedPart& part) const {
-    return reinterpret_cast<BFloat16*>(slot.memory) + begin_ + part.at;
-  }
-  uint8_t* RowOf(const Slot& slot, const PackedPart& part) const {
-    return slot.memory + part.row * PackedRow{width_}.bytes();
-  }
-  uint8_t* ScaleIn(uint8_t* row, const PackedPart& part) const {
-    return row + width_ +
-           part.column / kPackedBlock * static_cast<int64_t>(sizeof(float));
-  }
-
   HWY_INLINE void Unpack(const Slot& slot, const PackedPart& part) const {
     using Block = PackedBlock<Isa>;
     float* const plain = PlainOf(slot, part);
-    if (!IsInRows()) {
-      Block::Unpack(HalvesOf(slot, part), part.count, plain);
+    if (!run_.IsInRows()) {
+      Block::Unpack(run_.HalvesIn(slot.memory, part), part.count, plain);
       return;
     }
-    uint8_t* const row = RowOf(slot, part);
+    const uint8_t* const codes = run_.CodesIn(slot.memory, part);
     float scale;
-    std::memcpy(&scale, ScaleIn(row, part), sizeof(scale));
+    std::memcpy(&scale, run_.ScaleIn(slot.memory, part), sizeof(scale));
     if (slot.is_signed) {
-      Block::template Unpack<true>(row + part.column, scale, part.count, plain);
+      Block::template Unpack<true>(codes, scale, part.count, plain);
     } else {
-      Block::template Unpack<false>(row + part.column, scale, part.count,
-                                    plain);
+      Block::template Unpack<false>(codes, scale, part.count, plain);
     }
   }
 
   HWY_INLINE void Pack(const Slot& slot, const PackedPart& part,
                        uint32_t most) const {
     using Block = PackedBlock<Isa>;
-    const Drawn drawn = DrawnBy(part, slot.number);
+    const Drawn drawn = run_.DrawnBy(part, slot.number);
     const float* const plain = PlainOf(slot, part);
-    if (!IsInRows()) {
-      Block::Pack(plain, part.count, drawn, HalvesOf(slot, part));
+    if (!run_.IsInRows()) {
+      Block::Pack(plain, part.count, drawn, run_.HalvesIn(slot.memory, part));
       return;
     }
-    uint8_t* const row = RowOf(slot, part);
-    uint8_t* const codes = row + part.column;
+    uint8_t* const codes = run_.CodesIn(slot.memory, part);
     const float scale =
         slot.is_signed
             ? Block::template Pack<true>(plain, part.count, most, drawn, codes)
             : Block::template Pack<false>(plain, part.count, most, drawn,
                                           codes);
-    std::memcpy(ScaleIn(row, part), &scale, sizeof(scale));
+    std::memcpy(run_.ScaleIn(slot.memory, part), &scale, sizeof(scale));
   }
 
-  SlotFormat format_;
-  uint64_t rounding_;
-  int64_t width_, begin_, size_;
+  PackedRun<Isa> run_;
   int most_, slots_, used_;
   int64_t offset_, count_;  // of the part
-  int64_t row_, column_;    // of the next block
   PackedPart parts_[kMostBlocks];
   Slot slot_[kMaxSlots];
 };

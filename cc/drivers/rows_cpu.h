@@ -12,7 +12,7 @@
 
 #include <algorithm>
 
-#include "cc/drivers/spans_cpu.h"
+#include "cc/drivers/row_spans_cpu.h"
 
 namespace tf_optim {
 

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cc/drivers/packed_cpu.h"
+#include "cc/drivers/slots_cpu.h"
 #include "cc/values/simd.h"
 
 namespace tf_optim {
@@ -22,6 +22,7 @@ struct GradientInMemory {
   HWY_INLINE auto operator()(int64_t i, int64_t count) const {
     return Lanes<Isa, T>::Load(data + i, count);
   }
+  HWY_INLINE void Prefetch(int64_t i) const { __builtin_prefetch(data + i); }
 };
 
 template <class Isa, class T>
@@ -29,6 +30,7 @@ struct ZeroGradient {
   using V = typename Lanes<Isa, T>::V;
   HWY_INLINE V operator()(int64_t) const { return V(0); }
   HWY_INLINE V operator()(int64_t, int64_t) const { return V(0); }
+  HWY_INLINE void Prefetch(int64_t) const {}
 };
 
 // What a pass over a span is for.
@@ -62,17 +64,14 @@ struct Span {
   MeansOf<Rule, T> means = {};                // of the variable or the row
   const MeasuredRow<Rule, T>* row = nullptr;  // to which all elements belong
   Measured<Rule>* measured = nullptr;
+  int64_t following = 0;  // elements that the pass comes to next
 
   template <Pass pass, class Gradient>
   HWY_INLINE void Run(const Gradient& gradient) const {
-    PlainSlots<Isa, Rule, T, kSlotsChange<pass>> part(variable, begin, size);
-    while (part.Next()) {
-      if (variable.clips_or_decays) {
-        RunPart<pass, true>(gradient, part);
-      } else {
-        RunPart<pass, false>(gradient, part);
-      }
+    if constexpr (kPacksInLoop<pass, Gradient>) {
+      if (IsPacked()) return RunBlocks(gradient);
     }
+    RunPlain<pass>(gradient);
   }
 
  private:
@@ -82,6 +81,18 @@ struct Span {
       Rule::kMeasureChangesSlots == (pass == Pass::kMeasure);
   // Such variables may be rounded at random.
   static constexpr bool kIsHalf = !std::is_same_v<T, C>;
+  // Not where the elements have just been measured.
+  template <Pass pass>
+  static constexpr bool kPrefetches =
+      pass != Pass::kUpdate || Rule::kMeansOver != Over::kRow;
+  // Where it pays: each case is compiled once more.
+  template <Pass pass, class Gradient>
+  static constexpr bool kPacksInLoop =
+      pass == Pass::kUpdate && CountMeans<Rule>() == 0 &&
+      Rule::kRowSlots == 0 && SlotMask<Rule>() != 0 &&
+      (std::is_same_v<T, float> || std::is_same_v<T, BFloat16>) &&
+      !std::is_same_v<Isa, Scalar> &&
+      std::is_same_v<Gradient, GradientInMemory<Isa, T>>;
 
   using VarLanes = Lanes<Isa, T>;
   using SlotLanes = Lanes<Isa, C>;
@@ -90,6 +101,87 @@ struct Span {
   template <Pass pass>
   static constexpr bool IsRowSlotIn(size_t slot) {
     return pass != Pass::kUpdateEach && IsRowSlot<Rule>(slot);
+  }
+
+  HWY_INLINE bool IsPacked() const {
+    bool is_packed = variable.format != SlotFormat::kPlain;
+    ForEachSlotNumber<Rule>([&](auto s) {
+      is_packed = is_packed && variable.packed[s] != nullptr;
+    });
+    return is_packed;
+  }
+
+  template <Pass pass, class Gradient>
+  HWY_INLINE void RunPlain(const Gradient& gradient) const {
+    PlainSlots<Isa, Rule, T, kSlotsChange<pass>> part(variable, begin, size);
+    while (part.Next()) {
+      SlotsInPlace<Isa, Rule, C> slots;
+      for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
+        slots.slot_of[s] = part.slot(s);
+      }
+      Drawn drawn;
+      const bool at_random = part.DrawsVar();
+      if (at_random) drawn = part.drawn();
+      const auto run =
+          [&](auto clips_or_decays) __attribute__((always_inline)) {
+            RunPart<pass, clips_or_decays()>(gradient, part.offset(),
+                                             part.count(), drawn, slots);
+          };
+      if (variable.clips_or_decays) {
+        run(std::true_type());
+      } else {
+        run(std::false_type());
+      }
+    }
+  }
+
+  // One function for all who call it.
+  template <class Gradient>
+  HWY_NOINLINE void RunBlocks(const Gradient& gradient) const {
+    const auto run = [&](auto format) __attribute__((always_inline)) {
+      if (variable.clips_or_decays) {
+        RunBlocksOf<format(), true>(gradient);
+      } else {
+        RunBlocksOf<format(), false>(gradient);
+      }
+    };
+    if (variable.format == SlotFormat::k8Bits) {
+      run(std::integral_constant<SlotFormat, SlotFormat::k8Bits>());
+    } else {
+      run(std::integral_constant<SlotFormat, SlotFormat::kBFloat16>());
+    }
+  }
+
+  template <class Gradient>
+  HWY_NOINLINE void RunRefused(const Gradient& gradient) const {
+    RunPlain<Pass::kUpdate>(gradient);
+  }
+
+  template <SlotFormat format, bool clips_or_decays, class Gradient>
+  HWY_INLINE void RunBlocksOf(const Gradient& gradient) const {
+    PackedRun<Isa> run;
+    run.Begin(format, variable.rounding, variable.width, begin, size);
+    typename SlotsInBlocks<Isa, Rule, format>::Buffer buffer;
+    SlotsInBlocks<Isa, Rule, format> slots(variable.packed, &buffer);
+    PackedPart part;
+    for (;;) {
+      const bool is_left = run.Next(&part);
+      const bool is_open = is_left && slots.Open(run, part);
+      if (!is_open || !slots.FitsBehind(part)) slots.Finish();
+      if (!is_left) return;
+      if (!is_open) {
+        Span{variable, begin + part.at, part.count, coefficients}.RunRefused(
+            Gradient{gradient.data + part.at});
+        continue;
+      }
+      Drawn drawn;
+      if (kIsHalf && variable.rounds_var) {
+        drawn = run.DrawnBy(part, kSlotFields<Rule>);
+      }
+      RunPart<Pass::kUpdate, clips_or_decays>(gradient, part.at, part.count,
+                                              drawn, slots);
+      slots.Close(run, part);
+    }
   }
 
   // Calls f(slot's number, slot) for the slots that the rule has.
@@ -111,14 +203,12 @@ struct Span {
     (f(std::integral_constant<size_t, phases>()), ...);
   }
 
-  // The last, incomplete vector runs through the same rule with masked loads
-  // and stores.
-  template <Pass pass, bool clips_or_decays, class Gradient, class Part>
-  HWY_INLINE void RunPart(const Gradient& gradient, Part& part) const {
-    // Copies that no store can alias keep the pointers in registers.
-    const int64_t offset = part.offset(), size = part.count();
-    C* slot_of[kSlotFields<Rule> + 1];
-    for (size_t s = 0; s < kSlotFields<Rule>; ++s) slot_of[s] = part.slot(s);
+  // Elements [offset, offset + length), whose slots are `memory`. The last,
+  // incomplete vector runs through the same rule with masked loads and stores.
+  template <Pass pass, bool clips_or_decays, class Gradient, class Memory>
+  HWY_INLINE void RunPart(const Gradient& gradient, int64_t offset,
+                          int64_t length, const Drawn& drawn,
+                          Memory& memory) const {
     const auto broadcast = [](auto x) { return V(x); };
     typename Rule::template Coefficients<V> c;
     MapFields(coefficients, c, broadcast);
@@ -135,25 +225,36 @@ struct Span {
     }
     Slots row_after = of_row;
 
-    [[maybe_unused]] const bool at_random = part.DrawsVar();
     [[maybe_unused]] RandomRounding<
         Isa, std::conditional_t<kIsHalf, T, BFloat16>> rounding;
     if constexpr (kIsHalf) {
-      if (at_random) rounding.Draw(part.drawn());
+      if (drawn.at_random) rounding.Draw(drawn);
     }
     T* const var = variable.var + begin + offset;
+    [[maybe_unused]] const int64_t ahead =
+        offset + kPrefetchAhead < size + following ? kPrefetchAhead : 0;
     // `count...` is empty for a whole vector, and its length for a part.
     // Returns what was measured.
     const auto run = [&](int64_t i,
                          auto... count) __attribute__((always_inline)) {
+      if constexpr (sizeof...(count) == 0 && kPrefetches<pass>) {
+        __builtin_prefetch(var + i + ahead, 1);
+        gradient.Prefetch(offset + i + ahead);
+        ForEachSlotNumber<Rule>([&](auto s) __attribute__((always_inline)) {
+          if constexpr (!IsRowSlotIn<pass>(s())) {
+            memory.template Prefetch<s()>(i + ahead);
+          }
+        });
+      }
       V g = gradient(offset + i, count...);
       V p = VarLanes::Load(var + i, count...);
       Slots slots = of_row;
-      ForEachSlot(slots, [&](auto s, auto& slot) {
-        if constexpr (!IsRowSlotIn<pass>(s())) {
-          slot = SlotLanes::Load(slot_of[s] + i, count...);
-        }
-      });
+      ForEachSlot(slots,
+                  [&](auto s, auto& slot) __attribute__((always_inline)) {
+                    if constexpr (!IsRowSlotIn<pass>(s())) {
+                      slot = memory.template Load<s()>(i, count...);
+                    }
+                  });
       if constexpr (clips_or_decays) {
         g = ClippedGradient(g, clip_and_decay);
         p = DecayedVariable(p, clip_and_decay);
@@ -170,16 +271,17 @@ struct Span {
         p = UpdateWithMeans<Rule>(p, g, slots, c, mean);
       }
       if constexpr (kSlotsChange<pass>) {
-        ForEachSlot(slots, [&](auto s, auto& slot) {
-          if constexpr (!IsRowSlotIn<pass>(s())) {
-            SlotLanes::Store(slot, slot_of[s] + i, count...);
-          }
-        });
+        ForEachSlot(slots,
+                    [&](auto s, auto& slot) __attribute__((always_inline)) {
+                      if constexpr (!IsRowSlotIn<pass>(s())) {
+                        memory.template Store<s()>(slot, i, count...);
+                      }
+                    });
         row_after = slots;
       }
       if constexpr (pass != Pass::kMeasure) {
         if constexpr (kIsHalf) {
-          if (at_random) p = rounding(p, i);
+          if (drawn.at_random) p = rounding(p, i);
         }
         VarLanes::Store(p, var + i, count...);
       }
@@ -188,18 +290,27 @@ struct Span {
 
     if constexpr (pass != Pass::kMeasure) {
       int64_t i = 0;
-      for (; i + kLanes <= size; i += kLanes) run(i);
-      if (i < size) run(i, size - i);
+      if constexpr (Memory::kBehind != 0) {
+        for (; i + Memory::kBehind <= length; i += Memory::kBehind) {
+          for (int64_t v = 0; v < Memory::kBehind; v += kLanes) run(i + v);
+          memory.PackBehind(i);
+        }
+      }
+      if constexpr (Memory::kBehind == 0) {
+        for (; i + kLanes <= length; i += kLanes) run(i);
+      }
+      for (; i < length; i += kLanes) run(i, std::min(kLanes, length - i));
       if constexpr (Rule::kRowSlots != 0 && pass == Pass::kUpdate) {
-        ForEachSlot(row_after, [&](auto s, auto& slot) {
-          if constexpr (IsRowSlot<Rule>(s())) {
-            variable.slots[s][row->number] = First(slot);
-          }
-        });
+        ForEachSlot(row_after,
+                    [&](auto s, auto& slot) __attribute__((always_inline)) {
+                      if constexpr (IsRowSlot<Rule>(s())) {
+                        variable.slots[s][row->number] = First(slot);
+                      }
+                    });
       }
     } else {
-      for (int64_t first = 0; first < size; first += kMeasureBlock) {
-        const int64_t end = std::min(size, first + kMeasureBlock);
+      for (int64_t first = 0; first < length; first += kMeasureBlock) {
+        const int64_t end = std::min(length, first + kMeasureBlock);
         ChainedSum<Isa, C> sums[CountMeans<Rule>()];
         const auto measure = [&](auto phase, int64_t at,
                                  auto... count) __attribute__((always_inline)) {
@@ -225,120 +336,10 @@ struct Span {
           measured->sums[m] += sums[m].Total();
         }
       }
-      measured->count += size;
+      measured->count += length;
     }
   }
 };
-
-template <class Isa, class Rule, class T, class Visit>
-HWY_INLINE MeasuredRow<Rule, T> MeasureRow(
-    const Variable<Rule, T>& variable, int64_t number,
-    const CoefficientsOf<Rule, T>& coefficients, const Visit& visit) {
-  MeasuredRow<Rule, T> row = {number};
-  for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
-    if (IsRowSlot<Rule>(s)) row.slots[s] = variable.slots[s][number];
-  }
-  Measured<Rule> measured;
-  visit([&](int64_t begin, int64_t size,
-            const auto& gradient) __attribute__((always_inline)) {
-    Span<Isa, Rule, T>{variable, begin, size, coefficients, {}, &row, &measured}
-        .template Run<Pass::kMeasure>(gradient);
-  });
-  row.means = measured.template Means<T>();
-  return row;
-}
-
-template <class Isa, class Rule, class T, class Visit>
-HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable,
-                          const CoefficientsOf<Rule, T>& coefficients,
-                          const MeasuredRow<Rule, T>& row, const Visit& visit) {
-  visit([&](int64_t begin, int64_t size,
-            const auto& gradient) __attribute__((always_inline)) {
-    Span<Isa, Rule, T>{variable, begin, size, coefficients, row.means, &row}
-        .template Run<Pass::kUpdate>(gradient);
-  });
-}
-
-// A pass over parts of one row, or of a variable whose rule does not look at
-// rows. visit(f) calls f(begin, size, gradient) for each part in order, and may
-// be called twice.
-template <class Isa, class Rule, class T, class Visit>
-HWY_INLINE void RunParts(const Variable<Rule, T>& variable,
-                         [[maybe_unused]] int64_t row_number,
-                         const CoefficientsOf<Rule, T>& coefficients,
-                         Measured<Rule>* measured, const Visit& visit) {
-  if constexpr (Rule::kMeansOver == Over::kRow) {
-    const auto row =
-        MeasureRow<Isa, Rule, T>(variable, row_number, coefficients, visit);
-    UpdateRow<Isa, Rule, T>(variable, coefficients, row, visit);
-  } else {
-    visit([&](int64_t begin, int64_t size, const auto& gradient) {
-      const Span<Isa, Rule, T> span = {variable,     begin,          size,
-                                       coefficients, variable.means, nullptr,
-                                       measured};
-      if constexpr (Rule::kMeansOver == Over::kVariable) {
-        if (measured != nullptr) {
-          span.template Run<Pass::kMeasure>(gradient);
-          return;
-        }
-      }
-      span.template Run<Pass::kUpdate>(gradient);
-    });
-  }
-}
-
-// The same over whole rows, whose gradient lies in memory or is zero.
-// gradient_at(i) is that of element i and those behind it.
-template <class Isa, class Rule, class T, class GradientAt>
-HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
-                        int64_t end,
-                        const CoefficientsOf<Rule, T>& coefficients,
-                        Measured<Rule>* measured,
-                        const GradientAt& gradient_at) {
-  const int64_t width = variable.width;
-  const auto part = [&](int64_t first, int64_t size) {
-    return [&gradient_at, first, size](const auto& f)
-               __attribute__((always_inline)) {
-                 f(first, size, gradient_at(first));
-               };
-  };
-  if constexpr (Rule::kMeansOver == Over::kRow) {
-    if (width == 1) {
-      Span<Isa, Rule, T>{variable, begin, end - begin, coefficients}
-          .template Run<Pass::kUpdateEach>(gradient_at(begin));
-      return;
-    }
-    // A row's update waits for the division and root of what was measured of
-    // it: meanwhile the processor measures others.
-    constexpr int64_t kTogether = 4;
-    const int64_t end_row = end / width;
-    for (int64_t first = begin / width; first < end_row; first += kTogether) {
-      const int64_t rows = std::min(kTogether, end_row - first);
-      const auto row_part = [&](int64_t r) {
-        return part((first + r) * width, width);
-      };
-      MeasuredRow<Rule, T> row[kTogether];
-      for (int64_t r = 0; r < rows; ++r) {
-        row[r] = MeasureRow<Isa, Rule, T>(variable, first + r, coefficients,
-                                          row_part(r));
-      }
-      for (int64_t r = 0; r < rows; ++r) {
-        UpdateRow<Isa, Rule, T>(variable, coefficients, row[r], row_part(r));
-      }
-    }
-  } else if (begin < end) {
-    RunParts<Isa>(variable, 0, coefficients, measured,
-                  part(begin, end - begin));
-  }
-}
-
-template <class Isa, class Rule, class T>
-void PassDense(const Variable<Rule, T>& variable, const T* grad, int64_t begin,
-               int64_t end, const CoefficientsOf<Rule, T>& coefficients,
-               Measured<Rule>* measured) {
-  RunRows<Isa>(variable, begin, end, coefficients, measured,
-               [&](int64_t i) { return GradientInMemory<Isa, T>{grad + i}; });
-}
 
 }  // namespace tf_optim
 

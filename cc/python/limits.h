@@ -3,9 +3,9 @@
 //
 // No TensorFlow, no optimizer, no mathematics: one multiplication or addition
 // per number, so that nothing but memory is timed. Each function has a knob of
-// which the best setting differs between machines (`block`, `distance`); the
-// benchmark tries several and keeps the fastest, because a limit that can be
-// beaten is none.
+// which the best setting differs between machines (`block`, `ahead`,
+// `distance`); the benchmark tries several and keeps the fastest, because a
+// limit that can be beaten is none.
 #ifndef TF_OPTIM_CC_PYTHON_LIMITS_H_
 #define TF_OPTIM_CC_PYTHON_LIMITS_H_
 
@@ -137,27 +137,65 @@ inline float One() {
   return one;
 }
 
+// Numbers of a cache line.
+constexpr int64_t kLine = 16;
+
+// Calls line(i, count) for the numbers [0, n), a cache line at a time, and asks
+// memory for what is `ahead` behind each of the streams p, unless that is 0.
+template <class Line, class... Streams>
+__attribute__((always_inline)) inline void ForLines(int64_t n, int64_t ahead,
+                                                    const Line& line,
+                                                    const Streams*... p) {
+  int64_t i = 0;
+  if (ahead > 0) {
+    for (; i + kLine <= n; i += kLine) {
+      (__builtin_prefetch(p + i + ahead), ...);
+      line(i, kLine);
+    }
+  }
+  line(i, n - i);
+}
+
+// In each, `ahead` as above. Lambdas are inlined, so that they are compiled for
+// the clone's instruction set.
 TF_OPTIM_LIMITS_CLONES
-inline void Scale(float* __restrict x, int64_t n, float factor) {
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+inline void Scale(float* __restrict x, int64_t n, int64_t ahead, float factor) {
+  const auto line = [&](int64_t i, int64_t count)
+                        __attribute__((always_inline)) {
+                          for (int64_t j = i; j < i + count; ++j)
+                            x[j] *= factor;
+                        };
+  ForLines(n, ahead, line, x);
 }
 
 TF_OPTIM_LIMITS_CLONES
 inline void Add(float* __restrict x, const float* __restrict y, int64_t n,
-                float factor) {
-  for (int64_t i = 0; i < n; ++i) x[i] = x[i] * factor + y[i];
+                int64_t ahead, float factor) {
+  const auto line = [&](int64_t i, int64_t count)
+                        __attribute__((always_inline)) {
+                          for (int64_t j = i; j < i + count; ++j) {
+                            x[j] = x[j] * factor + y[j];
+                          }
+                        };
+  ForLines(n, ahead, line, x, y);
 }
 
 TF_OPTIM_LIMITS_CLONES
-inline float Sum(const float* x, int64_t n) {
-  float lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int j = 0; j < 16; ++j) lanes[j] += x[i + j];
-  }
+inline float Sum(const float* x, int64_t n, int64_t ahead) {
+  float lanes[kLine] = {};
   float sum = 0.0f;
-  for (int j = 0; j < 16; ++j) sum += lanes[j];
-  for (; i < n; ++i) sum += x[i];
+  const auto line = [&](int64_t i, int64_t count)
+                        __attribute__((always_inline)) {
+                          const int64_t end = i + count;
+                          for (; i + kLine <= end; i += kLine) {
+                            for (int64_t j = 0; j < kLine; ++j) {
+                              lanes[j] += x[i + j];
+                            }
+                          }
+                          for (; i < end; ++i) sum += x[i];
+                        };
+  ForLines(n, ahead, line, x);
+  for (float lane : lanes) sum += lane;
   return sum;
 }
 
@@ -182,7 +220,8 @@ struct DensePass {
 
 // Block b of `blocks`: the variable's streams in turn, shorter ones by shorter
 // blocks.
-inline void OneBlock(const Variable& v, int64_t b, int64_t blocks, float one) {
+inline void OneBlock(const Variable& v, int64_t b, int64_t blocks,
+                     int64_t ahead, float one) {
   const auto part = [b, blocks](const Stream& s) {
     const int64_t first = s.size * b / blocks;
     return Stream{s.data + first, s.size * (b + 1) / blocks - first};
@@ -190,16 +229,16 @@ inline void OneBlock(const Variable& v, int64_t b, int64_t blocks, float one) {
   for (size_t i = 0; i < v.rw.size(); ++i) {
     const Stream x = part(v.rw[i]);
     if (i < v.ro.size() && v.ro[i].size == v.rw[i].size) {
-      Add(x.data, part(v.ro[i]).data, x.size, one);
+      Add(x.data, part(v.ro[i]).data, x.size, ahead, one);
     } else {
-      Scale(x.data, x.size, one);
+      Scale(x.data, x.size, ahead, one);
     }
   }
   for (size_t i = 0; i < v.ro.size(); ++i) {
     if (i < v.rw.size() && v.ro[i].size == v.rw[i].size) continue;
     const Stream y = part(v.ro[i]);
     // A use of the sum, so that the reads are not thrown away.
-    volatile float kept = Sum(y.data, y.size);
+    volatile float kept = Sum(y.data, y.size, ahead);
     (void)kept;
   }
 }
@@ -223,9 +262,11 @@ void ForPart(const std::vector<int64_t>& ends, int p, int parts,
 
 // Reads, changes and writes back every number, as `steps` dense steps of
 // `passes` each do. The threads share out the blocks of all variables together,
-// in contiguous parts. Returns the seconds of all passes.
+// in contiguous parts. `ahead`: how many numbers ahead memory is asked. Returns
+// the seconds of all passes.
 inline double DenseReadModifyWrite(const std::vector<DensePass>& passes,
-                                   int64_t block, int threads, int steps) {
+                                   int64_t block, int threads, int steps,
+                                   int64_t ahead) {
   const float one = One();
   const int parts = threads * kParts;
   std::vector<std::vector<int64_t>> ends(passes.size());
@@ -243,7 +284,8 @@ inline double DenseReadModifyWrite(const std::vector<DensePass>& passes,
         ForPart(ends[n], p, parts, [&](size_t i, int64_t first, int64_t last) {
           const Variable& v = pass.variables[i];
           const int64_t blocks = v.Blocks(block);
-          for (int64_t b = first; b < last; ++b) OneBlock(v, b, blocks, one);
+          for (int64_t b = first; b < last; ++b)
+            OneBlock(v, b, blocks, ahead, one);
         });
       });
     }

@@ -36,12 +36,14 @@ using DensePassArrays = std::tuple<
     std::vector<std::pair<std::vector<FloatArray>, std::vector<FloatArray>>>>;
 
 inline double LimitDense(const std::vector<DensePassArrays>& passes,
-                         int threads, int64_t block, int steps) {
-  CheckArgument(threads >= 1 && block >= 1 && steps >= 1,
-                "threads, block and steps must be at least 1. Received: "
+                         int threads, int64_t block, int steps, int64_t ahead) {
+  CheckArgument(threads >= 1 && block >= 1 && steps >= 1 && ahead >= 0,
+                "threads, block and steps must be at least 1, and ahead at "
+                "least 0. Received: "
                 "threads=" +
                     std::to_string(threads) + ", block=" +
-                    std::to_string(block) + ", steps=" + std::to_string(steps));
+                    std::to_string(block) + ", steps=" + std::to_string(steps) +
+                    ", ahead=" + std::to_string(ahead));
   std::vector<DensePass> made;
   for (const auto& [backwards, variables] : passes) {
     made.push_back({{}, backwards});
@@ -51,7 +53,7 @@ inline double LimitDense(const std::vector<DensePassArrays>& passes,
     }
   }
   pybind11::gil_scoped_release nothing_of_python_is_touched;
-  return DenseReadModifyWrite(made, block, threads, steps);
+  return DenseReadModifyWrite(made, block, threads, steps, ahead);
 }
 
 // The arrays' data, once every id is known to be a row of each.
@@ -121,6 +123,7 @@ inline void DefineLimits(pybind11::module_& m) {
   // noconvert: a converted copy would be timed in place of the array itself.
   m.def("limit_dense", &LimitDense, py::arg("passes").noconvert(),
         py::arg("threads") = 1, py::arg("block") = 4096, py::arg("steps") = 1,
+        py::arg("ahead") = 0,
         "Seconds that `steps` steps of passes take, each a tuple of "
         "`backwards` and its variables, (rw arrays, ro arrays): an in-place "
         "read-modify-write of the first, one read of the second.");

@@ -11,7 +11,8 @@
 
 namespace tf_optim {
 
-// RandomBits of a block's elements.
+// What a block's elements are rounded by: their RandomBits or, to nearest, a
+// half, whose odd multiples are the same.
 template <class Isa>
 class Random {
  public:
@@ -20,11 +21,14 @@ class Random {
   static constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
   static_assert(kDrawnLanes % kLanes == 0);
 
-  explicit HWY_INLINE Random(uint64_t key) {
+  Random() {}  // not initialized
+  explicit HWY_INLINE Random(const Drawn& drawn) {
     const D d;
-    const V low = hn::Set(d, static_cast<uint32_t>(key));
-    const V high = hn::Set(d, static_cast<uint32_t>(key >> 32));
+    const V low = hn::Set(d, static_cast<uint32_t>(drawn.key));
+    const V high = hn::Set(d, static_cast<uint32_t>(drawn.key >> 32));
     for (uint32_t i = 0; i < kVectors; ++i) {
+      lanes_[i] = hn::Set(d, 1u << 31);
+      if (!drawn.at_random) continue;
       const V lane = hn::Iota(d, i * static_cast<uint32_t>(kLanes));
       V x = hn::Xor(hn::Mul(lane, hn::Set(d, 0x9e3779b1u)), low);
       x = hn::Mul(hn::Xor(x, hn::ShiftRight<16>(x)), hn::Set(d, 0x7feb352du));
@@ -59,7 +63,7 @@ class RandomRounding {
   // To be called before a value is rounded.
   HWY_NOINLINE void Draw(const Drawn& drawn) {
     first_ = drawn.first;
-    const Random<Isa> random(drawn.key);
+    const Random<Isa> random(drawn);
     for (int64_t i = 0; i < kPackedBlock; i += Random<Isa>::kLanes) {
       hn::Store(random.At(i), DU(), bits_ + i);
     }
@@ -167,10 +171,9 @@ struct PackedBlock {
   static_assert(kPackedBlock % (2 * kLanes) == 0);
 
   static void Unpack(const BFloat16* packed, int64_t count, float* plain) {
-    const auto* bits = reinterpret_cast<const uint16_t*>(packed);
-    ForEachPair(count, [&](int64_t i, auto... part) {
-      StoreFloats(Load(D16(), bits + i, part...), hn::Set(D(), 1.0f),
-                  plain + i);
+    ForEachVector(count, [&](int64_t i, auto... part) {
+      hn::StoreU(Lanes<Isa, BFloat16>::Load(packed + i, part...).raw, D(),
+                 plain + i);
     });
   }
 
@@ -181,29 +184,78 @@ struct PackedBlock {
       UnpackEach<is_signed>(codes, -scale, count, plain);
       return;
     }
-    using C = Code<is_signed>;
     const V scales = hn::Set(D(), scale);
-    ForEachPair(count, [&](int64_t i, auto... part) {
-      const D16 d;
-      const V16 code = hn::PromoteTo(d, Load(D8(), codes + i, part...));
-      V16 magnitude = code;
-      if constexpr (is_signed) magnitude = hn::And(code, Set16(127));
-      V16 bits = hn::ShiftLeft<kDropped16>(hn::Add(magnitude, Set16(C::kBase)));
-      bits = hn::IfThenZeroElse(hn::Eq(magnitude, hn::Zero(d)), bits);
-      if constexpr (is_signed) {
-        bits = hn::Or(bits, hn::ShiftLeft<8>(hn::Xor(code, magnitude)));
-      }
-      StoreFloats(bits, scales, plain + i);
+    ForEachVector(count, [&](int64_t i, auto... part) {
+      const V x = UnpackVector<is_signed>(codes + i, scales, part...);
+      hn::StoreU(x, D(), plain + i);
     });
+  }
+
+  // One vector of codes, of a block in which all is finite.
+  template <bool is_signed, class... Count>
+  static HWY_INLINE V UnpackVector(const uint8_t* codes, V scale,
+                                   Count... count) {
+    using C = Code<is_signed>;
+    const DU d;
+    const VU code = hn::PromoteTo(d, Load(hn::Rebind<uint8_t, DU>(), codes,
+                                          static_cast<size_t>(count)...));
+    VU magnitude = code;
+    if constexpr (is_signed) magnitude = hn::And(code, hn::Set(d, 127u));
+    VU bits =
+        hn::ShiftLeft<C::kDropped>(hn::Add(magnitude, hn::Set(d, C::kBase)));
+    bits = hn::IfThenElseZero(hn::Ne(magnitude, hn::Zero(d)), bits);
+    if constexpr (is_signed) {
+      bits = hn::OrAnd(bits, hn::ShiftLeft<24>(code), hn::Set(d, 1u << 31));
+    }
+    return hn::Mul(hn::BitCast(D(), bits), scale);
+  }
+
+  // A number whose upper half is x as a bfloat16. What is not finite keeps its
+  // upper bits, and stays NaN.
+  static HWY_INLINE VU UpperHalf(V x, VU random) {
+    const DU d;
+    const VU bits = hn::BitCast(d, x);
+    const VU magnitude = hn::And(bits, hn::Set(d, 0x7fffffffu));
+    const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7f800000u));
+    const auto is_finite = hn::Lt(magnitude, hn::Set(d, 0x7f800000u));
+    const VU sign = hn::And(bits, hn::Set(d, 0x80000000u));
+    const VU quiet = hn::Or(sign, hn::Set(d, 0x7fc00000u));
+    const VU rounded = hn::Add(bits, hn::ShiftRight<16>(random));
+    return hn::IfThenElse(is_nan, quiet,
+                          hn::IfThenElse(is_finite, rounded, bits));
+  }
+
+  template <class... Count>
+  static HWY_INLINE void PackVector(V x, VU random, BFloat16* packed,
+                                    Count... count) {
+    const hn::Rebind<uint16_t, DU> d;
+    Store(hn::TruncateTo(d, hn::ShiftRight<16>(UpperHalf(x, random))), d,
+          reinterpret_cast<uint16_t*>(packed), static_cast<size_t>(count)...);
+  }
+
+  static HWY_INLINE VU NoMagnitude() { return hn::Zero(DU()); }
+  // The larger magnitudes, lane by lane; of x's first `count` lanes.
+  static HWY_INLINE VU Larger(VU most, V x) {
+    const DU d;
+    return hn::Max(most, hn::And(hn::BitCast(d, x), hn::Set(d, 0x7fffffffu)));
+  }
+  static HWY_INLINE VU Larger(VU most, V x, int64_t count) {
+    const D d;
+    const auto mask = hn::FirstN(d, static_cast<size_t>(count));
+    return Larger(most, hn::IfThenElseZero(mask, x));
+  }
+  static HWY_INLINE uint32_t MostIn(VU most) {
+    return hn::ReduceMax(DU(), most);
   }
 
   static void Pack(const float* plain, int64_t count, const Drawn& drawn,
                    BFloat16* packed) {
-    auto* const bits = reinterpret_cast<uint16_t*>(packed);
-    if (!drawn.at_random) {
-      PackHalves(plain, count, HalfOf<16>(), bits);
-    } else if (drawn.first == 0) {
-      PackHalves(plain, count, BitsOf<16>{Random<Isa>(drawn.key)}, bits);
+    if (!drawn.at_random || drawn.first == 0) {
+      const Random<Isa> random(drawn);
+      ForEachVector(count, [&](int64_t i, auto... part) {
+        PackVector(hn::LoadU(D(), plain + i), random.At(i), packed + i,
+                   part...);
+      });
     } else {
       RandomRounding<Isa, BFloat16> rounding;
       rounding.Draw(drawn);
@@ -217,62 +269,75 @@ struct PackedBlock {
 
   // The bits of the largest magnitude.
   static HWY_INLINE uint32_t MostIn(const float* plain, int64_t count) {
-    const DU d;
-    VU most = hn::Zero(d);
-    const auto take = [&](VU x) {
-      most = hn::Max(most, hn::And(x, hn::Set(d, 0x7fffffffu)));
-    };
-    const auto* bits = reinterpret_cast<const uint32_t*>(plain);
-    int64_t i = 0;
-    for (; i + kLanes <= count; i += kLanes) take(hn::LoadU(d, bits + i));
-    if (i < count) take(hn::LoadN(d, bits + i, static_cast<size_t>(count - i)));
-    return hn::ReduceMax(d, most);
+    VU most = NoMagnitude();
+    ForEachVector(count, [&](int64_t i, auto... part) {
+      most = Larger(most, Load(D(), plain + i, part...));
+    });
+    return MostIn(most);
   }
 
-  // `most` is MostIn. Returns the scale.
+  // Two vectors, from the block's element i on.
+  template <bool is_signed, class... Count>
+  static HWY_INLINE void PackPair(const float* plain, V inverse,
+                                  const Random<Isa>& random, int64_t i,
+                                  uint8_t* codes, Count... count) {
+    using C = Code<is_signed>;
+    const auto share = [&](int64_t at) __attribute__((always_inline)) {
+      V x = hn::Mul(hn::LoadU(D(), plain + at), inverse);
+      if constexpr (!is_signed) {  // only 0 becomes 0
+        const float one = BitCast<float>((C::kBase + 1) << C::kDropped);
+        x = hn::IfThenElseZero(hn::Ne(x, hn::Zero(D())),
+                               hn::Max(x, hn::Set(D(), one)));
+      }
+      return hn::Add(hn::BitCast(DU(), x),
+                     hn::ShiftRight<32 - C::kDropped>(random.At(i + at)));
+    };
+    const V16 rounded = UpperHalves(share(0), share(kLanes));
+    V16 magnitude = rounded;
+    if constexpr (is_signed) magnitude = hn::And(rounded, Set16(0x7fff));
+    V16 code = hn::SaturatedSub(hn::ShiftRight<C::kDropped - 16>(magnitude),
+                                Set16(C::kBase));
+    if constexpr (is_signed) {
+      code = hn::OrAnd(code, hn::ShiftRight<8>(rounded), Set16(128));
+    }
+    Store(hn::TruncateTo(D8(), code), D8(), codes, count...);
+  }
+
+  // Whether a block whose MostIn is `most` needs nothing but PackPair.
+  static HWY_INLINE bool PacksInVectors(uint32_t most) {
+    return IsFiniteBits(most) && Scale(most).shrink == 1;
+  }
+
+  // Returns the scale.
   template <bool is_signed>
-  static float Pack(const float* plain, int64_t count, uint32_t most,
-                    const Drawn& drawn, uint8_t* codes) {
-    const Scale scale(most);
-    if (!IsFiniteBits(most) || scale.shrink != 1) {
+  static HWY_NOINLINE float Pack(const float* plain, int64_t count,
+                                 uint32_t most, const Drawn& drawn,
+                                 uint8_t* codes) {
+    if (!PacksInVectors(most)) {
       return PackEach<is_signed>(plain, count, drawn, codes);
     }
-    if (drawn.at_random) {
-      PackCodes<is_signed>(plain, scale.inverse, count,
-                           BitsOf<kDropped>{Random<Isa>(drawn.key)}, codes);
-    } else {
-      PackCodes<is_signed>(plain, scale.inverse, count, HalfOf<kDropped>(),
-                           codes);
-    }
+    const Scale scale(most);
+    const Random<Isa> random(drawn);
+    const V inverse = hn::Set(D(), scale.inverse);
+    ForEachPair(count, [&](int64_t i, auto... part) {
+      PackPair<is_signed>(plain + i, inverse, random, i, codes + i, part...);
+    });
     return scale.scale;
   }
 
  private:
-  // Bits of a float, and of its upper half, that codes leave out.
-  static constexpr int kDropped = Code<true>::kDropped;
-  static constexpr int kDropped16 = kDropped - 16;
-
-  // What is added before the lower bits are dropped: half of what they can be,
-  // or as many random ones.
-  template <int dropped>
-  struct HalfOf {
-    HWY_INLINE VU operator()(int64_t) const {
-      return hn::Set(DU(), 1u << (dropped - 1));
-    }
-  };
-  template <int dropped>
-  struct BitsOf {
-    Random<Isa> random;
-    HWY_INLINE VU operator()(int64_t i) const {
-      return hn::ShiftRight<32 - dropped>(random.At(i));
-    }
-  };
-
   static HWY_INLINE V16 Set16(uint32_t x) {
     return hn::Set(D16(), static_cast<uint16_t>(x));
   }
 
-  // Calls f for two vectors of floats at a time.
+  // Calls f for each vector of floats.
+  template <class F>
+  static HWY_INLINE void ForEachVector(int64_t count, const F& f) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) f(i);
+    if (i < count) f(i, static_cast<size_t>(count - i));
+  }
+  // For two at a time.
   template <class F>
   static HWY_INLINE void ForEachPair(int64_t count, const F& f) {
     int64_t i = 0;
@@ -294,64 +359,6 @@ struct PackedBlock {
   template <class Tag, class Raw, class T>
   static HWY_INLINE void Store(Raw v, Tag d, T* p, size_t count) {
     hn::StoreN(v, d, p, count);
-  }
-
-  // Upper halves of floats, times a scale.
-  static HWY_INLINE void StoreFloats(V16 upper, V scales, float* plain) {
-    const DU d;
-    const VU low = hn::ShiftLeft<16>(hn::PromoteLowerTo(d, upper));
-    const VU high = hn::ShiftLeft<16>(hn::PromoteUpperTo(d, upper));
-    hn::StoreU(hn::Mul(hn::BitCast(D(), low), scales), D(), plain);
-    hn::StoreU(hn::Mul(hn::BitCast(D(), high), scales), D(), plain + kLanes);
-  }
-
-  template <bool is_signed, class Added>
-  static HWY_INLINE void PackCodes(const float* plain, float inverse,
-                                   int64_t count, const Added& added,
-                                   uint8_t* codes) {
-    using C = Code<is_signed>;
-    const V inverses = hn::Set(D(), inverse);
-    ForEachPair(count, [&](int64_t i, auto... part) {
-      const DU d;
-      const auto share = [&](int64_t at) {
-        return hn::BitCast(d, hn::Mul(hn::LoadU(D(), plain + at), inverses));
-      };
-      const VU low = share(i), high = share(i + kLanes);
-      const V16 rounded =
-          UpperHalves(hn::Add(low, added(i)), hn::Add(high, added(i + kLanes)));
-      V16 magnitude = rounded;
-      if constexpr (is_signed) magnitude = hn::And(rounded, Set16(0x7fff));
-      V16 code = hn::SaturatedSub(hn::ShiftRight<kDropped16>(magnitude),
-                                  Set16(C::kBase));
-      if constexpr (is_signed) {
-        code = hn::Or(code, hn::ShiftRight<8>(hn::Xor(rounded, magnitude)));
-      } else {
-        const V16 exact = UpperHalves(low, high);
-        code = hn::Max(code, hn::Min(exact, Set16(1)));
-      }
-      Store(hn::TruncateTo(D8(), code), D8(), codes + i, part...);
-    });
-  }
-
-  template <class Added>
-  static HWY_INLINE void PackHalves(const float* plain, int64_t count,
-                                    const Added& added, uint16_t* bits) {
-    ForEachPair(count, [&](int64_t i, auto... part) {
-      const DU d;
-      const auto rounded = [&](int64_t at) {
-        const VU x = hn::BitCast(d, hn::LoadU(D(), plain + at));
-        // What is not finite keeps its upper bits, and stays NaN.
-        const VU magnitude = hn::And(x, hn::Set(d, 0x7fffffffu));
-        const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7f800000u));
-        const auto is_finite = hn::Lt(magnitude, hn::Set(d, 0x7f800000u));
-        const VU sign = hn::And(x, hn::Set(d, 0x80000000u));
-        const VU quiet = hn::Or(sign, hn::Set(d, 0x7fc00000u));
-        return hn::IfThenElse(
-            is_nan, quiet, hn::IfThenElse(is_finite, hn::Add(x, added(at)), x));
-      };
-      Store(UpperHalves(rounded(i), rounded(i + kLanes)), D16(), bits + i,
-            part...);
-    });
   }
 
   static HWY_INLINE V16 UpperHalves(VU low, VU high) {

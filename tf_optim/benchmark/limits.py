@@ -17,6 +17,7 @@ from tf_optim.benchmark import traffic
 from tf_optim.benchmark.subjects import NotInstalled, Subject, passes
 
 _BLOCKS = (256, 1024, 4096, 16384, 65536)  # numbers of a stream, then the next
+_AHEAD = (0, 512, 2048)  # numbers of a stream that are prefetched ahead
 _DISTANCES = (0, 4, 8, 16, 32)  # rows that are prefetched ahead
 _TRIALS = 7
 _CALL = 0.03  # seconds of steps that one call makes, as TensorFlow's loops
@@ -61,7 +62,7 @@ class Limit(Subject):
         self._steps = 1
 
     def _dense(self, variables):
-        """One call per block size."""
+        """One call per block size and prefetch distance."""
         case, slots = self._inputs.case, self._work.full_slots
         arrays = {}
         for i in variables:
@@ -83,11 +84,14 @@ class Limit(Subject):
                 second = [([var], kept) for var, _, kept in chosen]
                 made += [(False, first), (True, second)]
 
-        def call(block, steps):
-            return self._native.limit_dense(made, self.threads, block, steps)
+        def call(block, ahead, steps):
+            return self._native.limit_dense(made, self.threads, block, steps, ahead)
 
         return {
-            block: lambda steps, block=block: call(block, steps) for block in _BLOCKS
+            (block, ahead): lambda steps, block=block, ahead=ahead: call(
+                block, ahead, steps
+            )
+            for block, ahead in itertools.product(_BLOCKS, _AHEAD)
         }
 
     def _rows(self, variables):
