@@ -22,8 +22,6 @@ using MeansOf = typename Rule::template Means<ComputeType<T>>;
 // So many elements ahead a loop over a long run asks memory for what it comes
 // to: a processor that is left to itself asks for too little at a time.
 inline constexpr int64_t kPrefetchAhead = 512;
-inline constexpr int64_t kPrefetchAheadOfReads =
-    2048;  // where one stream is all
 
 // A variable with its slots, in memory, and what is special to it in this
 // step. Slots that the rule leaves out stay null.

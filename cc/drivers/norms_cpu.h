@@ -119,7 +119,7 @@ HWY_INLINE int64_t CountNonFinite(const T* p, int64_t size) {
 template <class Isa, class T>
 GradientNorm MeasureSpan(const T* grad, int64_t size) {
   SumOfSquares<Isa, T> squares;
-  squares.template Add<kPrefetchAheadOfReads>(grad, size);
+  squares.template Add<kPrefetchAhead>(grad, size);
   GradientNorm norm;
   norm.squares = squares.Total();
   if (!std::isfinite(norm.squares)) {

@@ -85,7 +85,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
                            std::vector<xla::XlaOp>* streams) const;
   absl::Status WriteAverage(tensorflow::XlaOpKernelContext* context, int i,
                             std::vector<xla::XlaOp>* streams) const;
-  xla::XlaOp Averaging(tensorflow::XlaOpKernelContext* context) const;
+  xla::XlaOp AveragingOf(tensorflow::XlaOpKernelContext* context) const;
   // Where no driver does it: brings the average along, if there is one, all of
   // its rows. `before` and `after` are the variable around its update.
   absl::Status UpdateAverage(tensorflow::XlaOpKernelContext* context, int i,
@@ -322,7 +322,7 @@ class XlaApplyOp : public XlaStepOp {
     ForEachField(numbers.clips_and_decays, [&](auto, const XlaValue& values) {
       inputs.clips_and_decays.push_back(values.op());
     });
-    if (averages()) inputs.averaging = {Averaging(context)};
+    if (averages()) inputs.averaging = {AveragingOf(context)};
     inputs.iterations = xla::Reshape(context->Input(layout().iterations), {1});
     inputs.rounding_seeds = rounding_seeds();
     inputs.rounds_variables = rounds_variables();

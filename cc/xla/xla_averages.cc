@@ -45,7 +45,7 @@ absl::Status XlaStepOp::WriteAverage(XlaOpKernelContext* context, int i,
   return absl::OkStatus();
 }
 
-xla::XlaOp XlaStepOp::Averaging(XlaOpKernelContext* context) const {
+xla::XlaOp XlaStepOp::AveragingOf(XlaOpKernelContext* context) const {
   const XlaValue numbers[] = {
       Number(context, layout_.average_momentum),
       Number(context, layout_.average_updates),
