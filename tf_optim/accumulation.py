@@ -18,9 +18,12 @@ from tf_optim import (
     kept,
     keras_private,
     library,
+    op_calls,
     prepared,
     replicas,
+    specs,
 )
+from tf_optim.touched import AllRows
 
 
 def _is_sparse(gradient):
@@ -140,8 +143,9 @@ class _Rows:
         self.rows = None
 
     def add(self):
-        """Returns the op that adds gradients of a step that ends no window."""
-        return library.ops().tf_optim_accumulate_rows(**self.inputs, **self.gradients)
+        """Returns the ops that add gradients of a step that ends no window."""
+        accumulate_rows = library.ops().tf_optim_accumulate_rows
+        return [accumulate_rows(**self.inputs, **self.gradients)]
 
     def totals(self):
         """For each of the sums that of the window."""
@@ -162,11 +166,63 @@ class _Rows:
         )
 
 
-def _in_rows(sums):
-    """The `_Rows` of those sums that have such, and the other sums."""
+class _Dense:
+    """Dense gradients under XLA on a CPU, added by the op of plain SGD.
+
+    XLA itself adds on one thread.
+    """
+
+    def __init__(self, sums):
+        self.sums = sums
+
+    def add(self):
+        """Returns the ops that add gradients of a step that ends no window."""
+        spec = specs.SPECS["SGD"]
+        updates = [
+            op_calls.VariableUpdate(
+                each.accumulator, (None,) * len(spec.slots), each.gradient
+            )
+            for each in self.sums
+        ]
+        numbers = op_calls.StepNumbers(
+            learning_rate=tf.constant(-1.0),
+            iterations=self.sums[0].iterations,
+            hyper=(0.0,) * len(spec.hyper_names),
+            flags=(False,) * len(spec.flags),
+        )
+        return op_calls.call_ops(spec, numbers, updates)
+
+    def totals(self):
+        """For each of the sums that of the window."""
+        with tf.control_dependencies(self.add()):
+            return {each: each.accumulator.read_value() for each in self.sums}
+
+    def clear(self):
+        """After the step that ends a window."""
+        for each in self.sums:
+            each.memory.all_rows(each.key, each.accumulator).clear(each.variable)
+
+    @staticmethod
+    def takes(each):
+        """Whether a sum is such a one."""
+        return (
+            checks.is_compiled_by_xla()
+            and not _is_sparse(each.gradient)
+            and each.stands_once
+            and AllRows.may_be_of(each.accumulator)
+            and "GPU" not in each.accumulator.handle.device
+            and not replicas.are_several()
+        )
+
+
+def _in_groups(sums):
+    """The `_Rows` and `_Dense` of those sums that have such, and the other sums."""
     groups, seen = collections.defaultdict(list), collections.Counter()
-    others = []
+    dense, others = [], []
     for each in sums:
+        if _Dense.takes(each):
+            dense.append(each)
+            continue
         found = each.kept()
         if found is None or not kept.has_ops(each.accumulator):
             others.append(each)
@@ -175,7 +231,8 @@ def _in_rows(sums):
         device, dtype = each.accumulator.handle.device, each.accumulator.dtype
         groups[device, dtype, seen[each.key]].append((each, found))
         seen[each.key] += 1
-    return [_Rows(*zip(*group, strict=True)) for group in groups.values()], others
+    found = [_Rows(*zip(*group, strict=True)) for group in groups.values()]
+    return found + ([_Dense(dense)] if dense else []), others
 
 
 def accumulate(optimizer, local, pairs, update):
@@ -218,16 +275,16 @@ def accumulate(optimizer, local, pairs, update):
     variables = [variable for _, variable in pairs]
 
     def end():
-        in_rows, others = _in_rows(sums)
+        groups, others = _in_groups(sums)
         totals = {each: each.total() for each in others}
-        for rows in in_rows:
-            totals.update(rows.totals())
+        for group in groups:
+            totals.update(group.totals())
         grads = [replicas.Parts([totals[s] for s in parts]) for parts in by_variable]
         pairs = list(zip(grads, variables, strict=True))
         with tf.control_dependencies(update(pairs, steps)):
-            for rows in in_rows:
-                rows.clear()
-            cleared = {each.key for rows in in_rows for each in rows.sums}
+            for group in groups:
+                group.clear()
+            cleared = {each.key for group in groups for each in group.sums}
             for each in others:
                 if touched := each.touched():
                     touched.clear(each.variable, iterations)
@@ -236,8 +293,8 @@ def accumulate(optimizer, local, pairs, update):
             return tf.constant(True)
 
     def go_on():
-        in_rows, others = _in_rows(sums)
-        ops = [rows.add() for rows in in_rows]
+        groups, others = _in_groups(sums)
+        ops = [op for group in groups for op in group.add()]
         ops += [op for each in others for op in each.add()]
         with tf.control_dependencies([op for op in ops if op is not None]):
             return tf.constant(False)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from tf_optim import checks, library, own_reads, prepared
-from tf_optim.touched import Touched
+from tf_optim.touched import AllRows, Touched
 
 
 def has_ops(accumulator):
@@ -147,6 +147,7 @@ class Memory:
     def __init__(self):
         self._kept = {}
         self._bare = set()  # keys of accumulators that some step knows alone
+        self._whole = {}
 
     def of(self, key, accumulator, iterations):
         """What is kept for an accumulator of ours."""
@@ -167,6 +168,14 @@ class Memory:
         if found.touched is None and has_one:
             found.touched = Touched(accumulator)
         return found.touched
+
+    def all_rows(self, key, accumulator):
+        """The `AllRows` of an accumulator."""
+        with _MAKING:
+            found = self._whole.get(key)
+            if found is None or found.accumulator is not accumulator:
+                found = self._whole[key] = AllRows(accumulator)
+            return found
 
     def get(self, key):
         """What `of` has returned; None where there is none yet."""
@@ -199,6 +208,8 @@ class Memory:
             if kept.touched is not None:
                 found[f"not_zero_{index}_{place}"] = kept.touched.rows
                 found[f"not_zero_step_{index}_{place}"] = kept.touched.step
+        for (index, place), whole in self._whole.items():
+            found[f"all_rows_{index}_{place}"] = whole.rows
         return found
 
 

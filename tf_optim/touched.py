@@ -15,6 +15,48 @@ def _value(handle, dtype):
     return tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
 
 
+def _bool_of_each_row(accumulator):
+    with tf.init_scope(), tf.device(accumulator.device):
+        # In a strategy's scope `tf.Variable` makes one for each replica.
+        return ResourceVariable(
+            tf.zeros(accumulator.shape[:1], tf.bool), trainable=False
+        )
+
+
+def _clear(accumulator, rows, variable):
+    """Sets rows to zero, after the update of the variable that ends a window."""
+    first = tf.reshape(_value(variable.handle, variable.dtype), [-1])[0]
+    library.ops().tf_optim_clear_touched_rows(
+        accumulator=accumulator.handle,
+        touched=rows.handle,
+        after=tf.cast(first, accumulator.dtype),
+    )
+
+
+class AllRows:
+    """Of an accumulator whose gradients are dense: it is cleared as a whole.
+
+    In its own memory. With zeros of XLA's making for a new value, each variable and
+    slot of the step would be copied in every step, and in those that only add.
+    """
+
+    def __init__(self, accumulator):
+        self.accumulator = accumulator
+        self.rows = _bool_of_each_row(accumulator)
+
+    @staticmethod
+    def may_be_of(accumulator):
+        """Whether the ops know its dtype, and rows of it are not all too short."""
+        shape = accumulator.shape
+        is_known = accumulator.dtype in (tf.float32, tf.float64)
+        return is_known and (shape.rank > 1 or shape.rank == 1 and shape[0] < 2**20)
+
+    def clear(self, variable):
+        """After the update of the variable that ends a window."""
+        self.rows.assign(tf.ones(self.rows.shape, tf.bool), read_value=False)
+        _clear(self.accumulator, self.rows, variable)
+
+
 class Touched:
     """The rows of one accumulator.
 
@@ -25,11 +67,8 @@ class Touched:
     def __init__(self, accumulator):
         self.handle, self.dtype = accumulator.handle, accumulator.dtype
         self.shape = accumulator.shape
+        self.rows = _bool_of_each_row(accumulator)
         with tf.init_scope(), tf.device(accumulator.device):
-            # In a strategy's scope `tf.Variable` makes one for each replica.
-            self.rows = ResourceVariable(
-                tf.zeros(accumulator.shape[:1], tf.bool), trainable=False
-            )
             self.step = ResourceVariable(tf.constant(-1, tf.int64), trainable=False)
 
     def forget(self):
@@ -59,10 +98,5 @@ class Touched:
 
     def clear(self, variable, iterations):
         """After the update of the variable that ends a window."""
-        first = tf.reshape(_value(variable.handle, variable.dtype), [-1])[0]
-        library.ops().tf_optim_clear_touched_rows(
-            accumulator=self.handle,
-            touched=self.rows.handle,
-            after=tf.cast(first, self.dtype),
-        )
+        _clear(self, self.rows, variable)
         self.step.assign(iterations + 1, read_value=False)

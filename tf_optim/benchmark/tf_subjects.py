@@ -43,6 +43,17 @@ def optimizer_class(namespace, name):
     return cls
 
 
+def _of_step(gradients, step):
+    """Both as they are, but nothing that XLA knows before the step.
+
+    It would take out of the loop what depends on gradients alone: their norms.
+    """
+    from tensorflow.compiler.tf2xla.python import xla
+
+    *gradients, step = xla.optimization_barrier(*gradients, step)
+    return gradients, step
+
+
 class TfSubject(Subject):
     """Variables, captured gradients, and a tf.function that makes steps in a loop.
 
@@ -64,13 +75,16 @@ class TfSubject(Subject):
         # Ids of many tables that have as many are one argument.
         stacked = len({case.ids_of(i) for i in case.tables}) == 1
 
-        def update(*ids):
+        def update(*ids, step=None):
             ids = iter(tf.unstack(ids[0]) if stacked else ids)
             grads = tf.unstack(values) if tf.is_tensor(values) else list(values)
+            if self.jit and step is not None:
+                grads, step = _of_step(grads, step)
             for i in case.tables:
                 shape = tf.constant(case.shapes[i])
                 grads[i] = tf.IndexedSlices(grads[i], next(ids), shape)
             self.apply(grads)
+            return step
 
         def batch(b):
             ids = [inputs.ids(i)[b] for i in case.tables]
@@ -86,8 +100,8 @@ class TfSubject(Subject):
         arguments = [tf.stack(each) for each in zip(*batches, strict=True)]
 
         def body(i):
-            update(*(argument[i % len(batches)] for argument in arguments))
-            return (i + 1,)
+            ids = (argument[i % len(batches)] for argument in arguments)
+            return (update(*ids, step=i) + 1,)
 
         def loop(first, end):
             tf.while_loop(lambda i: i < end, body, [first], parallel_iterations=1)
