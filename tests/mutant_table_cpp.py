@@ -54,8 +54,12 @@ MUTANTS_OF_CPP = (
         "drivers/spans_cpu.h",
         _NATIVE,
         driver_tail=(
-            "      if (i < size) run(i, size - i);\n",
-            "      if (i + 1 < size) run(i, size - i);\n",
+            "for (; i < length; i += kLanes) run(i,",
+            "for (; i + 1 < length; i += kLanes) run(i,",
+        ),
+        driver_block_behind=(
+            "if (!is_open || !slots.FitsBehind(part)) slots.Finish();",
+            "if (!is_open) slots.Finish();",
         ),
     ),
     *of_cpp(
