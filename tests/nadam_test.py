@@ -85,3 +85,31 @@ def test_schedule_decay_is_in_the_exponent(handed):
     optimizer.apply_gradients([(tf.constant([1.0]), var)])
     expected = [0.9 * (1 - 0.5 * 0.96**2), 0.9 * (1 - 0.5 * 0.96**4)]
     np.testing.assert_allclose(handed[0], [*expected, expected[0]], rtol=1e-12)
+
+
+def test_stock_goes_on_from_a_file_that_does_not_hold_the_product(tmp_path):
+    """Of tf_keras: ours works it out from the number of steps, and hands it over."""
+
+    def train(model, steps):
+        for step in steps:
+            rng = np.random.default_rng(step)
+            x = rng.normal(size=(8, 4)).astype("float32")
+            model.train_on_batch(x, x[:, :2])
+
+    def made(optimizer):
+        tf.keras.utils.set_random_seed(0)
+        model = tf.keras.Sequential(
+            [tf.keras.layers.InputLayer((4,)), tf.keras.layers.Dense(2)]
+        )
+        model.compile(optimizer, "mse", run_eagerly=True)
+        return model
+
+    stock, ours = made(tf.keras.optimizers.Nadam(0.05)), made(tf_optim.Nadam(0.05))
+    train(stock, range(8))
+    train(ours, range(4))
+    ours.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    loaded.compile(tf_optim.unfuse(loaded.optimizer), "mse", run_eagerly=True)
+    train(loaded, range(4, 8))
+    for one, other in zip(loaded.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

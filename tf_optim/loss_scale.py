@@ -75,7 +75,10 @@ if TYPE_CHECKING or keras_private.is_keras_3():
             inner = self.inner_optimizer
             if not self.built and trainable_variables is not None:
                 trainable_variables = list(trainable_variables)
-                with tf.keras.name_scope(self.name, caller=self):
+                raw = map(keras_private.raw, trainable_variables)
+                scope = tf.keras.name_scope(self.name, caller=self)
+                # A function that is traced cannot make those of all replicas.
+                with tf.init_scope(), replicas.scope_of(raw), scope:
                     self.build(trainable_variables)
                 self.built = True
             if not (self.built and _may_take_over(inner)):

@@ -115,17 +115,27 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
             config["schedule_decay"] = self.schedule_decay
         return config
 
-    def _per_step_hyper(self):
+    def _momenta_at(self, t):
+        """mu of a step, of the one behind it, and the product up to the first."""
         decay = 1.0 if self.schedule_decay is None else self.schedule_decay
         mu, products = _momenta(float(self.beta_1), float(decay))
-        last = len(mu) - 2
-        t = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64) + 1
-        known = tf.minimum(t, last)
+        known = tf.minimum(t, len(mu) - 2)
         beyond = tf.cast(t - known, tf.float64)
         product = tf.gather(products, known) * tf.pow(
             tf.constant(self.beta_1, tf.float64), beyond
         )
         return tf.gather(mu, known), tf.gather(mu, known + 1), product
+
+    def _per_step_hyper(self):
+        done = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
+        return self._momenta_at(done + 1)
+
+    def _bring_product_up_to_date(self):
+        """Before stock goes on from here: a file that was loaded may not hold it."""
+        done = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
+        product, value = keras_private.raw(self._u_product), self._momenta_at(done)[-1]
+        if not np.isclose(tf.convert_to_tensor(product), value, rtol=1e-2):  # 16 bits
+            product.assign(tf.cast(value, product.dtype))
 
     def _after_step(self, per_step):
         # For stock, should it go on from here.
