@@ -55,6 +55,10 @@ class Packed:
         # Rows and elements of very different sizes.
         size = 10 ** rng.uniform(-3, 1, size=(rows, self.shape[1]))
         grad = (rng.normal(size=(rows, self.shape[1])) * size).astype(self.var.dtype)
+        return self.take(grad, iterations, indices, drawn_at, **options)
+
+    def take(self, grad, iterations, indices=None, drawn_at=None, **options):
+        """A step by a gradient."""
         arguments = {
             "rule": self.case.rule,
             "var": [self.var],
@@ -244,16 +248,7 @@ def test_what_is_not_finite_stays_where_it_is():
         grad = np.ones(shape, np.float32)
         grad[1, 7] = np.nan
         grad[2, 300] = np.inf
-        native.dense_apply(
-            rule=ADAM.rule,
-            var=[state.var],
-            slots={key: [value] for key, value in state.slots.items()},
-            grad=[grad],
-            hyper=ADAM.op_hyper(1),
-            learning_rate=LEARNING_RATE,
-            iterations=1,
-            isa=isa,
-        )
+        state.take(grad, 1, isa=isa)
         state.step(2, isa=isa, rounding_seeds=[4])
         wrong = ~np.isfinite(grad)
         for key, value in state.plain().items():
@@ -268,15 +263,7 @@ def test_a_second_moment_does_not_become_zero():
     grad = np.full((1, 128), 1e-9, np.float32)
     grad[0, 0] = 1e3
     grad[0, 1] = 0
-    native.dense_apply(
-        rule=ADAM.rule,
-        var=[state.var],
-        slots={key: [value] for key, value in state.slots.items()},
-        grad=[grad],
-        hyper=ADAM.op_hyper(0),
-        learning_rate=LEARNING_RATE,
-        iterations=0,
-    )
+    state.take(grad, 0)
     velocity = state.plain()["velocity"][0]
     assert velocity[1] == 0
     assert (velocity[2:] > 0).all()

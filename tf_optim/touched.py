@@ -46,10 +46,13 @@ class AllRows:
 
     @staticmethod
     def may_be_of(accumulator):
-        """Whether the ops know its dtype, and rows of it are not all too short."""
+        """Whether the ops know its dtype, and it has rows, and not too short ones."""
         shape = accumulator.shape
-        is_known = accumulator.dtype in (tf.float32, tf.float64)
-        return is_known and (shape.rank > 1 or shape.rank == 1 and shape[0] < 2**20)
+        if accumulator.dtype not in (tf.float32, tf.float64):
+            return False
+        if not shape.num_elements():
+            return False
+        return shape.rank > 1 or (shape.rank == 1 and shape[0] < 2**20)
 
     def clear(self, variable):
         """After the update of the variable that ends a window."""

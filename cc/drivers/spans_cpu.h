@@ -95,7 +95,6 @@ struct Span {
       std::is_same_v<Gradient, GradientInMemory<Isa, T>>;
 
   using VarLanes = Lanes<Isa, T>;
-  using SlotLanes = Lanes<Isa, C>;
   using Slots = typename Rule::template Slots<V>;
 
   template <Pass pass>

@@ -57,8 +57,7 @@ class RandomRounding {
   using D = hn::ScalableTag<float>;
   using V = Simd<Isa, float>;
 
-  // Not initialized.
-  RandomRounding() {}
+  RandomRounding() {}  // not initialized
 
   // To be called before a value is rounded.
   HWY_NOINLINE void Draw(const Drawn& drawn) {
@@ -330,14 +329,13 @@ struct PackedBlock {
     return hn::Set(D16(), static_cast<uint16_t>(x));
   }
 
-  // Calls f for each vector of floats.
+  // Calls f for each vector, or for each pair of vectors, of floats.
   template <class F>
   static HWY_INLINE void ForEachVector(int64_t count, const F& f) {
     int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes) f(i);
     if (i < count) f(i, static_cast<size_t>(count - i));
   }
-  // For two at a time.
   template <class F>
   static HWY_INLINE void ForEachPair(int64_t count, const F& f) {
     int64_t i = 0;
