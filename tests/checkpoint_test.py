@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from tests import flavours, models
 from tests.marks import (
     every,
@@ -16,6 +17,7 @@ from tests.marks import (
     stock_kinds,
 )
 from tests.models import ours, stock
+from tf_optim import optimizers
 
 pytestmark = pytest.mark.both_flavours
 
@@ -74,6 +76,26 @@ def test_tf_train_checkpoint(case, first, second, tmp_path):
         go_on(new_list, new_optimizer), go_on(var_list, optimizer), first is second
     )
     assert int(new_optimizer.iterations) == 2 * STEPS
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in optimizers.__all__ if hasattr(tf.keras.optimizers, n)]
+)
+def test_files_have_the_order_of_keras(name):
+    """A `.keras` file says which variable is which by their order alone."""
+
+    layers = [tf.keras.layers.Dense(4, use_bias=False) for _ in range(3)]
+    model = tf.keras.Sequential([tf.keras.layers.Input((4,)), *layers])
+
+    def shapes_and_names(make):
+        optimizer = make(0.1, use_ema=True)
+        optimizer.build(model.trainable_variables)
+        held = optimizer.variables
+        held = held() if callable(held) else held
+        return [(v.name.split("/")[-1].rstrip("_0123456789:"), v.shape) for v in held]
+
+    stocks = shapes_and_names(getattr(tf.keras.optimizers, name))
+    assert shapes_and_names(getattr(tf_optim, name)) == stocks
 
 
 @stock_kinds

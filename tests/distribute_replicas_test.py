@@ -242,6 +242,16 @@ def test_loss_scale_optimizer(group, case, wrapper):
     assert_one_device(values, case)
 
 
+@keras_3_only  # tf_keras' has its scale from the start
+@one
+def test_loss_scale_optimizer_that_the_first_step_builds(group, case):
+    """One replica builds it, and the other finds it built."""
+    arguments = {"scaled_by": "ours", "builds": False}
+    values = merged(group.call(replicated.trained, "ours", case, **arguments))
+    assert_same_bits(values)
+    assert_one_device(values, case)
+
+
 @one
 def test_statistics_are_of_the_sum_of_all_gradients(group, case):
     expected = replicated.statistics("one device", case)

@@ -71,7 +71,15 @@ class Training:
     """An optimizer of some variables, and its step under a strategy."""
 
     def __init__(
-        self, kind, make, case, sparse=True, scaled_by=None, reads=False, **arguments
+        self,
+        kind,
+        make,
+        case,
+        sparse=True,
+        scaled_by=None,
+        reads=False,
+        builds=True,
+        **arguments,
     ):
         self.kind, self.sparse, self.reads = kind, sparse, reads
         with strategy(kind).scope():
@@ -83,7 +91,8 @@ class Training:
                     "ours": tf_optim.LossScaleOptimizer,
                 }
                 self.optimizer = wrappers[scaled_by](self.optimizer, **_SCALE)
-            self.optimizer.build(self.variables)
+            if builds:  # and not the first step
+                self.optimizer.build(self.variables)
         self.step = tf.function(self._step)
 
     def _apply(self, *inputs):

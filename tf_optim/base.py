@@ -50,12 +50,20 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         return {**config, **{name: getattr(self, name) for name in own}}
 
 
-def make_slots(optimizer, variables):
-    """Makes the slots of an optimizer that is built but for them."""
-    for slot in optimizer._spec.slots:
-        if optimizer._has_slot(slot):
-            made = [optimizer._make_slot(variable, slot) for variable in variables]
-            setattr(optimizer, slot.attribute, made)
+def make_slots(optimizer, variables, by_variable=False):
+    """Makes the slots of an optimizer that is built but for them.
+
+    Their order is that of files: slot by slot, or variable by variable as in Keras 3.
+    """
+    slots = [slot for slot in optimizer._spec.slots if optimizer._has_slot(slot)]
+    made = {slot.attribute: [] for slot in slots}
+    order = [(slot, variable) for slot in slots for variable in variables]
+    if by_variable:
+        order = [(slot, variable) for variable in variables for slot in slots]
+    for slot, variable in order:
+        made[slot.attribute].append(optimizer._make_slot(variable, slot))
+    for attribute, variables_of_slot in made.items():
+        setattr(optimizer, attribute, variables_of_slot)
     optimizer._mark_built()
 
 

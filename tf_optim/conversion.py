@@ -168,8 +168,8 @@ def _converted(old, classes, config_of):
         new.build(variables)
     exact.catch_up_all(old)
     averages.bring_up_to_date(old)
-    if variables is not None and hasattr(old, "_bring_product_up_to_date"):  # Nadam
-        old._bring_product_up_to_date()
+    if variables is not None and isinstance(old, fused.Fused):
+        old._ready_to_hand_on()
     for old_variable, new_variable in _state(old, new):
         value = tf.cast(keras_private.raw(old_variable), new_variable.dtype)
         new_variable.assign(value)

@@ -254,6 +254,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
     def _after_step(self, per_step):
         """What a class keeps of `per_step` once the step is done."""
 
+    def _ready_to_hand_on(self):
+        """Brings up to date what stock's class goes on from, and ours does not."""
+
     @property
     def step_statistics(self) -> Any:
         """What the last step has seen and done; None until it is set to True.

@@ -73,8 +73,10 @@ if TYPE_CHECKING or keras_private.is_keras_3():
                     was built with.
             """
             inner = self.inner_optimizer
-            if not self.built and trainable_variables is not None:
+            if trainable_variables is not None:
+                # Of the same kind on all replicas, whichever of them builds.
                 trainable_variables = list(trainable_variables)
+            if not self.built and trainable_variables is not None:
                 raw = map(keras_private.raw, trainable_variables)
                 scope = tf.keras.name_scope(self.name, caller=self)
                 # A function that is traced cannot make those of all replicas.

@@ -130,8 +130,8 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         done = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
         return self._momenta_at(done + 1)
 
-    def _bring_product_up_to_date(self):
-        """Before stock goes on from here: a file that was loaded may not hold it."""
+    def _ready_to_hand_on(self):
+        # A file that was loaded may not hold the product.
         done = tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
         product, value = keras_private.raw(self._u_product), self._momenta_at(done)[-1]
         if not np.isclose(tf.convert_to_tensor(product), value, rtol=1e-2):  # 16 bits

@@ -104,7 +104,7 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     def _make_slots(self, variables):
         # Not by stock's `build`, which assigns to z when it is made.
         tf.keras.optimizers.Optimizer.build(self, variables)
-        base.make_slots(self, variables)
+        base.make_slots(self, variables, by_variable=True)
         # Saved with the slots, but none of stock's variables.
         self._at_mean = tf.Variable(False, trainable=False, name=_AT_MEAN)
 
