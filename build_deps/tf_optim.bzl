@@ -109,7 +109,7 @@ tf_optim_rule_sources = rule(
     },
 )
 
-def tf_optim_isa_libraries(name, srcs, deps):
+def tf_optim_isa_libraries(name, srcs, deps, tags = []):
     """Compiles `srcs` once per instruction set; the program picks one when it runs."""
     for isa, copts in _ISA_COPTS.items():
         library = "%s_%s" % (name, isa.lower())
@@ -131,12 +131,14 @@ def tf_optim_isa_libraries(name, srcs, deps):
                 name = library + "_symbols",
                 srcs = ["//build_deps:isa_symbols_test.sh"],
                 size = "small",
+                tags = tags,
                 args = [isa, "$(locations :%s_objects)" % library],
                 data = [":%s_objects" % library],
                 target_compatible_with = ["@platforms//cpu:x86_64"],
             )
     native.cc_library(
         name = name,
+        tags = tags,
         visibility = ["//visibility:public"],
         deps = select({
             "@platforms//cpu:x86_64": [":%s_%s" % (name, isa.lower()) for isa in _ISA_COPTS],

@@ -3,6 +3,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <string>
+#include <type_traits>
 
 #include "cc/cpu/isa.h"
 #include "cc/cpu/kernels.h"
@@ -28,22 +29,32 @@ class Digest {
 };
 
 template <class AllVariants, class Rule, class T>
-void PrintStorage(const char* type) {
+void PrintSlots(const char* type, const char* slots, SlotStorage storage) {
   for (const Isa isa : {Isa::kScalar, Isa::kBaseline}) {
     const auto& kernels = FindKernels<AllVariants, Rule, T>(isa);
     for (const Kind kind : {Kind::kDense, Kind::kLazy, Kind::kAllRows}) {
-      const auto list = Stepped<Rule, T>(kind, kernels, /*threads=*/1);
+      const auto list = Stepped<Rule, T>(kind, storage, kernels, /*threads=*/1);
       Digest digest;
-      for (size_t i = 0; i < list->vars.size(); ++i) {
-        digest.Add(list->vars[i].get(), list->sizes[i] * sizeof(T));
-      }
-      for (size_t i = 0; i < list->slots.size(); ++i) {
-        digest.Add(list->slots[i].get(),
-                   list->slot_sizes[i] * sizeof(ComputeType<T>));
-      }
-      std::printf("%s %d %s %s %d %016" PRIx64 "\n", AllVariants::kName,
-                  static_cast<int>(VariantKey<Rule>()), type, IsaName(isa),
-                  static_cast<int>(kind), digest.state());
+      list->ForEachArray([&](const void* memory, int64_t bytes) {
+        digest.Add(memory, bytes);
+      });
+      std::printf("%s %d %s %s %s %d %016" PRIx64 "\n", AllVariants::kName,
+                  static_cast<int>(VariantKey<Rule>()), type, slots,
+                  IsaName(isa), static_cast<int>(kind), digest.state());
+    }
+  }
+}
+
+template <class AllVariants, class Rule, class T>
+void PrintStorage(const char* type) {
+  PrintSlots<AllVariants, Rule, T>(type, "plain", {});
+  if constexpr (std::is_same_v<ComputeType<T>, float>) {
+    for (const uint64_t rounding : {0, 5}) {
+      const bool draws = rounding != 0;
+      PrintSlots<AllVariants, Rule, T>(type, draws ? "bfloat16?" : "bfloat16",
+                                       {SlotFormat::kBFloat16, rounding});
+      PrintSlots<AllVariants, Rule, T>(type, draws ? "8-bit?" : "8-bit",
+                                       {SlotFormat::k8Bits, rounding});
     }
   }
 }

@@ -1,7 +1,10 @@
 // The CPU drivers over lists of variables of awkward sizes, in memory of
 // exactly their size, by several threads: for sanitizers, which see what is
 // read and written. What is computed, the tests in Python check; here, that
-// threads do not change a bit.
+// neither threads nor the instruction set change a bit.
+#include <type_traits>
+
+#include "cc/cpu/isa.h"
 #include "cc/cpu/kernels.h"
 #include "cc/rules/adam.h"
 #include "cc/rules/lamb.h"
@@ -21,38 +24,77 @@ GradientNorm SumOfSquares(const T* values, int64_t size) {
   return norm;
 }
 
-template <class IsaTag, class AllVariants, class Rule, class T>
-void TestStorage() {
+template <class AllVariants, class Rule, class T>
+const CpuKernels<Rule, T>& KernelsOf(Isa isa) {
+  const auto find = [](auto table) {
+    return decltype(table)::Find(VariantKey<Rule>(), kStorageOf<T>);
+  };
+  const void* found = nullptr;
+  switch (isa) {
+    case Isa::kScalar:
+      found = find(KernelTable<Scalar, AllVariants>());
+      break;
+    case Isa::kBaseline:
+      found = find(KernelTable<Baseline, AllVariants>());
+      break;
+#if defined(__x86_64__)
+    case Isa::kAvx2:
+      found = find(KernelTable<Avx2, AllVariants>());
+      break;
+    case Isa::kAvx512:
+      found = find(KernelTable<Avx512, AllVariants>());
+      break;
+#endif
+    default:
+      break;
+  }
+  EXPECT(found != nullptr);
+  return *static_cast<const CpuKernels<Rule, T>*>(found);
+}
+
+template <class AllVariants, class Rule, class T>
+void TestSlots(SlotStorage storage) {
   const NormKernels<ComputeType<T>> sums = {&SumOfSquares<ComputeType<T>>,
                                             nullptr};
-  const auto& kernels = *static_cast<const CpuKernels<Rule, T>*>(
-      KernelTable<IsaTag, AllVariants>::Find(VariantKey<Rule>(),
-                                             kStorageOf<T>));
   for (Kind kind : {Kind::kDense, Kind::kLazy, Kind::kAllRows}) {
-    const auto expected = Stepped<Rule, T>(kind, kernels, 1);
-    UpdateNorms<T> moved(sums);
-    EXPECT((*Stepped<Rule, T>(kind, kernels, 1, &moved) == *expected));
-    for (int64_t threads : {2, 4}) {
-      EXPECT((*Stepped<Rule, T>(kind, kernels, threads) == *expected));
-      UpdateNorms<T> norms(sums);
-      EXPECT((*Stepped<Rule, T>(kind, kernels, threads, &norms) == *expected));
-      EXPECT(norms.squares() == moved.squares());
+    const auto expected = Stepped<Rule, T>(
+        kind, storage, KernelsOf<AllVariants, Rule, T>(Isa::kScalar), 1);
+    for (const Isa isa : UsableIsas()) {
+      const auto& kernels = KernelsOf<AllVariants, Rule, T>(isa);
+      UpdateNorms<T> moved(sums);
+      EXPECT(
+          (*Stepped<Rule, T>(kind, storage, kernels, 1, &moved) == *expected));
+      for (int64_t threads : {2, 4}) {
+        EXPECT(
+            (*Stepped<Rule, T>(kind, storage, kernels, threads) == *expected));
+        UpdateNorms<T> norms(sums);
+        EXPECT((*Stepped<Rule, T>(kind, storage, kernels, threads, &norms) ==
+                *expected));
+        EXPECT(norms.squares() == moved.squares());
+      }
     }
   }
 }
 
-template <class IsaTag, class... Rules>
-void TestRulesOn(Variants<Rules...>) {
-  using All = Variants<Rules...>;
-  (TestStorage<IsaTag, All, Rules, float>(), ...);
-  (TestStorage<IsaTag, All, Rules, double>(), ...);
-  (TestStorage<IsaTag, All, Rules, BFloat16>(), ...);
+template <class AllVariants, class Rule, class T>
+void TestStorage() {
+  TestSlots<AllVariants, Rule, T>({});
+  // Slots of float64 are not packed.
+  if constexpr (std::is_same_v<ComputeType<T>, float>) {
+    for (const uint64_t rounding : {0, 5}) {
+      for (const auto format : {SlotFormat::kBFloat16, SlotFormat::k8Bits}) {
+        TestSlots<AllVariants, Rule, T>({format, rounding});
+      }
+    }
+  }
 }
 
-template <class AllVariants>
-void TestRules(AllVariants variants) {
-  TestRulesOn<Scalar>(variants);
-  TestRulesOn<Baseline>(variants);
+template <class... Rules>
+void TestRules(Variants<Rules...>) {
+  using All = Variants<Rules...>;
+  (TestStorage<All, Rules, float>(), ...);
+  (TestStorage<All, Rules, double>(), ...);
+  (TestStorage<All, Rules, BFloat16>(), ...);
 }
 
 }  // namespace

@@ -48,12 +48,19 @@ Array<T> Draw(int64_t size, Numbers* numbers) {
   return array;
 }
 
-// Variables [rows, width] with all that a step needs.
+// What slots are kept in, and what they are rounded by: 0 is to nearest.
+struct SlotStorage {
+  SlotFormat format = SlotFormat::kPlain;
+  uint64_t rounding = 0;
+};
+
+// Variables [rows, width] with all that a step needs. Packed slots begin at 0.
 template <class Rule, class T>
 struct List {
   using C = ComputeType<T>;
 
-  List(const std::vector<std::pair<int64_t, int64_t>>& shapes, bool sparse) {
+  List(const std::vector<std::pair<int64_t, int64_t>>& shapes, bool sparse,
+       SlotStorage storage) {
     Numbers numbers;
     for (const auto& [rows, width] : shapes) {
       const int64_t count = sparse && rows > 0 ? rows + 5 : 0;
@@ -66,8 +73,20 @@ struct List {
       Variable<Rule, T> variable;
       variable.var = vars.back().get();
       variable.width = rows > 0 ? width : 0;
+      variable.format = storage.format;
+      variable.rounding = storage.rounding;
+      variable.rounds_var = storage.rounding != 0;
       for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
         if (!(SlotMask<Rule>() >> s & 1)) continue;
+        if (storage.format != SlotFormat::kPlain && !IsRowSlot<Rule>(s)) {
+          const int64_t bytes = storage.format == SlotFormat::k8Bits
+                                    ? rows * PackedRow{width}.bytes()
+                                    : size * int64_t{sizeof(BFloat16)};
+          packed.emplace_back(new uint8_t[bytes]());
+          packed_sizes.push_back(bytes);
+          variable.packed[s] = packed.back().get();
+          continue;
+        }
         const int64_t slot_size = IsRowSlot<Rule>(s) ? rows : size;
         slots.push_back(Draw<C>(slot_size, &numbers));
         slot_sizes.push_back(slot_size);
@@ -80,41 +99,57 @@ struct List {
     }
   }
 
+  // Calls f(memory, bytes) for each array that a step writes.
+  template <class F>
+  void ForEachArray(const F& f) const {
+    const auto each = [&](const auto& arrays,
+                          const std::vector<int64_t>& counts) {
+      for (size_t i = 0; i < arrays.size(); ++i) {
+        f(static_cast<const void*>(arrays[i].get()),
+          counts[i] * static_cast<int64_t>(sizeof(arrays[i][0])));
+      }
+    };
+    each(vars, sizes);
+    each(slots, slot_sizes);
+    each(packed, packed_sizes);
+  }
+
   bool operator==(const List& other) const {
+    std::vector<const void*> others;
+    other.ForEachArray(
+        [&](const void* memory, int64_t) { others.push_back(memory); });
     bool same = true;
-    for (size_t i = 0; i < vars.size(); ++i) {
-      same &= sizes[i] == 0 || std::memcmp(vars[i].get(), other.vars[i].get(),
-                                           sizes[i] * sizeof(T)) == 0;
-    }
-    for (size_t i = 0; i < slots.size(); ++i) {
-      same &= slot_sizes[i] == 0 ||
-              std::memcmp(slots[i].get(), other.slots[i].get(),
-                          slot_sizes[i] * sizeof(C)) == 0;
-    }
+    size_t i = 0;
+    ForEachArray([&](const void* memory, int64_t bytes) {
+      same &= bytes == 0 || std::memcmp(memory, others[i], bytes) == 0;
+      ++i;
+    });
     return same;
   }
 
   std::vector<Array<T>> vars, grads;
   std::vector<Array<C>> slots;
+  std::vector<Array<uint8_t>> packed;
   std::vector<Array<int64_t>> ids;
-  std::vector<int64_t> sizes, slot_sizes;
+  std::vector<int64_t> sizes, slot_sizes, packed_sizes;
   std::vector<DenseItem<Rule, T>> dense;
   std::vector<SparseItem<Rule, T, int64_t>> rows_of;
 };
 
 enum class Kind { kDense, kLazy, kAllRows };
 
+// Two steps; packed slots have left 0 by the second.
 template <class Rule, class T>
-std::unique_ptr<List<Rule, T>> Stepped(Kind kind,
+std::unique_ptr<List<Rule, T>> Stepped(Kind kind, SlotStorage storage,
                                        const CpuKernels<Rule, T>& kernels,
                                        int64_t threads,
                                        UpdateNorms<T>* norms = nullptr) {
   const std::vector<std::pair<int64_t, int64_t>> shapes = {
       {1, 1}, {7, 3}, {0, 4}, {5, 0}, {40, 33}, {3, 700}, {900, 1}, {301, 17}};
-  auto list = std::make_unique<List<Rule, T>>(shapes, kind != Kind::kDense);
+  auto list =
+      std::make_unique<List<Rule, T>>(shapes, kind != Kind::kDense, storage);
   typename Rule::template Hyper<double> hyper;
   ForEachField(hyper, [](auto i, double& x) { x = i() < 2 ? 0.9 : 1e-3; });
-  const auto coefficients = PrepareAs<Rule, ComputeType<T>>(hyper, {0.01, 3.0});
   Threads pool;
   const ParallelFor shared =
       ShareAmong(threads, [&](Task task) { pool.Start(std::move(task)); });
@@ -122,14 +157,20 @@ std::unique_ptr<List<Rule, T>> Stepped(Kind kind,
   const ParallelFor parallel_for = [&](int64_t total, double, const auto& f) {
     shared(total, 1e6, f);
   };
-  if (kind == Kind::kDense) {
-    ApplyDense(&list->dense, coefficients, kernels, parallel_for, {}, norms);
-  } else {
-    std::vector<IdSorter> sorters;
+  std::vector<IdSorter> sorters;
+  if (kind != Kind::kDense) {
     EXPECT(SortItems(list->rows_of, parallel_for, &sorters).item < 0);
-    ApplySparse(&list->rows_of, sorters,
-                kind == Kind::kLazy ? SparseMode::kLazy : SparseMode::kDense,
-                coefficients, kernels, parallel_for, {}, norms);
+  }
+  for (const double number : {3.0, 4.0}) {
+    const auto coefficients =
+        PrepareAs<Rule, ComputeType<T>>(hyper, {0.01, number});
+    if (kind == Kind::kDense) {
+      ApplyDense(&list->dense, coefficients, kernels, parallel_for, {}, norms);
+    } else {
+      ApplySparse(&list->rows_of, sorters,
+                  kind == Kind::kLazy ? SparseMode::kLazy : SparseMode::kDense,
+                  coefficients, kernels, parallel_for, {}, norms);
+    }
   }
   return list;
 }
