@@ -3,6 +3,8 @@
 Nothing here goes through TensorFlow; arrays go to tf_optim._native.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,6 +112,32 @@ def test_sparse_sweep(case):
                         check_sparse(case, var, slots, grad, ids, "lazy")
                         expected = state.result()
                     assert_same(state.result(), expected, what)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "case", [c for c in cases.RICHEST if c.optimizer.scope == "element"], ids=str
+)
+def test_columns_of_narrow_tables_are_those_of_wider_ones(case, dtype):
+    """Rows of up to 4 elements are stepped together."""
+    rng = np.random.default_rng(20)
+    ids = np.concatenate([rng.integers(0, 1500, size=900), [1499] * 5, [0]])
+    var, slots, grad = rows_of(case, rng, 1500, 6, dtype, ids)
+    tail = {"weight_decay": [0.02], "gradient_scale": [0.5]}
+
+    def stepped(width, **options):
+        of = {key: value[:, :width] for key, value in slots.items()}
+        state = State(var[:, :width], of, grad[:, :width], ids)
+        state.run(case, **tail, **options)
+        assert all(guard.intact() for guard in state.guards())
+        return state.result()
+
+    for mode in ("lazy", "dense"):
+        wide = stepped(6, mode=mode)
+        for width, isa in itertools.product(range(1, 6), ISAS):
+            narrow = stepped(width, mode=mode, isa=isa)
+            columns = {key: value[:, :width] for key, value in wide.items()}
+            assert_same(narrow, columns, f"{mode} {isa} width {width}")
 
 
 @every_dtype
