@@ -79,14 +79,14 @@ class Reference:
                 self.values[i],
                 self.slots[i],
                 gradient,
-                self.case.hyper,
-                rate_at(self.calls, self.options["schedule"]),  # as in Keras
-                self.steps,
+                # As in Keras, which looks at the schedule in each micro-step.
+                learning_rate=rate_at(self.calls, self.options["schedule"]),
+                iterations=self.steps,
                 indices=indices,
                 mode=way,
                 gradient_scale=factors[i],
                 clip_value=bound if kind == "clipvalue" else np.inf,
-                weight_decay=self.options["decay"],
+                **self.case.with_decay(self.options["decay"]),
             )
 
     def move_averages(self, steps):

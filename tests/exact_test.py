@@ -71,7 +71,7 @@ class Training:
         return {"var": self.table.numpy(), **self.slots()}
 
 
-def reference_values(training, steps, weight_decay=0.0):
+def reference_values(training, steps, weight_decay=None):
     """The same training in float64, every row in every step."""
     case, var, slots = training.case, training.start, training.first_slots
     for step, (ids, factors) in enumerate(batches(steps)):
@@ -80,12 +80,11 @@ def reference_values(training, steps, weight_decay=0.0):
             var,
             slots,
             factors + var[ids] / 2,
-            case.hyper,
-            rate_of(case, step),
-            step,
+            learning_rate=rate_of(case, step),
+            iterations=step,
             indices=ids,
             mode="dense",
-            weight_decay=weight_decay,
+            **case.with_decay(weight_decay),
         )
     return {"var": var, **slots}
 

@@ -79,24 +79,30 @@ def test_lazy_adam_is_adam_and_says_so():
         np.testing.assert_array_equal(mine, wanted)
 
 
-def mean_of_schedule_free(steps, beta=0.9, rate=0.1):
-    """x of the paper's algorithm 1, in float64."""
+def mean_of_schedule_free(steps, beta=0.9, rate=0.1, decays=(0.0, 0.0)):
+    """x of the paper's algorithm 1, in float64, and the point between it and z."""
     z = [np.float64(v.numpy()) for v in models.variables(SHAPES)]
     x, squares = [v.copy() for v in z], [np.zeros_like(v) for v in z]
     for t, grads in enumerate(models.gradients(steps, SHAPES), 1):
         for i, grad in enumerate(grads):
             g = np.float64(grad.numpy())
             squares[i] = 0.999 * squares[i] + 0.001 * g**2
+            y = (1 - beta) * z[i] + beta * x[i]
             z[i] = z[i] - rate * g / (np.sqrt(squares[i] / (1 - 0.999**t)) + 1e-8)
+            z[i] = z[i] - rate * decays[i] * y
             x[i] = x[i] + (z[i] - x[i]) / t
     return x, [(1 - beta) * a + beta * b for a, b in zip(z, x, strict=True)]
 
 
 @both_ways
-def test_schedule_free_goes_to_its_mean_and_back(graph):
-    optimizer = tf_optim.ScheduleFreeAdamW(0.1)
+@pytest.mark.parametrize("decays", [(0.0, 0.0), (0.5, 0.5), (0.5, 0.0)], ids=str)
+def test_schedule_free_goes_to_its_mean_and_back(graph, decays):
+    excluded = [f"v{i}" for i, decay in enumerate(decays) if decay != decays[0]]
+    optimizer = tf_optim.ScheduleFreeAdamW(
+        0.1, weight_decay=decays[0], exclude_from_weight_decay=excluded
+    )
     var_list = trained(optimizer, graph=graph)
-    mean, point = mean_of_schedule_free(12)
+    mean, point = mean_of_schedule_free(12, decays=decays)
     assert_close(values(var_list), point, 1e-5)
     optimizer.evaluate_at_mean(var_list)
     assert_close(values(var_list), mean, 1e-5)
@@ -110,6 +116,46 @@ def test_schedule_free_goes_to_its_mean_and_back(graph):
         optimizer.train_on(var_list)
     models.train(optimizer, var_list, models.gradients(1, SHAPES))
     assert int(optimizer.iterations) == 13
+
+
+def test_decay_of_schedule_free_in_long_training():
+    """The mean of all z comes to the minimum of loss and decay, and z stays by it."""
+    optimizer = tf_optim.ScheduleFreeAdamW(0.01, weight_decay=0.5)
+    variable = tf.Variable(3.0, dtype="float64")
+
+    @tf.function
+    def train(steps):
+        for _ in tf.range(steps):
+            optimizer.apply_gradients([(variable - 1.0, variable)])
+
+    train(3000)
+    momentum = keras_private.slots_of(optimizer, variable)[0]
+    assert abs(momentum - variable) < 0.1
+    optimizer.evaluate_at_mean([variable])
+    assert 0.8 < variable < 1.05
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_exact_schedule_free_decays_as_the_dense_one(decay):
+    results = []
+    for mode in ("exact", "dense"):
+        tables = models.variables(((5, 2), (5, 3)), "float64")
+        optimizer = tf_optim.ScheduleFreeAdamW(
+            0.1,
+            weight_decay=decay,
+            exclude_from_weight_decay=["v1"],
+            sparse_update=mode,
+        )
+        for ids in ([0, 1], [2, 1], [1, 1], [3, 1], [0, 2]):
+            pairs = []
+            for table in tables:
+                rows = tf_optim.lookup(table, ids)
+                pairs.append((models.slices(ids, rows - 0.3, 5), table))
+            optimizer.apply_gradients(pairs)
+        optimizer.catch_up()
+        results.append([*values(tables), *map(np.asarray, optimizer.variables)])
+    for exact, dense in zip(*results, strict=True):
+        np.testing.assert_allclose(exact, dense, rtol=1e-9, atol=1e-12)
 
 
 def test_schedule_free_takes_no_step_at_its_mean_by_a_function_traced_before():

@@ -222,11 +222,17 @@ KERAS_ROWS = (
     ),
     Optimizer(
         name="ScheduleFreeAdamW",
-        defaults={**BETAS, "epsilon": 1e-8, "warmup_steps": 0},
+        defaults={**BETAS, "epsilon": 1e-8, "warmup_steps": 0, "weight_decay": 0.0},
+        op_names={"weight_decay": "weight_decay_rate"},
         slots=(Slot("momentum", share=1.0, initial=None), Slot("velocity")),
         variants={
             "plain": {},
-            "tuned": {"beta_1": 0.5, "beta_2": 0.9, "warmup_steps": 20},
+            "tuned": {
+                "beta_1": 0.5,
+                "beta_2": 0.9,
+                "warmup_steps": 20,
+                "weight_decay": 0.02,
+            },
         },
         errors=(
             ({"beta_1": 1.5}, "[0, 1]"),

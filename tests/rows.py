@@ -144,6 +144,14 @@ class Case:
         inputs |= self.optimizer.constants
         return inputs | (per_step(self.hyper, iterations) if per_step else {})
 
+    def with_decay(self, rate=None):
+        """What the reference takes for the class, with that `weight_decay`."""
+        if rate is None:
+            return {"hyper": self.hyper}
+        if "weight_decay" in self.hyper:  # a part of the step
+            return {"hyper": {**self.hyper, "weight_decay": rate}}
+        return {"hyper": self.hyper, "weight_decay": rate}
+
     @property
     def flags(self):
         """The op's bool attributes."""

@@ -182,5 +182,6 @@ def schedule_free_adamw(p, slots, g, hyper, learning_rate, t):
         rate = rate * min(1.0, t / hyper["warmup_steps"])
     x = (p - (1 - b1) * z) / b1
     z = z - rate * g / (np.sqrt(v / (1 - b2**t)) + hyper["epsilon"])
+    z = z - rate * hyper.get("weight_decay", 0.0) * p
     x = (1 - 1 / t) * x + z / t
     return (1 - b1) * z + b1 * x, {"momentum": z, "velocity": v}

@@ -16,17 +16,18 @@ struct ScheduleFreeAdamW : ElementwiseRule {
     velocity += (1 - beta_2) * (grad^2 - velocity)
     x = (var - (1 - beta_1) * momentum) / beta_1
     momentum -= rate * grad / (sqrt(velocity / (1 - beta_2^t)) + epsilon)
+    momentum -= rate * weight_decay_rate * var
     x += (momentum - x) / t
     var = (1 - beta_1) * momentum + beta_1 * x)";
 
   template <class V>
   struct Hyper {
-    V beta_1, beta_2, epsilon, warmup_steps;
+    V beta_1, beta_2, epsilon, warmup_steps, weight_decay_rate;
   };
-  static constexpr const char* kHyperNames[] = {"beta_1", "beta_2", "epsilon",
-                                                "warmup_steps"};
-  static constexpr Range kHyperRanges[] = {kFractionOrOne, kFraction,
-                                           kNotNegative, kNotNegative};
+  static constexpr const char* kHyperNames[] = {
+      "beta_1", "beta_2", "epsilon", "warmup_steps", "weight_decay_rate"};
+  static constexpr Range kHyperRanges[] = {
+      kFractionOrOne, kFraction, kNotNegative, kNotNegative, kNotNegative};
 
   template <class V>
   struct Slots {
@@ -38,7 +39,7 @@ struct ScheduleFreeAdamW : ElementwiseRule {
   // var, beside `share` of the new momentum: beta_1 is divided by nowhere.
   template <class V>
   struct Coefficients {
-    V rate, rate_2, of_velocity, epsilon, part, left, share;
+    V rate, rate_2, of_velocity, epsilon, part, left, share, decay;
   };
 
   template <class V>
@@ -46,13 +47,15 @@ struct ScheduleFreeAdamW : ElementwiseRule {
                                            const Step<V>& step) {
     const V warm = Min(V(1), step.number / h.warmup_steps);
     const V weight = V(1) / step.number;
-    return {step.learning_rate * IfPositive(h.warmup_steps, warm, V(1)),
+    const V rate = step.learning_rate * IfPositive(h.warmup_steps, warm, V(1));
+    return {rate,
             V(1) - h.beta_2,
             V(1) / (V(1) - Pow(h.beta_2, step.number)),
             h.epsilon,
             V(1) - h.beta_1,
             V(1) - weight,
-            V(1) - h.beta_1 + weight * h.beta_1};
+            V(1) - h.beta_1 + weight * h.beta_1,
+            rate * h.weight_decay_rate};
   }
 
   template <class V>
@@ -60,7 +63,7 @@ struct ScheduleFreeAdamW : ElementwiseRule {
     s.velocity = Towards(s.velocity, g * g, c.rate_2);
     const V mean = p - c.part * s.momentum;
     const V root = Sqrt(c.of_velocity * s.velocity) + c.epsilon;
-    s.momentum = s.momentum - c.rate * g / root;
+    s.momentum = s.momentum - c.rate * g / root - c.decay * p;
     return c.share * s.momentum + c.left * mean;
   }
 };

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import base, flavour, keras_private, specs
+from tf_optim import base, extension, flavour, keras_private, specs
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 from tf_optim.keras_private import raw
 
@@ -36,13 +36,17 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         r = learning_rate * min(t / warmup_steps, 1)
         v += (1 - beta_2) * (g^2 - v)
         x = (p - (1 - beta_1) * z) / beta_1
-        z -= r * g / (sqrt(v / (1 - beta_2^t)) + epsilon)
+        z -= r * (g / (sqrt(v / (1 - beta_2^t)) + epsilon) + weight_decay * p)
         x += (z - x) / t
         p = (1 - beta_1) * z + beta_1 * x
 
-    z, which starts at p, takes Adam's steps and is the slot `momentum`; x is the mean
+    z, which starts at p, takes AdamW's steps and is the slot `momentum`; x is the mean
     of all z. Gradients are those at p; the point to evaluate and to keep is x:
     `evaluate_at_mean` sets the variables to it, `train_on` sets them back.
+
+    Whatever else sets the variables, such as averages that overwrite them
+    (`ema_overwrite_frequency`) or a constraint, moves x in place of z, and z no more
+    leads to where x is.
 
     Args:
         beta_1: where between z (0) and x (1) gradients are taken, in [0, 1].
@@ -67,6 +71,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
     Differences from Keras:
         - Keras under TensorFlow takes z from after the step where the formula (and its
           code, under other backends) has z from before it: its x is another one.
+        - `weight_decay` is a part of z's step, as in the paper. Keras multiplies the
+          variable itself, which takes the decay of each step from x alone.
         - Keras has no way to the point x. A step that is taken there is an error (but
           not in a function that XLA compiles, which leaves such checks out).
         - Repeated indices of a sparse gradient are summed before anything else; stock
@@ -83,6 +89,7 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
 
     _spec = specs.Spec(
         "ScheduleFreeAdamW",
+        attributes={"weight_decay_rate": "_decay_of_z"},
         starts_at_variable=("momentum",),
         is_stocks_step=False,
         slot_dtypes=("float32",),
@@ -107,6 +114,19 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         base.make_slots(self, variables, by_variable=True)
         # Saved with the slots, but none of stock's variables.
         self._at_mean = tf.Variable(False, trainable=False, name=_AT_MEAN)
+
+    @property
+    def _decay_of_z(self):
+        return 0.0 if self.weight_decay is None else self.weight_decay
+
+    def _hyper_of(self, variable):
+        own_way = extension.overridden(self, extension.DECAY)
+        if self._is_decayed(variable) and not own_way:
+            return ()
+        return (("weight_decay_rate", 0.0),)
+
+    def _decay_of(self, variable):
+        return 0.0  # the rule decays z
 
     def evaluate_at_mean(self, variables: Iterable[Any]) -> None:
         """Sets variables to the mean x, for evaluation and for saving a model.
