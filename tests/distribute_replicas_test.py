@@ -261,6 +261,12 @@ def test_statistics_are_of_the_sum_of_all_gradients(group, case):
             np.testing.assert_allclose(number, expected[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("made_in_scope", [True, False])
+def test_a_step_of_several_optimizers_counts_once(group, made_in_scope):
+    for counts in group.call(replicated.counted, made_in_scope):
+        assert counts == (2, 2)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("fuses", [False, True], ids=["built", "fused"])
 def test_slots_are_made_on_every_replica(group, fuses, dtype):

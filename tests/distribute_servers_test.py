@@ -8,7 +8,7 @@ import pytest
 from examples import local_cluster
 from tests import cases, children, flavours, served
 from tests.counters import counters, moves_by_one
-from tests.marks import exhaustive_twin, kinds
+from tests.marks import exhaustive_twin, keras_3_only, kinds
 
 pytestmark = pytest.mark.both_flavours
 
@@ -92,6 +92,20 @@ def test_exact_is_the_dense_result_of_one_device(chief, case, options):
     servers = chief.call(served.trained, 2, "ours", case, 12, **exact)
     dense = {**options, "sparse_update": "dense"}
     assert_same(servers, served.trained(0, "ours", case, 12, **dense), exact=False)
+
+
+@keras_3_only
+@pytest.mark.parametrize("mode", ["lazy", "exact"])
+@one
+def test_gradient_accumulation(chief, case, mode):
+    """Two windows of three, the last of which does not end."""
+    options = {"gradient_accumulation_steps": 3, "weight_decay": 0.01}
+    servers = chief.call(
+        served.trained, 2, "ours", case, 5, sparse_update=mode, **options
+    )
+    alone = "dense" if mode == "exact" else mode
+    device = served.trained(0, "ours", case, 5, sparse_update=alone, **options)
+    assert_same(servers, device, exact=False)
 
 
 @one

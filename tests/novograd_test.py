@@ -27,11 +27,12 @@ def expected(steps, rate, clip=np.inf, weight_decay=0.0, **arguments):
             v[i] = keep * v[i] + (1 - keep) * np.sum(g**2)
             largest[i] = max(largest[i], v[i])
             root = np.sqrt(largest[i] if h.get("amsgrad") else v[i])
+            values[i] = values[i] * (1 - rate * weight_decay)
             d = g / (root + h["epsilon"]) + h["weight_decay_rate"] * values[i]
             if h.get("grad_averaging") and t:
                 d *= 1 - h["beta_1"]
             m[i] = h["beta_1"] * m[i] - rate * d
-            values[i] = values[i] * (1 - rate * weight_decay) + m[i]
+            values[i] = values[i] + m[i]
     return values, v
 
 
@@ -43,6 +44,7 @@ def expected(steps, rate, clip=np.inf, weight_decay=0.0, **arguments):
         {"beta_2": 0.6, "amsgrad": True, "grad_averaging": True},
         {"beta_2": 0.5, "epsilon": 0.1, "clipvalue": 0.5},
         {"weight_decay_rate": 0.2, "grad_averaging": True, "beta_1": 0.5},
+        {"weight_decay_rate": 0.8, "weight_decay": 1.5},
     ],
     ids=str,
 )

@@ -5,6 +5,7 @@ and in several replicas'. On one device the same step is the sum of them all.
 """
 
 import collections
+import contextlib
 import functools
 import json
 import os
@@ -268,6 +269,24 @@ def stepped(kind, dtype, fuses):
     for _ in range(2):
         step()
     return local_values(kind, variables)
+
+
+def counted(kind, made_in_scope):
+    """How often a MultiOptimizer and its part have counted two steps."""
+    with strategy(kind).scope():
+        variables = models.variables(((3,),))
+    with strategy(kind).scope() if made_in_scope else contextlib.nullcontext():
+        part = tf_optim.SGD(0.5)
+        optimizer = tf_optim.MultiOptimizer([(part, None)])
+
+    def apply():
+        optimizer.apply_gradients([(tf.ones([3]), variables[0])])
+
+    step = tf.function(lambda: strategy(kind).run(apply))
+    for _ in range(2):
+        step()
+    counts = local_values(kind, [optimizer.iterations, part.iterations])
+    return tuple(int(local[0]) for local in counts)
 
 
 def failed(kind, case):

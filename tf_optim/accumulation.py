@@ -21,6 +21,7 @@ from tf_optim import (
     op_calls,
     prepared,
     replicas,
+    servers,
     specs,
 )
 from tf_optim.touched import AllRows
@@ -67,6 +68,8 @@ class _Sum:
     def _has_memory(self):
         if replicas.are_several() and not prepared.is_plain(self.accumulator):
             return False  # it stands for another variable on each replica
+        if servers.is_server(self.accumulator.device):
+            return False  # handles without a shape cannot be sent
         return _is_sparse(self.gradient)
 
     def add(self):

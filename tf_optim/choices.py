@@ -162,7 +162,8 @@ class Shares:
         owner = self._owner.get(id(raw(variable)))
         if owner is None:
             raise ValueError(
-                "Each variable must be one that the optimizer was built with. "
+                "Each variable must be one that the optimizer was built with: call "
+                "`build` with all that are ever to be updated, or make a new one. "
                 f"Received: '{keras_private.path_of(variable)}'."
             )
         return owner

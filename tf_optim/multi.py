@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_optim import checks, fused, gradients, keras3, keras_private, methods, pipeline
+from tf_optim import (
+    checks,
+    fused,
+    gradients,
+    keras3,
+    keras_private,
+    methods,
+    pipeline,
+    replicas,
+)
 from tf_optim.choices import ARGUMENT, Shares
 from tf_optim.keras_private import raw
 
@@ -24,9 +33,8 @@ class _Multi(methods.Methods):
     _shares: Any
     _optimizers: Any
 
-    def _take(self, optimizers_and_variables):
+    def _take(self, pairs):
         """Keeps the optimizers, which must be such as can share a step."""
-        pairs = list(optimizers_and_variables)
         for pair in pairs:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise ValueError(
@@ -124,8 +132,8 @@ class _Multi(methods.Methods):
         with tf.control_dependencies([op for op in checked if op is not None]):
             for optimizer, part in parts:
                 take(optimizer, part)
-            count = keras_private.count(self)
-            count.assign_add(tf.ones([], count.dtype))
+            # Once for all replicas: it may have been made outside of their scope.
+            replicas.together(lambda *_: pipeline.count(self), [])
 
     def set_weights(self, weights: Iterable[Any]) -> None:
         """Sets `variables`; nothing is changed where a value does not fit.
@@ -358,6 +366,11 @@ class MultiOptimizer(_Adapter, tf.keras.optimizers.Optimizer):  # type: ignore[m
         optimizers_and_variables: Iterable[tuple[Any, Any]],
         name: str = "multi_optimizer",
     ) -> None:
+        if not isinstance(optimizers_and_variables, Iterable):
+            raise ValueError(
+                f"`{ARGUMENT}` must be a list of pairs, each of an optimizer and its "
+                f"variables. Received: {optimizers_and_variables!r}"
+            )
         pairs = list(optimizers_and_variables)
         super().__init__(name=name, **self._for_base)
         self._take(pairs)

@@ -44,7 +44,7 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
     optimizer._check_hyperparameters()  # they are attributes that can be set
     step = _Step(optimizer, grads_and_vars, reduce)
     if not step.members:  # all are frozen
-        step.count()
+        count(optimizer)
         return None if loss_scale is None else tf.constant(True)
     if loss_scale is None:
         step.take(getattr(optimizer, "loss_scale_factor", None))
@@ -65,6 +65,14 @@ def check(optimizer, grads_and_vars):
     """Raises what a step would before it begins, but for what only an op finds."""
     optimizer._check_hyperparameters()
     _Step(optimizer, grads_and_vars, None)
+
+
+def count(optimizer):
+    """Counts a step."""
+    # One addition on the counter's device: of two workers of a parameter server
+    # that read, add and write, one would be lost.
+    counter = keras_private.count(optimizer)
+    counter.assign_add(tf.ones([], counter.dtype))
 
 
 class _Step:
@@ -151,14 +159,7 @@ class _Step:
             for variable in variables:
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
-            self.count()
-
-    def count(self):
-        """Counts it."""
-        # One addition on the counter's device: of two workers of a parameter server
-        # that read, add and write, one would be lost.
-        count = keras_private.count(self.optimizer)
-        count.assign_add(tf.ones([], count.dtype))
+            count(self.optimizer)
 
     def _clipped(self, pairs):
         """As Keras clips, or a subclass of a user's: in a pass of its own."""

@@ -80,7 +80,8 @@ TFO_HD inline uint8_t ToCode(float share, bool at_random, uint32_t random) {
   // What is never negative stands under a root in a denominator: it must not
   // become 0.
   if (!is_signed && code == 0 && bits >= 0x10000u) code = 1;
-  if (!IsFiniteBits(bits)) code = C::kNotFinite;
+  // Without its sign: that of a NaN is the processor's choice.
+  if (!IsFiniteBits(bits)) return C::kNotFinite;
   return static_cast<uint8_t>(code |
                               (BitCast<uint32_t>(share) >> 24 & C::kSign));
 }

@@ -13,6 +13,7 @@ from tf_optim import (
     flavour,
     norms,
     op_calls,
+    shards,
     specs,
     tensor_steps,
 )
@@ -114,6 +115,15 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         **kwargs: Unpack[SharedArguments],
     ) -> None: ...
 
+    def _make_slot(self, variable, slot):
+        if shards.table_of(variable) is not None:
+            raise ValueError(
+                "NovoGrad must be given whole variables: its norm is one number of "
+                f"all rows. Received: '{variable.name}', a part of a table that is "
+                "split over parameter servers."
+            )
+        return super()._make_slot(variable, slot)
+
     def _hyper_of(self, variable):
         return () if self._is_decayed(variable) else (("weight_decay_rate", 0.0),)
 
@@ -133,7 +143,7 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         shares = self._shares(is_first)
         factors, assignments = self._factors(is_first, updates, scale)
         if decays:
-            updates = self._decayed_gradients(updates, factors)
+            updates = self._decayed_gradients(numbers, updates, factors)
             factors = shares
         else:
             factors *= shares
@@ -173,14 +183,18 @@ class NovoGrad(flavour.FusedOptimizer, base.Optimizer):
         rest = ones - checks.as_tensor(self.beta_1, tf.float64)
         return tf.where(tf.stack(is_first), ones, rest)
 
-    def _decayed_gradients(self, updates, factors):
+    def _decayed_gradients(self, numbers, updates, factors):
         """Divided gradients, with the decay of this class added."""
+        learning_rate = checks.as_tensor(numbers.learning_rate, tf.float64)
         made = []
         for update, factor in zip(updates, tf.unstack(factors), strict=True):
             dtype = update.gradient.dtype
             step = update.gradient * tf.cast(factor, dtype)
             if not update.hyper:
-                rate = checks.as_tensor(self.weight_decay_rate, dtype)
-                step += rate * tf.cast(update.variable, dtype)
+                rate = checks.as_tensor(self.weight_decay_rate, tf.float64)
+                # The op is still to shorten the variable by the other decay.
+                other = checks.as_tensor(update.weight_decay, tf.float64)
+                rate *= 1.0 - learning_rate * update.rate_factor * other
+                step += tf.cast(rate, dtype) * tf.cast(update.variable, dtype)
             made.append(dataclasses.replace(update, gradient=step))
         return made
