@@ -90,6 +90,13 @@ def test_wrong_gradient_accumulation_steps(case, steps):
         models.ours(case, gradient_accumulation_steps=steps)
 
 
+@keras_3_only
+@pytest.mark.parametrize("factor", [0, -1.0, float("nan"), float("inf")])
+def test_wrong_loss_scale_factor(factor):
+    with pytest.raises(ValueError, match="`loss_scale_factor` must be a finite .* > 0"):
+        tf_optim.Adam(loss_scale_factor=factor)
+
+
 @both_flavours
 @pytest.mark.parametrize(("row", "arguments", "expected"), BAD_ARGUMENTS)
 def test_argument_that_is_set_wrong_later(row, arguments, expected):

@@ -180,6 +180,38 @@ def test_errors():
     np.testing.assert_array_equal(table.numpy()[0], np.float32([-1, -17 / 19]))
 
 
+def test_catch_up_of_what_is_not_there():
+    table, optimizer, step = table_and_step()
+    step(tf.constant([0, 1]))
+    other = tf.Variable(tf.zeros([10, 2]), name="other")
+    bad = tf.errors.InvalidArgumentError
+    for arguments, kind, said in [
+        ((other,), ValueError, "the optimizer was built with.*Received.*other"),
+        ((3,), ValueError, "the optimizer was built with.*Received: table=3"),
+        ((None, [0]), ValueError, "`table` must be given with `ids`"),
+        ((table, [0.5]), ValueError, "`ids` must be integers.*float32"),
+        ((table, [0, 10]), bad, "Received: 10"),
+        ((table, [-1]), bad, "Received: -1"),
+    ]:
+        with pytest.raises(kind, match=said):
+            optimizer.catch_up(*arguments)
+    optimizer.catch_up(table, [[0], [5]])
+    optimizer.catch_up(table, [])
+
+
+def test_lookup_and_prepare_of_what_is_no_table():
+    table = tf.Variable(tf.ones([3, 2]))
+    for ids in ([1.0], tf.constant([0.0])):
+        with pytest.raises(ValueError, match="`ids` must be integers"):
+            tf_optim.lookup(table, ids)
+    with pytest.raises(ValueError, match="`table` must be a variable.*Received.*3"):
+        tf_optim.lookup(3, [0])
+    for thing in (tf_optim.Adam(), tf.ones([3, 2]), 3, "adam", None):
+        for function in (tf_optim.prepare, tf_optim.unprepare):
+            with pytest.raises(ValueError, match="`model` must be a model or layer"):
+                function(thing)
+
+
 @pytest.mark.parametrize("name", ["RowWiseAdam", "RowWiseAdagrad", "Adam"])
 def test_rows_of_no_elements(name):
     """A mean over a row's elements divides by their number."""

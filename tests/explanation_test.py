@@ -303,3 +303,15 @@ def test_exact_mode_and_where_it_takes_dense_steps():
     # A row, its two slots and 8 bytes of the history, in and out once more.
     assert of_exact.bytes_per_row - of_lazy.bytes_per_row == 2 * 3 * 4 * 4 + 8
     assert of_exact.other_bytes == 8 * 50
+    assert "step numbers of rows: 400 B" in repr(tf_optim.explain(prepared))
+
+
+def test_a_table_of_any_name_that_has_been_read_by_rows():
+    table, optimizer = (
+        tf.Variable(tf.ones([5, 2])),
+        tf_optim.Adam(sparse_update="exact"),
+    )
+    optimizer.build([table])
+    assert tf_optim.explain(optimizer).rows[0].kernel == "dense"
+    tf_optim.lookup(table, [0])
+    assert tf_optim.explain(optimizer).rows[0].kernel == "sparse exact"

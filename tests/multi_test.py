@@ -143,6 +143,7 @@ def test_an_error_in_the_last_part_changes_nothing(wrong, graph):
     [
         ([], "at least one optimizer"),
         ([tf_optim.SGD()], "must be a list of pairs"),
+        (3, "must be a list of pairs.*Received: 3"),
         ([("sgd", None)], "must be `tf.keras` optimizers"),
         ([(tf_optim.MultiOptimizer([(tf_optim.SGD(), None)]), None)], "wrap no other"),
         ([(tf_optim.LossScaleOptimizer(tf_optim.SGD()), None)], "wrap no other"),

@@ -109,6 +109,7 @@ KERAS_ARGUMENTS = (
     "weight_decay",
     "ema_momentum",
     "gradient_accumulation_steps",
+    "loss_scale_factor",
 )
 
 
@@ -136,6 +137,8 @@ def check_keras_arguments(optimizer):
         "an integer >= 2, or None",
         lambda x: x >= 2 and x == int(x),
     )
+    expected = "a finite number > 0, or None"
+    check("loss_scale_factor", expected, lambda x: 0 < x < float("inf"))
 
 
 def check_layout(variable):
@@ -155,6 +158,27 @@ def check_dtype(variable):
             f"{', '.join(dtype.name for dtype in DTYPES)}. Received: "
             f"'{variable.name}' of dtype {variable.dtype.name}."
         )
+
+
+def as_indices(indices, whose):
+    """Indices as a tensor of int32 or int64.
+
+    Args:
+        indices: integers of any dtype, or a list.
+        whose: what they are, as the error says it.
+
+    Raises:
+        ValueError: if they are not integers.
+    """
+    if isinstance(indices, (list, tuple)) and not indices:
+        indices = tf.zeros([0], tf.int64)  # and no floats
+    indices = tf.convert_to_tensor(indices)
+    if not indices.dtype.is_integer:
+        raise ValueError(
+            f"{whose} must be integers. Received: dtype {indices.dtype.name}."
+        )
+    known = indices.dtype in (tf.int32, tf.int64)
+    return indices if known else tf.cast(indices, tf.int64)
 
 
 def check_gradients(pairs):

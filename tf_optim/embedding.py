@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import keras_private, prepared
+from tf_optim import checks, keras_private, prepared
 
 
 def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
@@ -23,9 +23,17 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
 
     Returns:
         A tensor of `ids`' shape followed by that of a row.
+
+    Raises:
+        ValueError: for anything else than a variable, and for ids that are not
+            integers.
     """
-    table = prepared.as_tensorflow_has_it(table)
+    given, table = table, prepared.as_tensorflow_has_it(table)
+    if not isinstance(ids, tf.RaggedTensor):
+        ids = checks.as_indices(ids, "`ids`")
     for part in prepared.parts_of(table):
+        if not isinstance(part, tf.Variable):
+            raise ValueError(f"`table` must be a variable. Received: table={given!r}")
         if prepared.history_of(part) is None and prepared.can_prepare(part):
             prepared.prepare(part)
     return tf.nn.embedding_lookup(table, ids, name=name)
@@ -127,7 +135,7 @@ def _layers(model):
 def _parts_in(model):
     """The parts of all tables that ours of a model's layers read, or of one table."""
     if not hasattr(model, "_flatten_layers"):
-        if not hasattr(prepared.as_tensorflow_has_it(model), "assign"):
+        if not isinstance(prepared.parts_of(model)[0], tf.Variable):
             raise ValueError(
                 "`model` must be a model or layer of Keras, or a variable. Received: "
                 f"model={model!r}"

@@ -13,7 +13,15 @@ import warnings
 
 import tensorflow as tf
 
-from tf_optim import checks, extension, library, prepared, replicas, servers
+from tf_optim import (
+    checks,
+    extension,
+    keras_private,
+    library,
+    prepared,
+    replicas,
+    servers,
+)
 
 MODES = ("exact", "eventual")
 
@@ -25,6 +33,37 @@ def catch_up_all(optimizer):
         return
     for variable in memory.tables:
         prepared.catch_up(variable)
+
+
+def catch_up(optimizer, table, ids):
+    """As `catch_up` of an optimizer."""
+    tables = optimizer._tables.tables if table is None else prepared.parts_of(table)
+    if table is not None:
+        _check_it_updates(optimizer, tables, table)
+    if ids is not None:
+        if table is None:
+            raise ValueError("`table` must be given with `ids`. Received: table=None.")
+        if len(tables) > 1:
+            raise ValueError(
+                "`ids` must be left out for a table that is split over servers. "
+                f"Received: ids of '{table.name}'."
+            )
+        ids = tf.reshape(checks.as_indices(ids, "`ids`"), [-1])
+        check = checks.check_indices(tables, [ids])
+        with tf.control_dependencies([] if check is None else [check]):
+            ids = tf.identity(ids)
+    for each in tables:
+        prepared.catch_up(each, ids)
+
+
+def _check_it_updates(optimizer, parts, table):
+    built_with = keras_private.built_with(optimizer) if optimizer._is_built() else parts
+    known = {id(keras_private.raw(each)) for each in built_with}
+    if not all(isinstance(each, tf.Variable) and id(each) in known for each in parts):
+        raise ValueError(
+            "`table` must be one of the variables that the optimizer was built with. "
+            f"Received: table={getattr(table, 'name', table)!r}"
+        )
 
 
 class Memory:

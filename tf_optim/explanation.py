@@ -94,7 +94,10 @@ class Explanation:
 
     @property
     def other_bytes(self) -> int:
-        """The memory of all moving averages and accumulated gradients."""
+        """The memory of moving averages, accumulated gradients and step numbers.
+
+        Step numbers are what "exact" and "eventual" know of each row.
+        """
         return sum(row.other_bytes for row in self.rows)
 
     @property
@@ -119,8 +122,8 @@ class Explanation:
             pairs = zip(line, widths, strict=True)
             text.append("  ".join(cell.ljust(width) for cell, width in pairs).rstrip())
         if self.other_bytes:
-            others = _amount(self.other_bytes)
-            text.append(f"moving averages and accumulated gradients: {others}")
+            kinds = "moving averages, accumulated gradients, step numbers of rows"
+            text.append(f"{kinds}: {_amount(self.other_bytes)}")
         text += [f"{number}: {note}" for number, note in enumerate(notes, 1)]
         return "\n".join(text)
 
@@ -259,7 +262,10 @@ def _tables(model, variables, sparse):
     """The ids of the variables with sparse gradients, and of regularized tables."""
     found = {id(raw(variable)) for variable in sparse}
     if model is None:
-        found |= {id(raw(v)) for v in variables if _is_named_like_a_table(v)}
+        for variable in variables:
+            history = prepared.history_of(raw(variable))
+            if history is not None or _is_named_like_a_table(variable):
+                found.add(id(raw(variable)))
         return found, set()
     regularized = set()
     for layer in keras_private.layers_of(model):

@@ -101,10 +101,10 @@ class Fused(spellings.OldSpellings, methods.Methods):
         is_plain = _PLAIN.issuperset(map(type, values))
         if is_plain and key == vars(self).get("_checked_values"):
             return
+        checks.check_keras_arguments(self)
         for hyper in (*self._spec.hyper, *self._spec.checked):
             hyper.check(getattr(self, hyper.attribute))
         checks.check_sparse_update(self.sparse_update, self._spec)
-        checks.check_keras_arguments(self)
         if self._is_built():
             self._check_built_for_options()
             self._members.forget_unless(tuple(map(self._has_slot, self._spec.slots)))
@@ -318,21 +318,14 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
         Args:
             table: one of the optimizer's variables. Default: all tables.
-            ids: integers of any shape, the rows. Default: all rows.
+            ids: integers of any shape, rows of `table`. Default: all rows.
 
         Raises:
-            ValueError: for ids of a table that is split over parameter servers.
+            ValueError: for a table that the optimizer does not update; for ids that
+                are not integers, or of a table that is split over parameter servers.
+            tf.errors.InvalidArgumentError: for ids that no row has.
         """
-        tables = self._tables.tables if table is None else prepared.parts_of(table)
-        if ids is not None:
-            if len(tables) > 1:
-                raise ValueError(
-                    "`ids` must be left out for a table that is split over servers. "
-                    f"Received: ids of '{table.name}'."
-                )
-            ids = tf.convert_to_tensor(ids)
-        for each in tables:
-            prepared.catch_up(each, ids)
+        exact.catch_up(self, table, ids)
 
     def touched_rows(self, table: Any, since_step: Any) -> tf.Tensor:
         """The rows of a table that gradients have changed since a step, in order.

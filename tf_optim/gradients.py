@@ -55,7 +55,10 @@ def checked(grads, variables):
             shape = gradient.dense_shape
             gradient = tf.IndexedSlices(
                 _tensor(gradient.values, variable),
-                _indices(gradient.indices, variable),
+                checks.as_indices(
+                    gradient.indices,
+                    f"The indices of the gradient of '{variable.name}'",
+                ),
                 None if shape is None else tf.convert_to_tensor(shape),
             )
         else:
@@ -71,19 +74,6 @@ def _tensor(value, variable):
     # A list's numbers are as exact as the variable's.
     hint = variable.dtype if isinstance(value, (list, tuple, float, int)) else None
     return tf.convert_to_tensor(value, dtype_hint=hint)
-
-
-def _indices(indices, variable):
-    if isinstance(indices, (list, tuple)) and not indices:
-        indices = tf.zeros([0], tf.int64)  # and no floats
-    indices = tf.convert_to_tensor(indices)
-    if not indices.dtype.is_integer:
-        raise ValueError(
-            f"The indices of the gradient of '{variable.name}' must be integers. "
-            f"Received: dtype {indices.dtype.name}."
-        )
-    known = indices.dtype in (tf.int32, tf.int64)
-    return indices if known else tf.cast(indices, tf.int64)
 
 
 def scaled(gradient, function):

@@ -173,7 +173,8 @@ def unpatch_keras() -> None:
 def _chosen(names, pairs):
     if names is None:
         return [*pairs]
-    chosen = [names] if isinstance(names, str) else list(names)
+    is_one = isinstance(names, str) or not isinstance(names, Iterable)
+    chosen = [names] if is_one else list(names)
     unknown = [name for name in chosen if name not in pairs]
     if unknown or not chosen:
         raise ValueError(
