@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import models
+from tests import flavours, models
 from tests.exact_state_test import RTOL, assert_same
-from tests.marks import both_flavours
+from tests.marks import both_flavours, keras_3_only
 
 pytestmark = both_flavours
 
@@ -197,6 +197,60 @@ def test_catch_up_of_what_is_not_there():
             optimizer.catch_up(*arguments)
     optimizer.catch_up(table, [[0], [5]])
     optimizer.catch_up(table, [])
+
+
+def test_catch_up_before_the_optimizer_is_built():
+    optimizer, table = (
+        tf_optim.Adam(sparse_update="exact"),
+        tf.Variable(tf.ones([3, 2])),
+    )
+    optimizer.catch_up(table)
+    for thing in ("x", tf.zeros([3, 3]), np.zeros([3, 3]), tf.Variable(1.0)):
+        with pytest.raises(ValueError, match="have rows. Received: table="):
+            optimizer.catch_up(thing, [0])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_embeddings_in_mixed_precision(policy):
+    """Keras hands a tensor to the layer where it casts its variables."""
+    ids = tf.constant([[1, 2], [3, 3]])
+    for cls in (tf_optim.Embedding, tf.keras.layers.Embedding):
+        model = tf.keras.Sequential(
+            [
+                tf.keras.layers.Input((2,), dtype="int32"),
+                cls(10, 4, dtype=policy),
+                tf.keras.layers.Flatten(),
+                tf.keras.layers.Dense(1, dtype=policy),
+            ]
+        )
+        tf_optim.prepare(model)
+        optimizer = tf_optim.Adam(0.1, sparse_update="exact")
+        model.compile(optimizer, "mse")
+        before = model.get_weights()[0]
+        model.fit(ids, tf.ones([2, 1]), epochs=2, verbose=0)
+        moved = np.any(model.get_weights()[0] != before, axis=1)
+        np.testing.assert_array_equal(np.nonzero(moved)[0], [1, 2, 3])
+
+
+@keras_3_only
+def test_a_layer_whose_variables_are_given_to_its_call():
+    layer = tf_optim.Embedding(5, 2)
+    layer.build(None)
+    given = tf.reshape(tf.range(10.0), [5, 2])
+    rows, _ = layer.stateless_call([given], [], tf.constant([1, 4]))
+    np.testing.assert_array_equal(rows, [[2.0, 3.0], [8.0, 9.0]])
+
+
+@pytest.mark.skipif(not flavours.LEGACY, reason="Keras 3 has no ragged inputs")
+def test_a_lookup_of_a_models_input():
+    table = tf.Variable(tf.reshape(tf.range(10.0), [5, 2]))
+    for ragged in (False, True):
+        ids = tf.keras.Input([None], ragged=ragged, dtype="int32")
+        model = tf.keras.Model(ids, tf_optim.lookup(table, ids))
+        given = tf.ragged.constant([[1], [4]], dtype=tf.int32)
+        rows = model(given if ragged else given.to_tensor())
+        rows = rows.to_tensor() if ragged else rows
+        np.testing.assert_array_equal(rows, [[[2.0, 3.0]], [[8.0, 9.0]]])
 
 
 def test_lookup_and_prepare_of_what_is_no_table():

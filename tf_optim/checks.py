@@ -173,12 +173,16 @@ def as_indices(indices, whose):
     if isinstance(indices, (list, tuple)) and not indices:
         indices = tf.zeros([0], tf.int64)  # and no floats
     indices = tf.convert_to_tensor(indices)
-    if not indices.dtype.is_integer:
-        raise ValueError(
-            f"{whose} must be integers. Received: dtype {indices.dtype.name}."
-        )
+    check_integers(indices, whose)
     known = indices.dtype in (tf.int32, tf.int64)
     return indices if known else tf.cast(indices, tf.int64)
+
+
+def check_integers(indices, whose):
+    """Raises ValueError unless indices, of any kind with a dtype, are integers."""
+    dtype = tf.as_dtype(indices.dtype)
+    if not dtype.is_integer:
+        raise ValueError(f"{whose} must be integers. Received: dtype {dtype.name}.")
 
 
 def check_gradients(pairs):

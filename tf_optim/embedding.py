@@ -28,12 +28,17 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
         ValueError: for anything else than a variable, and for ids that are not
             integers.
     """
-    given, table = table, prepared.as_tensorflow_has_it(table)
-    if not isinstance(ids, tf.RaggedTensor):
+    if not prepared.is_table(table):
+        raise ValueError(f"`table` must be a variable. Received: table={table!r}")
+    if not hasattr(ids, "dtype"):
         ids = checks.as_indices(ids, "`ids`")
+    checks.check_integers(ids, "`ids`")
+    return _looked_up(prepared.as_tensorflow_has_it(table), ids, name)
+
+
+def _looked_up(table, ids, name=None):
+    # A tensor where Keras casts its variables, or has others in their place.
     for part in prepared.parts_of(table):
-        if not isinstance(part, tf.Variable):
-            raise ValueError(f"`table` must be a variable. Received: table={given!r}")
         if prepared.history_of(part) is None and prepared.can_prepare(part):
             prepared.prepare(part)
     return tf.nn.embedding_lookup(table, ids, name=name)
@@ -64,7 +69,7 @@ class Embedding(tf.keras.layers.Embedding):
         if keras_private.is_keras_3():
             rows = tf.constant(table.shape[0], inputs.dtype)
             inputs = tf.where(inputs < 0, inputs + rows, inputs)  # as in stock
-        return tf.cast(lookup(table, inputs), self.compute_dtype)
+        return tf.cast(_looked_up(table, inputs), self.compute_dtype)
 
 
 def _plain_table(layer):
@@ -135,7 +140,7 @@ def _layers(model):
 def _parts_in(model):
     """The parts of all tables that ours of a model's layers read, or of one table."""
     if not hasattr(model, "_flatten_layers"):
-        if not isinstance(prepared.parts_of(model)[0], tf.Variable):
+        if not prepared.is_table(model):
             raise ValueError(
                 "`model` must be a model or layer of Keras, or a variable. Received: "
                 f"model={model!r}"

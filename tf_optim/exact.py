@@ -48,6 +48,7 @@ def catch_up(optimizer, table, ids):
                 "`ids` must be left out for a table that is split over servers. "
                 f"Received: ids of '{table.name}'."
             )
+        ids = ids.flat_values if isinstance(ids, tf.RaggedTensor) else ids
         ids = tf.reshape(checks.as_indices(ids, "`ids`"), [-1])
         check = checks.check_indices(tables, [ids])
         with tf.control_dependencies([] if check is None else [check]):
@@ -57,13 +58,16 @@ def catch_up(optimizer, table, ids):
 
 
 def _check_it_updates(optimizer, parts, table):
-    built_with = keras_private.built_with(optimizer) if optimizer._is_built() else parts
-    known = {id(keras_private.raw(each)) for each in built_with}
-    if not all(isinstance(each, tf.Variable) and id(each) in known for each in parts):
-        raise ValueError(
-            "`table` must be one of the variables that the optimizer was built with. "
-            f"Received: table={getattr(table, 'name', table)!r}"
-        )
+    if prepared.is_table(table) and len(parts[0].shape) > 0:
+        if not optimizer._is_built():
+            return
+        known = map(keras_private.raw, keras_private.built_with(optimizer))
+        if set(map(id, parts)).issubset(map(id, known)):
+            return
+    raise ValueError(
+        "`table` must be one of the variables that the optimizer was built with, and "
+        f"have rows. Received: table={getattr(table, 'name', table)!r}"
+    )
 
 
 class Memory:

@@ -352,7 +352,8 @@ def _repeated(decay, times, learning_rate):
 
 
 def update_variable(optimizer, gradient, variable, learning_rate):
-    """The update alone of one variable: no clipping, no decay, nothing counted."""
+    """The update alone of one variable: no clipping, nothing counted, and no decay
+    that is not a part of the update."""
     (member,) = optimizer._members.of(optimizer, [variable])
     per_step = optimizer._per_step_hyper()
     numbers = optimizer._step_numbers(per_step, learning_rate)

@@ -35,6 +35,12 @@ def _is_split(table):
     return isinstance(table, tf.__internal__.distribute.ShardedVariable)
 
 
+def is_table(thing):
+    """Whether it is a variable, of TensorFlow or of Keras, whole or split."""
+    is_keras = keras_private.is_keras_3() and isinstance(thing, tf.keras.Variable)
+    return is_keras or _is_split(thing) or isinstance(thing, tf.Variable)
+
+
 def parts_of(table):
     """The shards of a table that is split over servers, or the table alone."""
     table = as_tensorflow_has_it(table)

@@ -9,7 +9,15 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import base, extension, flavour, keras_private, specs
+from tf_optim import (
+    base,
+    checks,
+    extension,
+    flavour,
+    keras_private,
+    op_calls,
+    specs,
+)
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 from tf_optim.keras_private import raw
 
@@ -72,7 +80,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         - Keras under TensorFlow takes z from after the step where the formula (and its
           code, under other backends) has z from before it: its x is another one.
         - `weight_decay` is a part of z's step, as in the paper. Keras multiplies the
-          variable itself, which takes the decay of each step from x alone.
+          variable itself, which takes the decay of each step from x alone. In a
+          subclass with an `update_step` of its own decay is a part of that.
         - Keras has no way to the point x. A step that is taken there is an error (but
           not in a function that XLA compiles, which leaves such checks out).
         - Repeated indices of a sparse gradient are summed before anything else; stock
@@ -121,7 +130,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
 
     def _hyper_of(self, variable):
         own_way = extension.overridden(self, extension.DECAY)
-        if self._is_decayed(variable) and not own_way:
+        decays = op_calls.may_decay(checks.as_number(self._decay_of_z))
+        if not decays or (self._is_decayed(variable) and not own_way):
             return ()
         return (("weight_decay_rate", 0.0),)
 
