@@ -175,8 +175,7 @@ def _chosen(names, pairs):
         return [*pairs]
     is_one = isinstance(names, str) or not isinstance(names, Iterable)
     chosen = [names] if is_one else list(names)
-    unknown = [name for name in chosen if name not in pairs]
-    if unknown or not chosen:
+    if not chosen or any(name not in pairs for name in chosen):
         raise ValueError(
             f"`names` must be of {', '.join(pairs)}. Received: names={names!r}"
         )

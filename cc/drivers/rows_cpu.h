@@ -176,6 +176,21 @@ struct NarrowRows {
   T sums[kGathered];
 };
 
+// sum[0, width) = the gradient of the row whose ids begin at sorted position i.
+// Returns the position behind them.
+template <class Isa, class T, class Width>
+HWY_INLINE int64_t SumNarrowRow(const T* grad, Width width,
+                                const SortedIds& ids, int64_t i, T* sum) {
+  const int64_t row = ids.id(i);
+  const T* const first = grad + ids.position(i) * width;
+  for (int64_t j = 0; j < width; ++j) sum[j] = first[j];  // -0 stays -0
+  for (++i; i < ids.count && ids.id(i) == row; ++i) {
+    const T* const next = grad + ids.position(i) * width;
+    for (int64_t j = 0; j < width; ++j) sum[j] += next[j];
+  }
+  return i;
+}
+
 // The rows of sorted positions [begin, end), as many as there is room for.
 // Returns the position behind them.
 template <class Isa, class T>
@@ -187,14 +202,8 @@ HWY_NOINLINE int64_t SumNarrowRows(const T* grad, int64_t width,
   WithWidth(width, [&](auto w) {
     T* sum = out->sums;
     for (; i < end && count < most; ++count, sum += w) {
-      const int64_t row = ids.id(i);
-      out->rows[count] = row;
-      const T* one = grad + ids.position(i) * w;
-      for (int64_t j = 0; j < w; ++j) sum[j] = one[j];
-      for (++i; i < ids.count && ids.id(i) == row; ++i) {
-        const T* next = grad + ids.position(i) * w;
-        for (int64_t j = 0; j < w; ++j) sum[j] += next[j];
-      }
+      out->rows[count] = ids.id(i);
+      i = SumNarrowRow<Isa>(grad, w, ids, i, sum);
       const int64_t ahead = std::min(i + kGradsAhead, ids.count - 1);
       __builtin_prefetch(grad + ids.position(ahead) * w);
     }
@@ -307,7 +316,8 @@ void PassLazyRows(const Variable<Rule, T>& variable, const T* grad,
 }
 
 // The first sorted position whose id is at least `id`.
-inline int64_t FirstPositionOf(const SortedIds& ids, int64_t id) {
+template <class Isa>
+HWY_INLINE int64_t FirstPositionOf(const SortedIds& ids, int64_t id) {
   int64_t low = 0, high = ids.count;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
@@ -336,14 +346,8 @@ HWY_NOINLINE void PassAllNarrowRows(
     const int64_t rows = std::min(most, end - row);
     std::fill(dense, dense + rows * width, T(0));
     while (at < ids.count && ids.id(at) < row + rows) {
-      const int64_t id = ids.id(at);
-      T* const sum = dense + (id - row) * width;
-      const T* const first = grad + ids.position(at) * width;
-      std::copy(first, first + width, sum);  // and not added: -0 stays -0
-      for (++at; at < ids.count && ids.id(at) == id; ++at) {
-        const T* const next = grad + ids.position(at) * width;
-        for (int64_t j = 0; j < width; ++j) sum[j] += next[j];
-      }
+      T* const sum = dense + (ids.id(at) - row) * width;
+      at = SumNarrowRow<Isa>(grad, width, ids, at, sum);
     }
     Variable<Rule, T> part = variable;
     const auto skip = [&](T*& stream) {
@@ -361,10 +365,10 @@ void PassAllRows(const Variable<Rule, T>& variable, const T* grad,
                  const SortedIds& ids, int64_t begin, int64_t end,
                  const CoefficientsOf<Rule, T>& coefficients,
                  Measured<Rule>* measured) {
-  const int64_t first = FirstPositionOf(ids, begin);
+  const int64_t first = FirstPositionOf<Isa>(ids, begin);
   if constexpr (kMayGather<Rule, T>) {
     if (AreNarrow(variable)) {
-      const int64_t named = FirstPositionOf(ids, end) - first;
+      const int64_t named = FirstPositionOf<Isa>(ids, end) - first;
       if (named * kNamedSeldom >= (end - begin) * variable.width) {
         PassAllNarrowRows<Isa>(variable, grad, ids, first, begin, end,
                                coefficients);
