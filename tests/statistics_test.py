@@ -93,7 +93,7 @@ def distance(before, after):
     ("name", "mode"),
     [
         *itertools.product(["SGD", "Adam", "RowWiseAdagrad"], MODES),
-        *itertools.product(["Lamb", "NovoGrad"], MODES[:2]),
+        *itertools.product(["Lamb", "NovoGrad", "Prodigy"], MODES[:2]),
         ("Adafactor", "dense"),
     ],
 )

@@ -69,7 +69,7 @@ def test_slots_are_where_their_variables_are(child, name):
         np.testing.assert_array_equal(parts[0], parts[-1])
 
 
-@pytest.mark.parametrize("name", ["Adam", "ScheduleFreeAdamW", "ASGD"])
+@pytest.mark.parametrize("name", ["Adam", "ScheduleFreeAdamW", "ASGD", "Prodigy"])
 def test_an_optimizer_that_its_first_step_builds(child, name):
     """Slots that start at the variable do so on both devices."""
     by_step, before = (child.call(strategies.stepped, name, b) for b in (False, True))
@@ -78,7 +78,7 @@ def test_an_optimizer_that_its_first_step_builds(child, name):
         np.testing.assert_array_equal(parts, expected)
 
 
-@pytest.mark.parametrize("name", ["Adam", "SM3"])
+@pytest.mark.parametrize("name", ["Adam", "SM3", "Prodigy"])
 def test_rows_that_no_replica_names_stay_where_gradients_are_clipped(child, name):
     """By a global norm, for which Keras makes a dense tensor of rows."""
     for arguments in ({"global_clipnorm": 100.0}, {"clipnorm": 100.0}):

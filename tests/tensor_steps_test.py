@@ -8,9 +8,18 @@ import tf_optim
 from tests import models
 from tests.marks import both_flavours
 
+TENSOR_STEPS = [
+    "Adafactor",
+    "ConditionalGradient",
+    "Muon",
+    "NovoGrad",
+    "Prodigy",
+    "SM3",
+]
+
 
 @both_flavours
-@pytest.mark.parametrize("name", ["Adafactor", "Muon", "NovoGrad", "SM3"])
+@pytest.mark.parametrize("name", TENSOR_STEPS)
 def test_a_step_that_its_op_refuses_leaves_no_trace(name):
     decay = tf.Variable(0.5)
     optimizer = getattr(tf_optim, name)(0.1, weight_decay=decay)

@@ -39,6 +39,10 @@ class Optimizer(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         variables = list(variables)
         super().build(variables)
         make_slots(self, variables)
+        self._make_numbers()
+
+    def _make_numbers(self) -> None:
+        """Makes variables that a class has beside its slots."""
 
     def get_config(self) -> dict[str, Any]:
         """Keras' configuration, and the class's own arguments."""

@@ -92,6 +92,15 @@ def together(function, pairs):
     tf.distribute.get_replica_context().merge_call(across, args=(pairs,))
 
 
+def assign(variable, value):
+    """Sets a variable of an optimizer's in a step; each replica its own, where all
+    take steps of their own."""
+    if tf.distribute.get_replica_context() is None:
+        variable.assign(value)
+    else:
+        tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+
+
 def local_parts():
     """As `local` of `together`, where a step is not being taken."""
     if tf.distribute.get_replica_context() is not None:

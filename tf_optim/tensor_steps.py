@@ -67,18 +67,18 @@ def _of_rows_there_are(slices, variable):
 
 def dense_gradients(numbers, updates, scale):
     """Those of `seen_by_a_rule`, as tensors of the variables' shapes."""
-    made = []
-    for update in seen_by_a_rule(numbers, updates, scale):
-        gradient = update.gradient
-        if update.is_sparse:
-            shape = tf.shape(update.variable, gradient.indices.dtype)
-            gradient = (
-                tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
-                if update.variable.shape.num_elements()
-                else tf.zeros(shape, gradient.values.dtype)  # scatter_nd refuses it
-            )
-        made.append(gradient)
-    return made
+    return [whole(update) for update in seen_by_a_rule(numbers, updates, scale)]
+
+
+def whole(update):
+    """The gradient as a tensor of the variable's shape, if no row occurs twice."""
+    gradient = update.gradient
+    if not update.is_sparse:
+        return gradient
+    shape = tf.shape(update.variable, gradient.indices.dtype)
+    if update.variable.shape.num_elements():
+        return tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
+    return tf.zeros(shape, gradient.values.dtype)  # scatter_nd refuses it
 
 
 def assign_behind(ops, pairs):
@@ -110,14 +110,14 @@ def descend(numbers, updates, steps, scale=None):
     Args:
         numbers: the `op_calls.StepNumbers`.
         updates: a list of `op_calls.VariableUpdate`.
-        steps: a tensor for each.
+        steps: for each a tensor or `tf.IndexedSlices`, as a gradient may be.
         scale: as `op_calls.call_ops` takes it, of the steps.
     """
     numbers = dataclasses.replace(numbers, hyper=(0.0,), flags=(False,), clip_value=0.0)
     turned = [
         dataclasses.replace(
             update,
-            gradient=tf.cast(step, update.variable.dtype),
+            gradient=step,
             slots=(None,),
             hyper=(),
         )

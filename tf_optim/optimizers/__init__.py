@@ -14,6 +14,7 @@ from tf_optim.optimizers.asgd import ASGD
 from tf_optim.optimizers.cautious_adam import CautiousAdam
 from tf_optim.optimizers.cautious_lion import CautiousLion
 from tf_optim.optimizers.cocob import COCOB
+from tf_optim.optimizers.conditional_gradient import ConditionalGradient
 from tf_optim.optimizers.ftrl import Ftrl
 from tf_optim.optimizers.lamb import Lamb
 from tf_optim.optimizers.lars import LARS
@@ -22,6 +23,7 @@ from tf_optim.optimizers.lion import Lion
 from tf_optim.optimizers.muon import Muon
 from tf_optim.optimizers.nadam import Nadam
 from tf_optim.optimizers.novograd import NovoGrad
+from tf_optim.optimizers.prodigy import Prodigy
 from tf_optim.optimizers.proximal_adagrad import ProximalAdagrad
 from tf_optim.optimizers.rectified_adam import RectifiedAdam
 from tf_optim.optimizers.rmsprop import RMSprop
@@ -48,6 +50,7 @@ __all__ = [
     "COCOB",
     "CautiousAdam",
     "CautiousLion",
+    "ConditionalGradient",
     "Ftrl",
     "LARS",
     "Lamb",
@@ -56,6 +59,7 @@ __all__ = [
     "Muon",
     "Nadam",
     "NovoGrad",
+    "Prodigy",
     "ProximalAdagrad",
     "RMSprop",
     "RectifiedAdam",

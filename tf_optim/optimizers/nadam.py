@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import flavour, keras_private, specs
+from tf_optim import flavour, keras_private, replicas, specs
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
@@ -140,8 +140,4 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
     def _after_step(self, per_step):
         # For stock, should it go on from here.
         product = keras_private.raw(self._u_product)
-        value = tf.cast(per_step[-1], product.dtype)
-        if tf.distribute.get_replica_context() is None:
-            product.assign(value)
-        else:  # each replica its own
-            tf.raw_ops.AssignVariableOp(resource=product.handle, value=value)
+        replicas.assign(product, tf.cast(per_step[-1], product.dtype))
