@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tf_optim
 from tests import models
-from tests.marks import both_flavours, keras_3_only
+from tests.marks import both_flavours, both_ways, keras_3_only
 
 EMA = {"use_ema": True, "ema_momentum": 0.5}
 
@@ -60,3 +60,34 @@ def test_the_ends_of_the_range_of_momentum(momentum):
     else:  # Keras 3 begins with the variable after the first step
         keras_3 = hasattr(tf.keras, "ops")
         np.testing.assert_array_equal(average, first if keras_3 else begin)
+
+
+@both_ways
+def test_a_step_of_frozen_variables_alone_moves_averages(graph):
+    """As in stock with a learning rate of 0: their averages are their values."""
+    frozen, other = (tf.Variable([1.0, 2.0], name=name) for name in ("body", "head"))
+    optimizer = tf_optim.SGD(
+        0.5, use_ema=True, ema_momentum=0.5, learning_rate_multipliers={"body": 0.0}
+    )
+    optimizer.build([frozen, other])
+    optimizer.step_statistics = True
+    models.train(optimizer, [frozen], [[tf.ones([2])]] * 2, graph)
+    assert int(optimizer.iterations) == 2
+    assert set(optimizer.step_statistics.numbers().values()) == {0.0}
+    models.train(optimizer, [frozen, other], [[tf.ones([2]), tf.zeros([2])]], graph)
+    optimizer.finalize_variable_values([frozen, other])
+    for variable in (frozen, other):
+        np.testing.assert_array_equal(variable, [1.0, 2.0])
+    with pytest.raises(ValueError, match="shape"):
+        optimizer.apply_gradients([(tf.ones([5]), frozen)])
+
+
+@keras_3_only
+def test_a_frozen_model_is_left_alone_by_fit():
+    model = models.classifier()
+    before = model.get_weights()
+    frozen = tf_optim.Adam(0.1, use_ema=True, learning_rate_multipliers={"": 0.0})
+    model.compile(frozen, "mse")
+    model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

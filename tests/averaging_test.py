@@ -252,3 +252,26 @@ def test_keras_evaluates_with_the_means():
     swap.on_epoch_end(0)
     for one, other in zip(model.get_weights(), mean, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@keras_3_only
+@pytest.mark.parametrize("arguments", [{}, {"swap_on_epoch": True}], ids=str)
+def test_before_the_first_mean_keras_evaluates_the_variables(arguments):
+    """And so `fit` ends with them, if no mean is ever taken."""
+    weights = []
+    late = tf_optim.StochasticWeightAveraging(start_averaging=1000)
+    for averaging, callbacks in (
+        (late, [tf.keras.callbacks.SwapEMAWeights(**arguments)]),
+        (None, []),
+    ):
+        tf.keras.utils.set_random_seed(0)
+        layers = [tf.keras.layers.Input((2,)), tf.keras.layers.Dense(1)]
+        model = tf.keras.Sequential(layers)
+        model.compile(tf_optim.SGD(0.1, averaging=averaging), "mse")
+        data = np.ones((8, 2)), np.ones((8, 1))
+        fitted = model.fit(
+            *data, 4, 3, 0, validation_data=data, shuffle=False, callbacks=callbacks
+        )
+        weights.append([*model.get_weights(), fitted.history["val_loss"]])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)

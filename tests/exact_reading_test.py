@@ -276,3 +276,33 @@ def test_rows_of_no_elements(name):
         optimizer.apply_gradients([(rows, table)])
         assert table.numpy().shape == (3, 0)
     assert int(optimizer.iterations) == 3
+
+
+def test_touched_rows_of_one_optimizer_after_another():
+    """Each counts steps of its own, and a restored one counts some again."""
+    table = tf.Variable(tf.zeros([6, 2]))
+    tf_optim.prepare(table)
+
+    def step(optimizer, row):
+        tf_optim.lookup(table, [row])
+        gradient = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([row]))
+        optimizer.apply_gradients([(gradient, table)])
+
+    first, second = (tf_optim.Adagrad(0.1, sparse_update="exact") for _ in range(2))
+    for optimizer in (first, second):
+        optimizer.build([table])
+    first.iterations.assign(500)
+    for row in (0, 1, 2):
+        step(first, row)
+    assert first.touched_rows(table, 501).numpy().tolist() == [1, 2]
+    step(second, 4)
+    step(second, 5)
+    assert second.touched_rows(table, 0).numpy().tolist() == [4, 5]
+    assert second.touched_rows(table, 1).numpy().tolist() == [5]
+    second.iterations.assign(0)
+    step(second, 3)
+    assert 3 in second.touched_rows(table, 0).numpy()
+    tf_optim.unprepare(table)
+    for wrong in (table, "table"):
+        with pytest.raises(ValueError, match="`table` must be one whose rows"):
+            second.touched_rows(wrong, 0)

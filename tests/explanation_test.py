@@ -315,3 +315,26 @@ def test_a_table_of_any_name_that_has_been_read_by_rows():
     assert tf_optim.explain(optimizer).rows[0].kernel == "dense"
     tf_optim.lookup(table, [0])
     assert tf_optim.explain(optimizer).rows[0].kernel == "sparse exact"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tf_optim.Adam(learning_rate_multipliers={"kernel": 0.5, "bias": 0.0}),
+        lambda: tf_optim.Lamb(exclude_from_layer_adaptation=["bias"]),
+        lambda: tf_optim.Muon(exclude_layers=["kernel"]),
+        lambda: tf_optim.MultiOptimizer(
+            [(tf_optim.Adam(learning_rate_multipliers={"bias": 0.5}), None)]
+        ),
+    ],
+    ids=["multipliers", "layers", "Muon", "several"],
+)
+def test_a_model_says_the_same_before_its_optimizer_is_built(make):
+    model = models.classifier()
+    model.compile(make(), "mse")
+    before = tf_optim.explain(model)
+    model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
+    after = tf_optim.explain(model)
+    assert [(row.variable, row.kernel, row.op) for row in before.rows] == [
+        (row.variable, row.kernel, row.op) for row in after.rows
+    ]

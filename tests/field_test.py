@@ -284,3 +284,19 @@ def test_cocob_moves_what_had_a_gradient(mode):
     expected = np.ones((5, 2))
     expected[1] += [-0.5 / 4, 0.5 / 4]  # the first step, whatever the gradient
     np.testing.assert_allclose(table.numpy(), expected, rtol=1e-6)
+
+
+def test_schedule_free_moves_all_variables_or_none():
+    optimizer = tf_optim.ScheduleFreeAdamW(0.1)
+    var_list = trained(optimizer)
+    before, stranger = values(var_list), tf.Variable(1.0)
+    with pytest.raises((ValueError, KeyError), match="Unknown variable"):
+        optimizer.evaluate_at_mean([*var_list, stranger])
+    assert_close(values(var_list), before, 0)
+    models.train(optimizer, var_list, models.gradients(1, SHAPES))  # still at p
+    optimizer.evaluate_at_mean(iter(var_list))
+    at_mean = values(var_list)
+    with pytest.raises((ValueError, KeyError), match="Unknown variable"):
+        optimizer.train_on([*var_list, stranger])
+    assert_close(values(var_list), at_mean, 0)
+    optimizer.train_on(var_list)

@@ -205,3 +205,15 @@ def test_averages_of_rows_over_steps_that_are_not_taken(graph):
         results.append([np.array(v) for v in [table, *means]])
     for whole, by_rows in zip(*results, strict=True):
         np.testing.assert_allclose(by_rows, whole, rtol=1e-6)
+
+
+@keras_3_only
+def test_gradients_of_a_generator_and_none_at_all():
+    plain, scale = tf.keras.Variable([1.0]), tf.keras.Variable(1.0)
+    scale.overwrite_with_gradient = True
+    optimizer = tf_optim.LossScaleOptimizer(tf_optim.SGD(0.5), initial_scale=1.0)
+    optimizer.apply([], [])
+    grads = [tf.ones([1]), tf.constant(2.0)]
+    optimizer.apply(iter(grads), [plain, scale])
+    np.testing.assert_array_equal(plain.numpy(), [0.5])
+    assert float(scale.numpy()) == 2.0

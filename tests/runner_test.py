@@ -105,6 +105,7 @@ def test_runs_as_under_python(name, way, tmp_path):
         (["-m", "broken.such"], 1, "'broken.such' (No module named 'not_there')"),
         (["-m", "broken"], 1, "'broken.__main__' (not found)"),
         (["--sparse-update", "lax", "no.py"], 2, "invalid choice: 'lax'"),
+        (["--only", "Foo", "imports.py"], 2, "--only must be of"),
         (["--fast", "no.py"], 2, "unrecognized arguments: --fast"),
     ],
 )
@@ -113,8 +114,10 @@ def test_wrong_command_line(arguments, status, said, tmp_path):
     (tmp_path / "broken" / "__init__.py").write_text(
         "import sys\nif sys.argv[0].endswith('such'):\n    import not_there\n"
     )
+    (tmp_path / "imports.py").write_text("import tensorflow as tf\ntf.keras.Model\n")
     ended = run([*COMMAND, *arguments], tmp_path)
     assert (ended.returncode, said in ended.stderr) == (status, True), ended.stderr
+    assert "nothing was replaced" not in ended.stderr
 
 
 def test_help_names_every_option(tmp_path):
@@ -204,5 +207,5 @@ def test_choices_of_the_command_line(tmp_path):
     assert ended.stdout.split() == ["lazy", "False"], ended.stderr
     ended = run([*COMMAND, "--only", "SGD,Adamant", "makes.py"], tmp_path)
     assert ended.returncode == 2
-    assert "`names` must be of" in ended.stderr
+    assert "--only must be of" in ended.stderr
     assert "Received: names=['SGD', 'Adamant']" in ended.stderr

@@ -113,8 +113,8 @@ class SharedArguments(ArgumentsButDecay, total=False):
             `"bfloat16"`, or `"int8"` (8 bits, with a scale for each 128 elements of a
             row), for variables of 4,096 elements and more in rows of 8 and more. A
             dict of regular expressions, looked for in a variable's path, to these,
-            or a callable that takes a variable, choose for each. On a CPU, without
-            several replicas. Default: `"float32"`.
+            or a callable that takes a variable, choose for each. On CPUs of one
+            machine, under MirroredStrategy too. Default: `"float32"`.
         stochastic_rounding: whether what is kept in fewer bits is rounded up or down
             at random, right in the mean. None: packed slots are, 16-bit variables are
             not. True: both. False: neither. Default: None.

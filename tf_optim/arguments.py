@@ -166,8 +166,12 @@ def _variables(spec):
         for slot in spec.slots
     ]
     listed = ", ".join(names)
-    per_element = spec.slots[0].per_element
-    shape = "the variable's shape" if per_element else "one number per row"
+    by_row = [f"`{slot.name}`" for slot in spec.slots if not slot.per_element]
+    shape = "the variable's shape"
+    if len(by_row) == len(spec.slots):
+        shape = "one number per row"
+    elif by_row:
+        shape += f" ({', '.join(by_row)}: one number per row)"
     slots = (
         f"Slots ({listed}) have {shape}, and its dtype or float32 for 16-bit variables."
     )

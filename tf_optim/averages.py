@@ -130,14 +130,26 @@ def _count(optimizer):
 def bring_up_to_date(optimizer):
     """Before averages are read, outside of a graph."""
     memory = getattr(optimizer, "_seen_by_averages", None)
-    if memory is None or not memory.tables or not tf.executing_eagerly():
+    if memory is None or not tf.executing_eagerly():
         return
+    _begin_at_variables(optimizer)
     for seen in memory.tables.values():
         step = tf.identity(seen.step)
         if seen.read_at != int(step) and int(step) >= 0:
             momentum, begins = _momentum(optimizer), _begins(optimizer)
             seen.bring_up_to_date(step, momentum, begins)
         seen.read_at = int(step)
+
+
+def _begin_at_variables(optimizer):
+    """Where `averaging` has taken none yet, an average is read as its variable."""
+    taken = optimizer._averages_taken
+    if taken is None or int(tf.identity(keras_private.raw(taken))):
+        return
+    exact.catch_up_all(optimizer)
+    built = keras_private.built_with(optimizer)
+    flipped = [(a, v) for v, a in keras_private.averages_of(optimizer, built)]
+    _overwritten(replicas.local_parts(), flipped)
 
 
 class Riders:

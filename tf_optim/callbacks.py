@@ -40,7 +40,7 @@ class StepStatisticsCallback(tf.keras.callbacks.Callback):
     def __init__(self, log_dir: Any, update_freq: int | str = "epoch") -> None:
         super().__init__()
         if update_freq != "epoch" and not (
-            isinstance(update_freq, int) and update_freq >= 1
+            type(update_freq) is int and update_freq >= 1
         ):
             raise ValueError(
                 '`update_freq` must be "epoch" or an integer >= 1. Received: '

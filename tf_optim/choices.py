@@ -32,7 +32,7 @@ class _Choice:
             which = [which]
         if all(isinstance(each, str) for each in which):
             self._patterns = matching.checked(ARGUMENT, which)
-        elif all(isinstance(each, int) for each in which):
+        elif all(type(each) is int for each in which):
             self._numbers = frozenset(which)
         elif len(which) == 1 and _is_of_configuration(which[0]):
             (self._saved,) = which

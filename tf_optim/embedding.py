@@ -33,6 +33,8 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
     if not hasattr(ids, "dtype"):
         ids = checks.as_indices(ids, "`ids`")
     checks.check_integers(ids, "`ids`")
+    if ids.dtype not in (tf.int32, tf.int64):  # others no gather takes
+        ids = tf.cast(ids, tf.int64)
     return _looked_up(prepared.as_tensorflow_has_it(table), ids, name)
 
 
@@ -95,11 +97,18 @@ def prepare(model: Any) -> Any:
 
     Returns:
         What it was given.
+
+    Raises:
+        ValueError: for anything else, and for a variable without rows.
     """
     for layer in _layers(model):
         if type(layer) is tf.keras.layers.Embedding:
             layer.__class__ = Embedding
     for part in _parts_in(model):
+        if part.shape.rank == 0:
+            raise ValueError(
+                f"`model` must be a table. Received: '{part.name}', which has no rows."
+            )
         if prepared.can_prepare(part):
             prepared.prepare(part)
     return model

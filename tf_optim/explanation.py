@@ -210,6 +210,7 @@ def explain(
             optimizer=own if optimizer is inner else optimizer,
             inner=own,
             variable=raw(variable),
+            given=variable,
             is_sparse=id(raw(variable)) in is_sparse,
             regularizes_table=id(raw(variable)) in is_regularized,
             xla=_compiled_by_xla(model),
@@ -326,9 +327,9 @@ def _row(facts, name, calls):
             slot_bytes=state_bytes.of_stocks_slots(inner, facts.variable),
             other_bytes=0,
         )
-    factor = inner._rate_factor_of(variable)
+    factor, own = inner._rate_factor_of(facts.given), inner._hyper_of(facts.given)
     call = [id(inner), variable.device, common["dtype"]]
-    call += [facts.is_sparse, facts.average_rides, factor, *inner._hyper_of(variable)]
+    call += [facts.is_sparse, facts.average_rides, factor, *own]
     if extension.overridden(inner, extension.UPDATE):
         call.append(len(calls))  # one for each variable
     slots = list(state_bytes.slots_of(inner, variable))

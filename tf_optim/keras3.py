@@ -152,6 +152,7 @@ class FusedOptimizer(fused.Fused):
         """
         if self.built:
             return
+        variables = list(variables)
         # A function that is being traced cannot make slots of all replicas.
         with tf.init_scope(), replicas.scope_of(map(raw, variables)):
             keras_private.adopt_strategy(self)

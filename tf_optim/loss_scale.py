@@ -72,7 +72,9 @@ if TYPE_CHECKING or keras_private.is_keras_3():
                 trainable_variables: the variables. Default: those that the optimizer
                     was built with.
             """
-            inner = self.inner_optimizer
+            inner, grads = self.inner_optimizer, list(grads)
+            if not grads:
+                return
             if trainable_variables is not None:
                 # Of the same kind on all replicas, whichever of them builds.
                 trainable_variables = list(trainable_variables)

@@ -12,7 +12,9 @@ from tf_optim import checks, keras_private
 
 
 def path_of(optimizer, variable):
-    """The path or name of a variable that the optimizer was built with."""
+    """The path or name of a variable, as the optimizer was built with it."""
+    if not optimizer._is_built():
+        return keras_private.path_of(variable)
     index = keras_private.index_of(optimizer, variable)
     return keras_private.path_of(keras_private.built_with(optimizer)[index])
 

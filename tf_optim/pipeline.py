@@ -43,8 +43,8 @@ def take_step(optimizer, grads_and_vars, reduce=None, loss_scale=None):
     """
     optimizer._check_hyperparameters()  # they are attributes that can be set
     step = _Step(optimizer, grads_and_vars, reduce)
-    if not step.members:  # all are frozen
-        count(optimizer)
+    if not step.members:
+        step.pass_by()
         return None if loss_scale is None else tf.constant(True)
     if loss_scale is None:
         step.take(getattr(optimizer, "loss_scale_factor", None))
@@ -89,16 +89,16 @@ class _Step:
         grads, variables = zip(*grads_and_vars, strict=True)
         members = optimizer._members.of(optimizer, variables)
         own = optimizer._own_numbers(members)
+        tensors = [member.variable for member in members]
+        pairs = gradients.checked(grads, tensors)
         frozen = [i for i, (rate, _, _) in enumerate(own) if not rate]
         if frozen:
             taken = [i for i in range(len(own)) if i not in frozen]
-            own, grads, members = (
-                [each[i] for i in taken] for each in (own, grads, members)
+            own, pairs, members, tensors = (
+                [each[i] for i in taken] for each in (own, pairs, members, tensors)
             )
         self.optimizer, self.members, self.reduce = optimizer, members, reduce
-        self.own_numbers = own
-        tensors = [member.variable for member in members]
-        self.pairs = gradients.checked(grads, tensors)
+        self.own_numbers, self.pairs = own, pairs
         self.several = replicas.are_several()
         if self.several:
             slots = [
@@ -107,6 +107,13 @@ class _Step:
             replicas.check(tensors + slots)
         self.accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
         self.overridden = extension.overridden(optimizer)
+
+    def pass_by(self):
+        """Takes a step of frozen variables alone: it moves averages, and is counted."""
+        if self.optimizer._step_statistics is not None:
+            self.optimizer._step_statistics.see_nothing()
+        on_all = functools.partial(self._on_all_devices, False, None, None)
+        replicas.together(on_all, [])
 
     def take(self, loss_scale, known=None):
         """Takes it. `known` are the norms of `pairs`, where they are known."""
@@ -149,7 +156,9 @@ class _Step:
             return self._update(clipped, local, pairs, riders)
 
         with tf.control_dependencies(riders.before()):
-            if self.accumulates:
+            if not pairs:
+                done = []
+            elif self.accumulates:
                 done = accumulation.accumulate(self.optimizer, local, pairs, update)
             else:
                 done = self._update(clipped, local, pairs, riders, scale, known)

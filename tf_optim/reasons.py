@@ -45,6 +45,7 @@ class Facts:
         optimizer: the model's, perhaps a `LossScaleOptimizer`.
         inner: the optimizer that it wraps, or itself.
         variable: a `tf.Variable`.
+        given: the same, as Keras has it.
         is_sparse: whether its gradient is `tf.IndexedSlices`.
         regularizes_table: whether it is a table whose regularizer makes it dense.
         xla: whether the step is compiled by XLA; None for not known.
@@ -53,6 +54,7 @@ class Facts:
     optimizer: object
     inner: object
     variable: tf.Variable
+    given: object
     is_sparse: bool
     regularizes_table: bool
     xla: bool | None
@@ -192,6 +194,8 @@ def _whole_table(facts):
 
 
 def _clip(facts):
+    if isinstance(facts.optimizer, loss_scale.LossScaleOptimizer):
+        return None  # one pass does both
     for name in ("clipnorm", "global_clipnorm"):
         if getattr(facts.inner, name) is not None:
             return Reason(

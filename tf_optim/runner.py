@@ -251,6 +251,7 @@ class AfterImport:
         self._depth = 0
         self._replacement = None
         self._backend = None
+        self._is_refused = False
 
     def find_spec(self, name, path=None, target=None):
         """Finds what the other finders do, and remembers when it has been imported."""
@@ -297,12 +298,16 @@ class AfterImport:
             else:
                 self._replacement.watch()
         except ValueError as error:  # of the options
-            _error(2, str(error).rstrip("."))
+            self._is_refused = True
+            said = str(error).replace("`names`", "--only").replace("names=", "")
+            _error(2, said.rstrip("."))
         finally:
             self._depth -= 1
 
     def summarize(self, seconds):
         """Prints one line about what was replaced."""
+        if self._is_refused:
+            return  # of which the error has spoken
         if self._backend not in (None, "tensorflow"):
             said = (
                 "nothing was replaced: Keras' backend must be tensorflow. "

@@ -62,12 +62,15 @@ class Hyper:
         number = checks.static_value(value)
         if number is None:
             return  # the op will see
-        if self.low <= number < self.high or (self.closed and number == self.high):
+        is_inside = self.low <= number < self.high and number != -float("inf")
+        if is_inside or (self.closed and number == self.high):
             return
         bounds = f"in [{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
-        if self.high == float("inf"):
+        if self.high == -self.low == float("inf"):
+            bounds = "a finite number"
+        elif self.high == float("inf"):
             bounds = f"a finite number >= {self.low:g}"
-        if self.low == -float("inf"):
+        elif self.low == -float("inf"):
             bounds = f"a finite number <= {self.high:g}"
         raise ValueError(
             f"`{self.attribute}` must be {bounds}. Received: {self.attribute}={value!r}"

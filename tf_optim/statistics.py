@@ -55,6 +55,11 @@ class StepStatistics:
         self.clipped.assign(0.0)
         self.update_norm.assign(0.0)
 
+    def see_nothing(self):
+        """Of a step that changes no variable."""
+        for name, dtype in _NUMBERS.items():
+            getattr(self, name).assign(tf.zeros([], dtype))
+
     def see_factors(self, factors, bound):
         """Keeps how many gradients are clipped: by factors, or by a bound of values."""
         if bound is not None:

@@ -196,6 +196,7 @@ class FusedOptimizer(fused.Fused):
         """
         if self._is_built():
             return
+        var_list = list(var_list)
         self._built_with = self._no_dependency(list(var_list))
         with tf.init_scope(), replicas.scope_of(var_list):  # not in each trace
             keras_private.adopt_strategy(self)

@@ -10,8 +10,19 @@ from collections.abc import Sequence
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import base, checks, flavour, keras_private, specs, tensor_steps
+from tf_optim import (
+    base,
+    checks,
+    flavour,
+    keras_private,
+    matching,
+    specs,
+    tensor_steps,
+)
 from tf_optim.annotations import ArgumentsButDecay, LearningRate, Number
+
+_ADAM_DECAY = specs.Hyper("", "adam_weight_decay")
+_RMS_RATE = specs.Hyper("", "rms_rate")
 
 
 @flavour.register
@@ -88,6 +99,7 @@ class Muon(  # type: ignore[misc]
         checked=(
             specs.Hyper("", "momentum", high=1.0, closed=True),
             specs.Hyper("", "ns_steps"),
+            *(specs.Hyper("", f"muon_{each}", low=-float("inf")) for each in "abc"),
         ),
         switches={"velocity_hat": "_amsgrad"},
         is_rule=False,
@@ -122,7 +134,7 @@ class Muon(  # type: ignore[misc]
             adam_weight_decay=adam_weight_decay,
             epsilon=epsilon,
             weight_decay=weight_decay,
-            exclude_layers=exclude_layers or [],
+            exclude_layers=list(matching.checked("exclude_layers", exclude_layers)),
             exclude_embeddings=exclude_embeddings,
             muon_a=muon_a,
             muon_b=muon_b,
@@ -137,6 +149,14 @@ class Muon(  # type: ignore[misc]
 
     def _check_hyperparameters(self):
         super()._check_hyperparameters()
+        if self.adam_weight_decay is not None:
+            _ADAM_DECAY.check(self.adam_weight_decay)
+        if self.rms_rate is not None:
+            _RMS_RATE.check(self.rms_rate)
+        if int(self.ns_steps) != self.ns_steps:
+            raise ValueError(
+                f"`ns_steps` must be an integer. Received: ns_steps={self.ns_steps!r}"
+            )
         ratio = self.adam_lr_ratio  # who shares an op depends on it
         if not isinstance(ratio, numbers.Real) or not ratio > 0:
             raise ValueError(
@@ -161,6 +181,8 @@ class Muon(  # type: ignore[misc]
         return super()._make_slot(variable, slot)
 
     def _is_of_adam(self, variable):
+        if not self._is_built():
+            return self._should_use_adamw(variable)
         return keras_private.slots_of(self, variable)[1] is not None
 
     def _rate_factor_of(self, variable):

@@ -84,6 +84,14 @@ class RectifiedAdam(flavour.FusedOptimizer, base.Optimizer):
         **kwargs: Unpack[SharedArguments],
     ) -> None: ...
 
+    def _check_hyperparameters(self):
+        super()._check_hyperparameters()
+        if self.total_steps and int(self.total_steps) != self.total_steps:
+            raise ValueError(
+                "`total_steps` must be an integer. Received: "
+                f"total_steps={self.total_steps!r}"
+            )
+
     def _rate_of_step(self):
         rate = super()._rate_of_step()
         if not self.total_steps:

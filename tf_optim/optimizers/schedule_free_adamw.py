@@ -150,8 +150,8 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
         self._check_point(False)
         if not float(self.beta_1):
             raise ValueError("`beta_1` must be > 0 for x to be known. Received: 0.0")
-        self._at_mean.assign(True)
         self._move(variables, lambda p, z, b: (p - (1.0 - b) * z) / b)
+        self._at_mean.assign(True)
 
     def train_on(self, variables: Iterable[Any]) -> None:
         """Sets variables back to p, after `evaluate_at_mean`.
@@ -163,13 +163,15 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
             ValueError: if they are at p already.
         """
         self._check_point(True)
-        self._at_mean.assign(False)
         self._move(variables, lambda x, z, b: b * x + (1.0 - b) * z)
+        self._at_mean.assign(False)
 
     def _move(self, variables, to):
         self.catch_up()
-        for variable in variables:
-            z = keras_private.slots_of(self, variable)[0]
+        variables = list(variables)
+        # Of all before the first is moved: one may be none of the optimizer's.
+        slots = [keras_private.slots_of(self, variable)[0] for variable in variables]
+        for variable, z in zip(variables, slots, strict=True):
             at = tf.cast(raw(variable), z.dtype)
             moved = to(at, z, tf.cast(self.beta_1, z.dtype))
             variable.assign(tf.cast(moved, raw(variable).dtype))
