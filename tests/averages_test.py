@@ -83,6 +83,22 @@ def test_a_step_of_frozen_variables_alone_moves_averages(graph):
 
 
 @keras_3_only
+def test_a_step_of_frozen_variables_alone_ends_a_window():
+    frozen, other = (tf.Variable(0.0, name=name) for name in ("body", "head"))
+    optimizer = tf_optim.SGD(
+        1.0, gradient_accumulation_steps=2, learning_rate_multipliers={"body": 0.0}
+    )
+    optimizer.build([frozen, other])
+    for gradient in (1.0, None, None, None, 10.0, 10.0):
+        pairs = [(tf.constant(1.0), frozen)]
+        if gradient is not None:
+            pairs.append((tf.constant(gradient), other))
+        optimizer.apply_gradients(pairs)
+    # As in Keras: of the first window's end `other` has no gradient.
+    assert float(other) == -10.0
+
+
+@keras_3_only
 def test_a_frozen_model_is_left_alone_by_fit():
     model = models.classifier()
     before = model.get_weights()

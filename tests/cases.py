@@ -283,6 +283,7 @@ COMMON_ERRORS = (
     ({"clipnorm": float("nan")}, "> 0"),
     ({"clipvalue": -0.5}, "> 0"),
     ({"global_clipnorm": 0}, "> 0"),
+    ({"global_clipnorm": float("inf")}, "a finite number > 0"),
     ({"weight_decay": -0.1}, ">= 0"),
     ({"ema_momentum": 1.5}, "[0, 1]"),
 )

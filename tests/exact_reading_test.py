@@ -1,5 +1,7 @@
 """sparse_update="exact": one table, in each way of reading and stepping it."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -302,7 +304,62 @@ def test_touched_rows_of_one_optimizer_after_another():
     second.iterations.assign(0)
     step(second, 3)
     assert 3 in second.touched_rows(table, 0).numpy()
+    for wrong in ([], [0, 1], 1.5, "x"):
+        with pytest.raises(ValueError, match="`since_step` must be"):
+            second.touched_rows(table, wrong)
     tf_optim.unprepare(table)
     for wrong in (table, "table"):
         with pytest.raises(ValueError, match="`table` must be one whose rows"):
             second.touched_rows(wrong, 0)
+
+
+def test_a_table_of_a_class_derived_from_embedding_is_prepared():
+    class Doubled(tf.keras.layers.Embedding):
+        def call(self, inputs):
+            return super().call(inputs) * 2.0
+
+    results = []
+    for mode in ("exact", "dense"):
+        tf.keras.utils.set_random_seed(0)
+        ids = tf.keras.layers.Input((2,), dtype="int32")
+        rows = tf.keras.layers.Flatten()(Doubled(20, 3, name="table")(ids))
+        model = tf.keras.Model(ids, tf.keras.layers.Dense(1)(rows))
+        if mode == "exact":
+            tf_optim.prepare(model)
+        model.compile(tf_optim.Adam(0.1, sparse_update=mode), "mse", jit_compile=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            for step in range(6):
+                data = np.array([[step, 3], [step % 2, 9]], np.int32)
+                model.train_on_batch(data, np.ones((2, 1)))
+        if mode == "exact":
+            said = {row.variable: row.kernel for row in tf_optim.explain(model).rows}
+            assert "sparse exact" in said.values()
+        results.append(model.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@keras_3_only
+def test_a_prepared_layer_is_quantized_as_stocks():
+    tables = []
+    for make in (tf.keras.layers.Embedding, tf_optim.Embedding):
+        tf.keras.utils.set_random_seed(0)
+        layer = make(10, 4)
+        layer.build()
+        if not hasattr(layer, "quantize"):
+            pytest.skip("this Keras quantizes nothing")
+        layer.quantize("int8")
+        tables.append([w.numpy() for w in layer.weights])
+        np.testing.assert_allclose(layer(np.array([1])).shape, (1, 4))
+    for one, other in zip(*tables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    class Own(tf_optim.Embedding):
+        def call(self, inputs):
+            return super().call(inputs)
+
+    layer = Own(10, 4)
+    layer.build()
+    with pytest.raises(NotImplementedError):  # what Keras knows nothing of
+        layer.quantize("int8")

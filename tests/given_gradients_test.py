@@ -1,5 +1,7 @@
 """Gradients as people pass them: parts of NumPy, lists, variables that stand twice."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -174,3 +176,56 @@ def test_an_unknown_variable_is_an_error():
     with pytest.raises(kind, match="Unknown variable: 'v3"):
         optimizer.apply_gradients([(tf.constant(1.0), variables[3])])
     assert int(optimizer.iterations) == 0
+
+
+WRONG = [
+    (tf.constant(["a", "b"]), "real numbers. Received: dtype string"),
+    (tf.constant([1j, 2j]), "real numbers. Received: dtype complex128"),
+    (tf.ragged.constant([[1.0], [1.0, 2.0]]), "a tensor, an array or tf.IndexedSlices"),
+    (tf.sparse.from_dense([1.0, 0.0]), "a tensor, an array or tf.IndexedSlices"),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 1.0}, ACCUMULATING], ids=str)
+@pytest.mark.parametrize(("gradient", "said"), WRONG, ids=lambda x: str(x)[:20])
+def test_what_no_gradient_can_be(gradient, said, options):
+    """Found before the first of several optimizers takes its step, too."""
+    skip_what_tf_keras_lacks(options)
+    first, second = (tf.Variable([1.0, 2.0], name=name) for name in "ab")
+    optimizer = tf_optim.MultiOptimizer(
+        [(tf_optim.SGD(0.5, **options), "a"), (tf_optim.SGD(0.5, **options), None)]
+    )
+    optimizer.build([first, second])
+    with pytest.raises(ValueError, match=f"The gradient of 'b.*{re.escape(said)}"):
+        optimizer.apply_gradients([(tf.ones([2]), first), (gradient, second)])
+    np.testing.assert_array_equal(first, [1.0, 2.0])
+    assert {int(each.iterations) for each in optimizer.optimizers} == {0}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"clipnorm": 1.0}, {"clipvalue": 1.0}], ids=str
+)
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_gradients_of_whole_numbers(dtype, options):
+    values = []
+    for kind in (dtype, "float32"):
+        variable = tf.Variable([1.0, 2.0])
+        optimizer = tf_optim.SGD(0.5, **options)
+        optimizer.apply_gradients([(tf.cast([1, 0], kind), variable)])
+        values.append(variable.numpy())
+    np.testing.assert_array_equal(*values)
+
+
+@pytest.mark.parametrize("shape", [(50, 2), (ROWS, 9), (ROWS,)], ids=str)
+def test_slices_of_another_table(shape):
+    table = tf.Variable(tf.ones([ROWS, 2]), name="table")
+    with pytest.raises(ValueError, match=r"'table.* must have dense_shape \[4, 2\]"):
+        tf_optim.SGD().apply_gradients([(slices([2, 0, 2], shape=shape), table)])
+
+
+@pytest.mark.parametrize("thing", [tf.ones([2]), np.ones(2), "x", None], ids=str)
+def test_gradients_of_what_is_no_variable(thing):
+    optimizer = tf_optim.SGD()
+    optimizer.build([tf.Variable([1.0, 2.0])])
+    with pytest.raises(ValueError, match="must be of variables. Received: a gradient"):
+        optimizer.apply_gradients([(tf.ones([2]), thing)])

@@ -39,3 +39,29 @@ def test_a_step_that_its_op_refuses_leaves_no_trace(name):
     assert all(np.isfinite(each).all() for each in before)
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@both_flavours
+@pytest.mark.parametrize("name", TENSOR_STEPS)
+def test_shapes_that_only_the_step_knows(name):
+    """TensorFlow's operations would broadcast a wrong one."""
+    optimizer = getattr(tf_optim, name)(0.1)
+    (variable,) = models.variables([(6, 4)])
+    optimizer.build([variable])
+    values = []
+    for shape in ([None, None], None, [6, 4]):
+        variable.assign(tf.ones([6, 4]))
+
+        @tf.function(input_signature=[tf.TensorSpec(shape)])
+        def step(gradient):
+            optimizer.apply_gradients([(gradient, variable)])
+
+        if shape != [6, 4]:
+            for wrong in ([6, 1], [1, 4], [1, 1]):
+                with pytest.raises(tf.errors.InvalidArgumentError):
+                    step(tf.ones(wrong))
+            np.testing.assert_array_equal(variable, np.ones([6, 4]))
+            assert int(optimizer.iterations) == len(values)
+        step(tf.ones([6, 4]))
+        values.append(variable.numpy())
+    assert np.all(values[0] < 1.0)

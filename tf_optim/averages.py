@@ -335,6 +335,10 @@ def _overwritten(local, pairs):
 
 def overwrite(optimizer, variables):
     """Gives the variables the values of their averages."""
+    if not optimizer._is_built():
+        raise ValueError(
+            "The optimizer must be built to have averages. Received: one that is not."
+        )
     other = optimizer.averaging
     if other is not None:
         means = keras_private.raw(optimizer._averages_taken)

@@ -7,15 +7,17 @@ callbacks find it.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import keras_private
+from tf_optim import checks, keras_private
 
 
 def _whole(name, value, least):
-    if isinstance(value, bool) or int(value) != value or value < least:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (is_whole and value >= least):
         raise ValueError(
             f"`{name}` must be an integer >= {least}. Received: {name}={value!r}"
         )
@@ -95,7 +97,8 @@ class Lookahead(Averaging):
 
     def __init__(self, sync_period: int = 6, slow_step_size: float = 0.5) -> None:
         self.sync_period = _whole("sync_period", sync_period, 1)
-        if not 0.0 <= slow_step_size <= 1.0:
+        number = checks.static_value(slow_step_size)
+        if number is None or not 0.0 <= number <= 1.0:
             raise ValueError(
                 "`slow_step_size` must be in [0, 1]. Received: "
                 f"slow_step_size={slow_step_size!r}"

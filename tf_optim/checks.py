@@ -61,7 +61,10 @@ def static_value(value):
     if isinstance(value, (bool, np.bool_)):
         return _UNKNOWN
     if isinstance(value, numbers.Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return _UNKNOWN
     if is_tensor(value):
         tensor = tf.convert_to_tensor(value)
         value = (
@@ -108,6 +111,7 @@ KERAS_ARGUMENTS = (
     "global_clipnorm",
     "weight_decay",
     "ema_momentum",
+    "ema_overwrite_frequency",
     "gradient_accumulation_steps",
     "loss_scale_factor",
 )
@@ -127,18 +131,31 @@ def check_keras_arguments(optimizer):
         number = static_value(value)
         _check(name, value, expected, number is None or holds(number))
 
-    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-        check(name, "a number > 0, or None", lambda x: x > 0)
+    positive = "a finite number > 0, or None"
+    check("clipvalue", "a number > 0, or None", lambda x: x > 0)
+    for name in ("clipnorm", "global_clipnorm", "loss_scale_factor"):
+        check(name, positive, lambda x: 0 < x < float("inf"))
     expected = "a finite number >= 0, or None"
     check("weight_decay", expected, lambda x: 0 <= x < float("inf"))
     check("ema_momentum", "in the range [0, 1]", lambda x: 0 <= x <= 1, False)
-    check(
-        "gradient_accumulation_steps",
-        "an integer >= 2, or None",
-        lambda x: x >= 2 and x == int(x),
-    )
-    expected = "a finite number > 0, or None"
-    check("loss_scale_factor", expected, lambda x: 0 < x < float("inf"))
+    for name, least in (
+        ("gradient_accumulation_steps", 2),
+        ("ema_overwrite_frequency", 1),
+    ):
+        value = getattr(optimizer, name, None)
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        holds = value is None or (is_whole and value >= least)
+        _check(name, value, f"an integer >= {least}, or None", holds)
+
+
+def check_switches(optimizer, names):
+    """Raises ValueError for an option that is neither on nor off, nor a number."""
+    for name in names:
+        value = getattr(optimizer, name)
+        number = static_value(value)
+        is_bool = isinstance(value, (bool, np.bool_))
+        is_number = number is None or number == number
+        _check(name, value, "True or False", is_bool or is_number)
 
 
 def check_layout(variable):

@@ -33,6 +33,8 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
     if not hasattr(ids, "dtype"):
         ids = checks.as_indices(ids, "`ids`")
     checks.check_integers(ids, "`ids`")
+    if table.shape.rank == 0 if hasattr(table.shape, "rank") else not table.shape:
+        raise ValueError("`table` must have rows. Received: a scalar variable.")
     if ids.dtype not in (tf.int32, tf.int64):  # others no gather takes
         ids = tf.cast(ids, tf.int64)
     return _looked_up(prepared.as_tensorflow_has_it(table), ids, name)
@@ -61,6 +63,15 @@ class Embedding(tf.keras.layers.Embedding):
         super().build(input_shape)
         prepare(self)
 
+    if keras_private.is_keras_3():
+
+        def quantize(
+            self, mode: Any = None, type_check: bool = True, **kwargs: Any
+        ) -> None:
+            """As the stock layer's, which takes no class but its own."""
+            own = type(self).call is Embedding.call
+            super().quantize(mode, type_check=type_check and not own, **kwargs)
+
     def call(self, inputs: Any) -> Any:
         """The rows of `inputs`, integers of any shape."""
         table = _plain_table(self)
@@ -87,6 +98,9 @@ def _plain_table(layer):
 
 def prepare(model: Any) -> Any:
     """Makes a model's Embedding layers ours, in place, or prepares one table.
+
+    Layers of classes derived from Keras' Embedding stay what they are, and their tables
+    are prepared. A table of any other layer is to be given by itself.
 
     To be called before what reads the tables is traced: before `fit`, `evaluate` and
     `predict` and before a `tf.function` calls it. Weights stay as they are.
@@ -147,7 +161,7 @@ def _layers(model):
 
 
 def _parts_in(model):
-    """The parts of all tables that ours of a model's layers read, or of one table."""
+    """The parts of all tables of a model's Embedding layers, or of one table."""
     if not hasattr(model, "_flatten_layers"):
         if not prepared.is_table(model):
             raise ValueError(
@@ -155,7 +169,8 @@ def _parts_in(model):
                 f"model={model!r}"
             )
         return prepared.parts_of(model)
-    layers = [layer for layer in _layers(model) if isinstance(layer, Embedding)]
+    kind = tf.keras.layers.Embedding
+    layers = [layer for layer in _layers(model) if isinstance(layer, kind)]
     tables = [_plain_table(layer) for layer in layers]
     return [
         part

@@ -132,8 +132,9 @@ def _say_that_it_is_dense(optimizer, variable):
         warnings.warn(
             f"sparse_update='exact' takes dense steps of '{variable.name}', at the "
             "cost of the whole table: it is not prepared. Read it by "
-            "`tf_optim.Embedding` or `tf_optim.lookup`, or call `tf_optim.prepare` on "
-            "the model before it is used. The result is the same.",
+            "`tf_optim.Embedding` or `tf_optim.lookup`, or give it to "
+            "`tf_optim.prepare` before it is used (the model, or a layer's variable "
+            "where the layer is no Embedding). The result is the same.",
             stacklevel=2,
         )
 

@@ -104,6 +104,8 @@ class Fused(spellings.OldSpellings, methods.Methods):
         checks.check_keras_arguments(self)
         for hyper in (*self._spec.hyper, *self._spec.checked):
             hyper.check(getattr(self, hyper.attribute))
+        switches = {*self._spec.switches.values(), *self._spec.flags}
+        checks.check_switches(self, sorted(switches))
         checks.check_sparse_update(self.sparse_update, self._spec)
         if self._is_built():
             self._check_built_for_options()

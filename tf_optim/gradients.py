@@ -46,20 +46,23 @@ def checked(grads, variables):
         are int32 or int64, and its variable.
 
     Raises:
-        ValueError: if a gradient's static shape cannot be right, or indices are not
-            integers.
+        ValueError: if a gradient's static shape cannot be right, if it has no real
+            numbers, or indices are not integers.
     """
     pairs = []
     for gradient, variable in zip(grads, variables, strict=True):
         if isinstance(gradient, tf.IndexedSlices):
             shape = gradient.dense_shape
+            if shape is not None:
+                shape = tf.convert_to_tensor(shape)
+                _check_whole(shape, variable)
             gradient = tf.IndexedSlices(
                 _tensor(gradient.values, variable),
                 checks.as_indices(
                     gradient.indices,
                     f"The indices of the gradient of '{variable.name}'",
                 ),
-                None if shape is None else tf.convert_to_tensor(shape),
+                shape,
             )
         else:
             gradient = _tensor(gradient, variable)
@@ -69,11 +72,34 @@ def checked(grads, variables):
 
 
 def _tensor(value, variable):
-    if isinstance(value, tf.Tensor):
+    if not isinstance(value, tf.Tensor):
+        # A list's numbers are as exact as the variable's.
+        hint = variable.dtype if isinstance(value, (list, tuple, float, int)) else None
+        try:
+            value = tf.convert_to_tensor(value, dtype_hint=hint)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The gradient of '{_name(variable)}' must be a tensor, an array or "
+                f"tf.IndexedSlices of such. Received: {type(value).__name__} ({error})"
+            ) from None
+    if value.dtype.is_floating:
         return value
-    # A list's numbers are as exact as the variable's.
-    hint = variable.dtype if isinstance(value, (list, tuple, float, int)) else None
-    return tf.convert_to_tensor(value, dtype_hint=hint)
+    if not (value.dtype.is_integer or value.dtype.is_bool):
+        raise ValueError(
+            f"The gradient of '{_name(variable)}' must have real numbers. Received: "
+            f"dtype {value.dtype.name}."
+        )
+    return tf.cast(value, variable.dtype)
+
+
+def _check_whole(shape, variable):
+    """Raises ValueError for a `dense_shape` that is known to be another table's."""
+    known = tf.get_static_value(shape)
+    if known is not None and not variable.shape.is_compatible_with(known.tolist()):
+        raise ValueError(
+            f"The gradient of '{_name(variable)}' must have dense_shape "
+            f"{variable.shape.as_list()}. Received: {known.tolist()}."
+        )
 
 
 def scaled(gradient, function):

@@ -89,7 +89,11 @@ def index_of(optimizer, variable):
         if is_keras_3():
             return optimizer._get_variable_index(variable)
         return optimizer._index_dict[optimizer._var_key(variable)]
-    except KeyError:
+    except (AttributeError, KeyError):
+        if not hasattr(variable, "assign"):
+            raise ValueError(
+                f"Gradients must be of variables. Received: a gradient of {variable!r}."
+            ) from None
         kind = ValueError if is_keras_3() else KeyError
         raise kind(
             f"Unknown variable: '{variable.name}'. The optimizer must be built with "

@@ -6,7 +6,7 @@ Keras 3's variables have a path ("dense/kernel"), others a name ("dense/kernel:0
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tf_optim import checks, keras_private
 
@@ -35,7 +35,14 @@ def checked(name, patterns):
     Raises:
         ValueError: if one of them is none.
     """
-    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
+    if patterns is None or isinstance(patterns, str):
+        patterns = () if patterns is None else (patterns,)
+    if not isinstance(patterns, Iterable):
+        raise ValueError(
+            f"`{name}` must be a list of regular expressions, or None. Received: "
+            f"{patterns!r}"
+        )
+    patterns = tuple(patterns)
     for pattern in patterns:
         try:
             re.compile(pattern)

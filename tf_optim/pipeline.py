@@ -109,7 +109,10 @@ class _Step:
         self.overridden = extension.overridden(optimizer)
 
     def pass_by(self):
-        """Takes a step of frozen variables alone: it moves averages, and is counted."""
+        """Takes a step of frozen variables alone.
+
+        It ends a window, moves averages, and is counted.
+        """
         if self.optimizer._step_statistics is not None:
             self.optimizer._step_statistics.see_nothing()
         on_all = functools.partial(self._on_all_devices, False, None, None)
@@ -143,6 +146,8 @@ class _Step:
         riders = averages.Riders(self.optimizer, local, pairs, variables)
 
         def update(pairs, steps):
+            if not pairs:
+                return []
             extension.check_alone(self.optimizer)
             steps = checks.as_tensor(steps, tf.float64)
             if not self.several:
@@ -156,10 +161,10 @@ class _Step:
             return self._update(clipped, local, pairs, riders)
 
         with tf.control_dependencies(riders.before()):
-            if not pairs:
-                done = []
-            elif self.accumulates:
+            if self.accumulates:
                 done = accumulation.accumulate(self.optimizer, local, pairs, update)
+            elif not pairs:
+                done = []
             else:
                 done = self._update(clipped, local, pairs, riders, scale, known)
         with tf.control_dependencies(done):

@@ -182,6 +182,11 @@ def _as_indices(ids):
 
 def touched_rows(table, since_step):
     """As `touched_rows` of an optimizer."""
+    since_step = checks.as_indices(since_step, "`since_step`")
+    if since_step.shape.rank not in (0, None):
+        raise ValueError(
+            f"`since_step` must be a scalar. Received: shape {since_step.shape}."
+        )
     found, first = [], 0
     for part in parts_of(table):
         with tf.device(part.device):

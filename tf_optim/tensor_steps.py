@@ -52,8 +52,16 @@ def seen_by_a_rule(numbers, updates, scale):
             gradient = gradients.scaled(norms.sum_duplicates(update.gradient), change)
             if update.is_sparse and checks.is_compiled_by_xla():
                 gradient = _of_rows_there_are(gradient, update.variable)
+            gradient = _of_shape(gradient, update.variable.shape)
             made.append(dataclasses.replace(update, gradient=gradient))
     return made
+
+
+def _of_shape(gradient, shape):
+    """As it is, or an error when the step is taken: TensorFlow would broadcast it."""
+    if isinstance(gradient, tf.IndexedSlices):
+        shape = tf.TensorShape([None]).concatenate(shape[1:])
+    return gradients.scaled(gradient, lambda values: tf.ensure_shape(values, shape))
 
 
 def _of_rows_there_are(slices, variable):

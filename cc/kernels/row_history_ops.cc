@@ -140,12 +140,16 @@ class TouchedRowsOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     RefCountPtr<RowHistory> history;
     OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    const Tensor& since = context->input(1);
+    OP_REQUIRES(context, tensorflow::TensorShapeUtils::IsScalar(since.shape()),
+                absl::InvalidArgumentError(absl::StrCat(
+                    "since_step must be a scalar. Received: shape ",
+                    since.shape().DebugString(), ".")));
     std::vector<int64_t> rows;
     {
       const absl::MutexLock lock(history->mu());
-      OP_REQUIRES_OK(
-          context,
-          history->TouchedRows(context->input(1).scalar<int64_t>()(), &rows));
+      OP_REQUIRES_OK(context,
+                     history->TouchedRows(since.scalar<int64_t>()(), &rows));
     }
     Tensor* output = nullptr;
     OP_REQUIRES_OK(context,

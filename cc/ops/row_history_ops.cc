@@ -110,6 +110,8 @@ REGISTER_OP("TfOptim>TouchedRows")
     .Output("rows: int64")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle since;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(1), 0, &since));
       c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
       return absl::OkStatus();
     })

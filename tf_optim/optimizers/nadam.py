@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import flavour, keras_private, replicas, specs
+from tf_optim import checks, flavour, keras_private, replicas, specs
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
@@ -122,7 +122,7 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
         known = tf.minimum(t, len(mu) - 2)
         beyond = tf.cast(t - known, tf.float64)
         product = tf.gather(products, known) * tf.pow(
-            tf.constant(self.beta_1, tf.float64), beyond
+            checks.as_tensor(self.beta_1, tf.float64), beyond
         )
         return tf.gather(mu, known), tf.gather(mu, known + 1), product
 
