@@ -9,7 +9,16 @@ import tensorflow as tf
 from build_deps import docs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROGRAMS = ["quickstart.md", "fuse.md", "mixed-precision.md"]
+PROGRAMS = [
+    "distributed.md",
+    "exact.md",
+    "fuse.md",
+    "memory.md",
+    "mixed-precision.md",
+    "quickstart.md",
+    "scripts.md",
+    "using.md",
+]
 
 
 @pytest.fixture

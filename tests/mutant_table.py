@@ -207,8 +207,8 @@ MUTANTS = (
         ),
         nadam_config=('config["schedule_decay"] = self.schedule_decay', "pass"),
         nadam_product_of_stock=(
-            "            product.assign(value)",
-            "            pass",
+            "        replicas.assign(product, tf.cast(per_step[-1], product.dtype))",
+            "        pass",
         ),
     ),
     # --- between stock and ours

@@ -10,7 +10,7 @@ MUTANTS_OF_CPP = (
         "rules/moments.h",
         _NATIVE,
         adam_no_bias=(
-            "step.learning_rate * Sqrt(bias_2) / bias_1",
+            "step.learning_rate * root / WholeOf(h.beta_1, step)",
             "step.learning_rate",
         ),
     ),
@@ -34,7 +34,7 @@ MUTANTS_OF_CPP = (
         "rules/ftrl.h",
         _NATIVE,
         ftrl_shrinkage=("V(2) * h.l2_shrinkage", "h.l2_shrinkage"),
-        ftrl_l1=("Min(c.l1, Max(V(0) - c.l1, s.linear))", "Min(c.l1, s.linear)"),
+        ftrl_l1=("Clipped(s.linear, c.l1)", "Min(c.l1, s.linear)"),
     ),
     *of_cpp(
         "rules/lion.h",

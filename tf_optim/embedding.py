@@ -157,7 +157,8 @@ def unprepare(model: Any) -> Any:
 
 
 def _layers(model):
-    return [model, *getattr(model, "_flatten_layers", list)()]
+    has_layers = hasattr(model, "_flatten_layers")
+    return [model, *(keras_private.layers_of(model) if has_layers else ())]
 
 
 def _parts_in(model):

@@ -205,23 +205,10 @@ class IdleHistory {
 
   // A factor that is 0 by underflow alone would make NaN of an infinite slot.
   Slots NextKept(const Slots& kept) const {
-    const Slots factors = Rule::Kept(hyper_);
-    Slots next{};
-    ForEachField(factors, [&](auto i, const auto& factor) {
-      if constexpr (kIsPresent<decltype(factor)>) {
-        ForEachField(kept, [&](auto j, const auto& before) {
-          if constexpr (i() == j()) {
-            ForEachField(next, [&](auto k, auto& after) {
-              if constexpr (i() == k()) {
-                after = before * factor;
-                if (factor != 0) {
-                  after = std::max(after, std::numeric_limits<double>::min());
-                }
-              }
-            });
-          }
-        });
-      }
+    Slots next = Rule::Kept(hyper_);
+    ForEachPair(kept, next, [](const double& before, double& factor) {
+      const double least = std::numeric_limits<double>::min();
+      factor = factor == 0 ? 0 : std::max(before * factor, least);
     });
     return next;
   }

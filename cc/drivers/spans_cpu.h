@@ -308,35 +308,40 @@ struct Span {
                     });
       }
     } else {
-      for (int64_t first = 0; first < length; first += kMeasureBlock) {
-        const int64_t end = std::min(length, first + kMeasureBlock);
-        ChainedSum<Isa, C> sums[CountMeans<Rule>()];
-        const auto measure = [&](auto phase, int64_t at,
-                                 auto... count) __attribute__((always_inline)) {
-          auto result = run(at, count...);
-          ForEachField(result, [&](auto m, auto& value) {
-            sums[m].template Add<phase()>(value, count...);
-          });
-        };
-        int64_t i = first;
-        for (; i + kChains <= end; i += kChains) {
-          ForEachPhase(
-              [&](auto phase) { measure(phase, i + phase() * kLanes); });
-        }
-        ForEachPhase([&](auto phase) {
-          const int64_t at = i + phase() * kLanes;
-          if (at + kLanes <= end) {
-            measure(phase, at);
-          } else if (at < end) {
-            measure(phase, at, end - at);
-          }
-        });
-        for (size_t m = 0; m < CountMeans<Rule>(); ++m) {
-          measured->sums[m] += sums[m].Total();
-        }
-      }
-      measured->count += length;
+      AddUp(run, length);
     }
+  }
+
+  // Adds what run(i, count...) measures of `length` elements to `measured`.
+  template <class Run>
+  HWY_INLINE void AddUp(const Run& run, int64_t length) const {
+    for (int64_t first = 0; first < length; first += kMeasureBlock) {
+      const int64_t end = std::min(length, first + kMeasureBlock);
+      ChainedSum<Isa, C> sums[CountMeans<Rule>()];
+      const auto measure = [&](auto phase, int64_t at,
+                               auto... count) __attribute__((always_inline)) {
+        auto result = run(at, count...);
+        ForEachField(result, [&](auto m, auto& value) {
+          sums[m].template Add<phase()>(value, count...);
+        });
+      };
+      int64_t i = first;
+      for (; i + kChains <= end; i += kChains) {
+        ForEachPhase([&](auto phase) { measure(phase, i + phase() * kLanes); });
+      }
+      ForEachPhase([&](auto phase) {
+        const int64_t at = i + phase() * kLanes;
+        if (at + kLanes <= end) {
+          measure(phase, at);
+        } else if (at < end) {
+          measure(phase, at, end - at);
+        }
+      });
+      for (size_t m = 0; m < CountMeans<Rule>(); ++m) {
+        measured->sums[m] += sums[m].Total();
+      }
+    }
+    measured->count += length;
   }
 };
 

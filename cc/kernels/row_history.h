@@ -6,7 +6,9 @@
 #ifndef TF_OPTIM_CC_KERNELS_ROW_HISTORY_H_
 #define TF_OPTIM_CC_KERNELS_ROW_HISTORY_H_
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>

@@ -129,7 +129,8 @@ class StepOp : public tensorflow::OpKernel {
     }
     return averages;
   }
-  // Calls step(norms), which takes the step of variables of T, and outputs what
+
+  // Calls run(norms), which takes the step of variables of T, and outputs what
   // it has measured if it is asked for.
   template <class T, class Run>
   void Measuring(tensorflow::OpKernelContext* context, const Run& run) const {

@@ -36,7 +36,7 @@ struct Adamax : ElementwiseRule {
   template <class V>
   static constexpr Coefficients<V> Prepare(const Hyper<V>& h,
                                            const Step<V>& step) {
-    const V alpha = step.learning_rate / (V(1) - Pow(h.beta_1, step.number));
+    const V alpha = step.learning_rate / WholeOf(h.beta_1, step);
     return {alpha, V(1) - h.beta_1, h.beta_2, h.epsilon};
   }
 

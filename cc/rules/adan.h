@@ -51,9 +51,9 @@ struct Adan : ElementwiseRule {
             V(1) - h.beta_3,
             h.beta_2,
             step.number - V(1),
-            rate / (V(1) - Pow(h.beta_1, step.number)),
-            rate * h.beta_2 / (V(1) - Pow(h.beta_2, step.number)),
-            V(1) / (V(1) - Pow(h.beta_3, step.number)),
+            rate / WholeOf(h.beta_1, step),
+            rate * h.beta_2 / WholeOf(h.beta_2, step),
+            V(1) / WholeOf(h.beta_3, step),
             h.epsilon};
   }
 

@@ -49,9 +49,9 @@ with slow_beta and slow_share those of this step)";
     return {V(1) - h.beta_1,
             V(1) - h.beta_2,
             V(1) - h.slow_beta,
-            step.learning_rate / (V(1) - Pow(h.beta_1, step.number)),
+            step.learning_rate / WholeOf(h.beta_1, step),
             step.learning_rate * h.slow_share,
-            V(1) / (V(1) - Pow(h.beta_2, step.number)),
+            V(1) / WholeOf(h.beta_2, step),
             h.epsilon};
   }
 

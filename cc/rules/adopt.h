@@ -53,8 +53,7 @@ struct Adopt : ElementwiseRule {
   template <class V>
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     const V normed = g / Max(c.epsilon, Sqrt(s.velocity));
-    const V clipped = Min(c.bound, Max(V(0) - c.bound, normed));
-    s.momentum = Towards(s.momentum, clipped, c.rate_1);
+    s.momentum = Towards(s.momentum, Clipped(normed, c.bound), c.rate_1);
     s.velocity = Towards(s.velocity, g * g, c.rate_2);
     return p - c.learning_rate * s.momentum;
   }

@@ -108,17 +108,24 @@ constexpr void ForEachField(S& s, F&& f) {
   }
 }
 
-// Fills `to`, a struct of the same members over another value type.
-template <class From, class To, class F>
-constexpr void MapFields(const From& from, To& to, F&& f) {
-  static_assert(kFieldCount<const From> == kFieldCount<To>);
-  ForEachField(from, [&](auto i, const auto& value) {
-    if constexpr (kIsPresent<decltype(value)>) {
-      ForEachField(to, [&](auto j, auto& out) {
-        if constexpr (i() == j()) out = f(value);
+// Calls f(member of a, member of b) for two structs of the same members, over
+// one value type or two, where they are present.
+template <class A, class B, class F>
+constexpr void ForEachPair(A& a, B& b, F&& f) {
+  static_assert(kFieldCount<A> == kFieldCount<B>);
+  ForEachField(a, [&](auto i, auto& of_a) {
+    if constexpr (kIsPresent<decltype(of_a)>) {
+      ForEachField(b, [&](auto j, auto& of_b) {
+        if constexpr (i() == j()) f(of_a, of_b);
       });
     }
   });
+}
+
+// Fills `to`, a struct of the same members over another value type.
+template <class From, class To, class F>
+constexpr void MapFields(const From& from, To& to, F&& f) {
+  ForEachPair(from, to, [&](const auto& value, auto& out) { out = f(value); });
 }
 
 }  // namespace tf_optim

@@ -53,8 +53,8 @@ struct Ftrl : ElementwiseRule {
     const V growth = (root - Pow(s.accumulator, c.power)) / c.learning_rate;
     s.linear = s.linear + (g + c.twice_shrinkage * p - growth * p);
     s.accumulator = grown;
-    const V clipped = Min(c.l1, Max(V(0) - c.l1, s.linear));
-    return (clipped - s.linear) / (root / c.learning_rate + c.twice_l2);
+    return (Clipped(s.linear, c.l1) - s.linear) /
+           (root / c.learning_rate + c.twice_l2);
   }
 
   // Without a gradient only shrinkage moves `linear`, and the variable follows

@@ -48,8 +48,8 @@ struct Lamb : ElementwiseRule {
     return {step.learning_rate,
             V(1) - h.beta_1,
             V(1) - h.beta_2,
-            V(1) / (V(1) - Pow(h.beta_1, step.number)),
-            V(1) / (V(1) - Pow(h.beta_2, step.number)),
+            V(1) / WholeOf(h.beta_1, step),
+            V(1) / WholeOf(h.beta_2, step),
             h.epsilon,
             h.weight_decay_rate,
             h.layer_adaptation};

@@ -17,7 +17,7 @@ struct LARS : ElementwiseRule {
             / (norm(grad) + weight_decay_rate * norm(var)),
             or 1 where a norm is 0 or layer_adaptation is 0
     momentum = momentum_rate * momentum + learning_rate * ratio * decayed
-    var -= momentum, with nesterov
+    var -= momentum; with nesterov instead:
     var -= momentum_rate * momentum + learning_rate * ratio * decayed)";
 
   template <class V>

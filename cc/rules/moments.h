@@ -36,13 +36,18 @@ constexpr void UpdateMoments(V g, Slots& s, const Coefficients& c) {
   s.velocity = Towards(s.velocity, g * g, c.rate_2);
 }
 
+// What a mean that started at 0 has of the whole after this step: 1 - beta^t.
+template <class V>
+constexpr V WholeOf(V beta, const Step<V>& step) {
+  return V(1) - Pow(beta, step.number);
+}
+
 // The learning rate with which Adam's paper corrects both moments for starting
 // at 0. `h` has beta_1 and beta_2.
 template <class V, class Hyper>
 constexpr V AdamRate(const Hyper& h, const Step<V>& step) {
-  const V bias_1 = V(1) - Pow(h.beta_1, step.number);
-  const V bias_2 = V(1) - Pow(h.beta_2, step.number);
-  return step.learning_rate * Sqrt(bias_2) / bias_1;
+  const V root = Sqrt(WholeOf(h.beta_2, step));
+  return step.learning_rate * root / WholeOf(h.beta_1, step);
 }
 
 }  // namespace tf_optim

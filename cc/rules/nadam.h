@@ -53,7 +53,7 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
             V(1) - h.beta_2,
             of_momentum,
             of_grad,
-            V(1) / (V(1) - Pow(h.beta_2, step.number)),
+            V(1) / WholeOf(h.beta_2, step),
             h.epsilon};
   }
 

@@ -3,6 +3,7 @@
 #ifndef TF_OPTIM_CC_RULES_RECTIFICATION_H_
 #define TF_OPTIM_CC_RULES_RECTIFICATION_H_
 
+#include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -26,7 +27,7 @@ struct Rectified {
 template <class V, class Hyper>
 constexpr Rectified<V> RectifiedRate(const Hyper& h, const Step<V>& step,
                                      bool rectify) {
-  const V alpha = step.learning_rate / (V(1) - Pow(h.beta_1, step.number));
+  const V alpha = step.learning_rate / WholeOf(h.beta_1, step);
   const V power = Pow(h.beta_2, step.number);
   const V of_square = V(1) / (V(1) - power);
   if (!rectify) return {alpha, of_square};

@@ -287,10 +287,16 @@ constexpr V ClipBound(V clip_value) {
   return IfPositive(clip_value, clip_value, V(kInfinity));
 }
 
+// x within -bound and bound.
+template <class V>
+constexpr V Clipped(V x, V bound) {
+  return Min(bound, Max(V(0) - bound, x));
+}
+
 template <class V>
 constexpr V ClippedGradient(V g, const ClipAndDecay<V>& numbers) {
   const V scaled = g * numbers.gradient_scale;
-  return Min(numbers.clip_value, Max(V(0) - numbers.clip_value, scaled));
+  return Clipped(scaled, numbers.clip_value);
 }
 
 template <class V>

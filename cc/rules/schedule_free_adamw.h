@@ -50,7 +50,7 @@ struct ScheduleFreeAdamW : ElementwiseRule {
     const V rate = step.learning_rate * IfPositive(h.warmup_steps, warm, V(1));
     return {rate,
             V(1) - h.beta_2,
-            V(1) / (V(1) - Pow(h.beta_2, step.number)),
+            V(1) / WholeOf(h.beta_2, step),
             h.epsilon,
             V(1) - h.beta_1,
             V(1) - weight,
