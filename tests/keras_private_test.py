@@ -41,6 +41,17 @@ def test_private_members_of_the_wrapper_are_there():
     assert hasattr(wrapper._loss_scale, "update")
 
 
+@both_flavours
+def test_private_members_of_a_layer_are_there():
+    layer = tf.keras.layers.Embedding(3, 2)
+    layer.build(None)
+    known = keras_private.KERAS_3_EMBEDDING
+    if flavours.LEGACY:
+        known = keras_private.TF_KERAS_EMBEDDING
+    for name, reason in known.items():
+        assert hasattr(layer, name), reason
+
+
 def test_every_way_of_reading_or_setting_a_variable_is_known():
     """A prepared table overrides each; a later TensorFlow may have another one."""
     variable = tf.Variable([[1.0]])

@@ -86,14 +86,9 @@ class Embedding(tf.keras.layers.Embedding):
 
 
 def _plain_table(layer):
-    """The table that a layer reads rows of; None if it reads something else."""
-    if not keras_private.is_keras_3():
-        table = getattr(layer, "embeddings", None)
-        special = layer.sparse or layer._use_one_hot_matmul
-    else:
-        table = getattr(layer, "_embeddings", None)
-        special = layer.lora_enabled or layer.quantization_mode
-    return None if special or table is None else prepared.as_tensorflow_has_it(table)
+    """As `keras_private.table_of`, a variable of TensorFlow's."""
+    table = keras_private.table_of(layer)
+    return None if table is None else prepared.as_tensorflow_has_it(table)
 
 
 def prepare(model: Any) -> Any:
@@ -157,13 +152,12 @@ def unprepare(model: Any) -> Any:
 
 
 def _layers(model):
-    has_layers = hasattr(model, "_flatten_layers")
-    return [model, *(keras_private.layers_of(model) if has_layers else ())]
+    return keras_private.layers_of(model) if keras_private.is_layer(model) else []
 
 
 def _parts_in(model):
     """The parts of all tables of a model's Embedding layers, or of one table."""
-    if not hasattr(model, "_flatten_layers"):
+    if not keras_private.is_layer(model):
         if not prepared.is_table(model):
             raise ValueError(
                 "`model` must be a model or layer of Keras, or a variable. Received: "
@@ -184,6 +178,6 @@ def _parts_in(model):
 def _parts_of_all(model):
     """The same of whatever tables a model has."""
     parts = _parts_in(model)
-    if hasattr(model, "_flatten_layers") and model.built:
+    if keras_private.is_layer(model) and model.built:
         parts += [part for table in model.weights for part in prepared.parts_of(table)]
     return {id(part): part for part in parts}.values()

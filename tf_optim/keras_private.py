@@ -36,11 +36,22 @@ TF_KERAS = {
 # of tf_keras' LossScaleOptimizer
 TF_KERAS_WRAPPER = {"_loss_scale": "the scale, and when it changes"}
 
-# Of TensorFlow's variables, which a prepared table overrides.
+# of a built Embedding layer
+KERAS_3_EMBEDDING = {
+    "_flatten_layers": "of any layer: those inside of it, on every level",
+    "_embeddings": "the table itself: `embeddings` may have LoRA's product added",
+}
+TF_KERAS_EMBEDDING = {
+    "_flatten_layers": KERAS_3_EMBEDDING["_flatten_layers"],
+    "_use_one_hot_matmul": "whether rows are read by a product of matrices",
+}
+
+# Of TensorFlow's variables; a prepared table overrides what reads and sets it.
 VARIABLE = {
     "read_value_no_copy": "how a checkpoint reads a variable",
     "_restore_from_tensors": "how a checkpoint sets one",
     "_export_to_saved_model_graph": "what a saved function has in a history's place",
+    "_shared_name": "a slot's name, which has that of the model's variable",
 }
 
 
@@ -148,9 +159,23 @@ def decay(optimizer, variables):
     optimizer._apply_weight_decay(variables)
 
 
+def is_layer(thing):
+    """Whether it is a layer or a model."""
+    return hasattr(thing, "_flatten_layers")
+
+
 def layers_of(model):
-    """All layers of a model, those inside of others too."""
+    """All layers of a model, those inside of others too, and itself."""
     return list(model._flatten_layers())  # `model.layers` has the outermost alone
+
+
+def table_of(layer):
+    """What an Embedding layer reads rows of; None if it reads something else."""
+    if is_keras_3():
+        special = layer.lora_enabled or layer.quantization_mode
+        return None if special else getattr(layer, "_embeddings", None)
+    special = layer.sparse or layer._use_one_hot_matmul
+    return None if special else getattr(layer, "embeddings", None)
 
 
 def accumulator(optimizer, index):
