@@ -66,6 +66,7 @@ KERAS = Peer(
             f"optimizer_sparse_test.py::OptimizerSparseTest::{name}": _HOW_STOCK_ASSIGNS
             for name in (
                 "test_sparse_gradients_adadelta",
+                "test_sparse_gradients_adafactor",
                 "test_sparse_gradients_adagrad",
                 "test_sparse_gradients_loss_scale_optimizer_sgd",
                 "test_sparse_gradients_rmsprop",
