@@ -98,6 +98,18 @@ def test_a_step_of_frozen_variables_alone_ends_a_window():
     assert float(other) == -10.0
 
 
+@pytest.mark.parametrize("wrap", [lambda o: o, tf_optim.LossScaleOptimizer])
+@pytest.mark.parametrize("options", [{}, {"use_ema": True}], ids=str)
+def test_a_model_without_anything_to_train_ends_its_fit(options, wrap):
+    model = models.classifier()
+    before = model.get_weights()
+    model.trainable = False
+    model.compile(wrap(tf_optim.Adam(**options)), "mse")
+    model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @keras_3_only
 def test_a_frozen_model_is_left_alone_by_fit():
     model = models.classifier()

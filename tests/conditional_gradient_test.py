@@ -102,6 +102,12 @@ def test_errors_come_before_anything_changes():
     wrong = models.slices([7], np.ones((1, 3), np.float32), 4)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"must be in \[0, 4\)"):
         optimizer.apply_gradients([(wrong, var)])
+    for optimizer in (
+        tf_optim.ConditionalGradient(2.0),
+        tf_optim.ConditionalGradient(0.9, learning_rate_multipliers={".": 2.0}),
+    ):
+        with pytest.raises(ValueError, match="`learning_rate`.* must be in.*'table"):
+            optimizer.apply_gradients([(tf.ones([4, 3]), var)])
     np.testing.assert_array_equal(var, np.ones((4, 3)))
     assert int(optimizer.iterations) == 0
     for name, value, said in (

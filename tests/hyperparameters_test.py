@@ -202,3 +202,40 @@ def test_what_needs_variables_of_its_own_is_said_before_they_are_made(name, valu
     with pytest.raises(ValueError, match=f"`{name}` must be set before"):
         optimizer.apply_gradients([(tf.ones([1]), variable)])
     np.testing.assert_array_equal(variable, before)
+
+
+@both_flavours
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("Adam", "amsgrad", 1),
+        ("Adam", "amsgrad", np.True_),
+        ("Adam", "amsgrad", np.array(True)),
+        ("Adam", "amsgrad", tf.constant(True)),
+        ("Adam", "amsgrad", None),
+        ("SGD", "nesterov", np.bool_(False)),
+        ("Adam", "ema_overwrite_frequency", 0),
+        ("Adam", "ema_overwrite_frequency", np.int64(5)),
+        ("Adam", "averaging", tf_optim.Lookahead(6.0)),
+    ],
+    ids=str,
+)
+def test_values_that_mean_a_switch_or_a_count(name, argument, value):
+    optimizer = getattr(tf_optim, name)(**{argument: value})
+    variable = tf.Variable([1.0, 2.0])
+    optimizer.apply_gradients([(tf.ones([2]), variable)])
+    assert np.all(variable.numpy() < [1.0, 2.0])
+    config = optimizer.get_config()
+    if argument != "amsgrad" or isinstance(value, (int, np.bool_)):
+        assert type(optimizer).from_config(config).get_config() == config
+
+
+@both_flavours
+@pytest.mark.parametrize(
+    "value",
+    ["False", 1j, [], lambda: True],
+    ids=["text", "complex", "list", "function"],
+)
+def test_values_that_mean_no_switch(value):
+    with pytest.raises(ValueError, match="`amsgrad` must be True or False"):
+        tf_optim.Adam(amsgrad=value)

@@ -203,3 +203,52 @@ def test_errors_come_before_anything_changes():
     ):
         with pytest.raises(ValueError, match=said):
             tf_optim.Prodigy(**{name: value})
+
+
+def test_random_rounding_draws_anew_in_each_step():
+    variable = tf.Variable(tf.ones([4096], tf.bfloat16))
+    optimizer = tf_optim.Prodigy(
+        d0=1e-4, growth_rate=1.0, use_bias_correction=True, stochastic_rounding=True
+    )
+    for _ in range(10):
+        optimizer.apply_gradients([(tf.ones_like(variable), variable)])
+    moved = np.mean(np.float32(variable) < 1.0)
+    assert 0.15 < moved < 0.35  # of 10 times 1e-4 of 2^-8
+
+
+def test_the_sum_of_a_table_does_not_drift():
+    (table,) = models.variables([(6, 2)])
+    optimizer = tf_optim.Prodigy(d0=0.1, beta_3=0.5)
+    optimizer.build([table])
+
+    @tf.function(jit_compile=True)
+    def step(ids, size):
+        rows = models.slices(ids, tf.fill([4, 2], size), 6)
+        optimizer.apply_gradients([(rows, table)])
+
+    for i in range(60):  # XLA leaves ids out that no row has
+        step(tf.constant([i % 6, -1, 9, 2]), 1e4 if i < 20 else 1e-4)
+    (total,), (norm,) = optimizer._gradient_sums, optimizer._sum_norms
+    np.testing.assert_allclose(float(norm), np.sum(np.abs(total)), rtol=1e-4)
+    assert tf.as_dtype(norm.dtype) == tf.float64
+
+
+@both_ways
+def test_a_gradient_of_nan_makes_nan(graph):
+    var_list = models.variables(SHAPES[:2])
+    optimizer = tf_optim.Prodigy()
+    wrong = [[tf.fill(v.shape, np.nan) for v in var_list]]
+    models.train(optimizer, var_list, models.gradients(1, SHAPES[:2]) + wrong, graph)
+    models.train(optimizer, var_list, models.gradients(1, SHAPES[:2]), graph)
+    assert all(np.isnan(v.numpy()).all() for v in var_list)
+    assert int(optimizer.iterations) == 3
+
+
+def test_a_subclass_with_an_update_of_its_own():
+    class Plain(tf_optim.Prodigy):
+        def update_step(self, gradient, variable, *rate):
+            variable.assign_sub(gradient)
+
+    variable = tf.Variable([1.0, 2.0])
+    Plain().apply_gradients([(tf.ones([2]), variable)])
+    np.testing.assert_array_equal(variable, [0.0, 1.0])

@@ -251,7 +251,7 @@ def accumulate(optimizer, local, pairs, update):
     Returns:
         The ops that have to be done before the step counts.
     """
-    steps = optimizer.gradient_accumulation_steps
+    steps = int(optimizer.gradient_accumulation_steps)
     count = keras_private.count(optimizer)
     iterations = tf.cast(tf.convert_to_tensor(count), tf.int64)
     step = optimizer._kept_rows, count, iterations

@@ -253,7 +253,7 @@ class Riders:
         ops += self._set_averages(
             self.kept, [pair for index, pair in each if index not in self.riding]
         )
-        frequency = self.optimizer.ema_overwrite_frequency
+        frequency = int(self.optimizer.ema_overwrite_frequency or 0)
         if frequency:
             with tf.control_dependencies(_in_graph(ops)):
                 iterations = tf.convert_to_tensor(self.optimizer.iterations)
@@ -336,9 +336,7 @@ def _overwritten(local, pairs):
 def overwrite(optimizer, variables):
     """Gives the variables the values of their averages."""
     if not optimizer._is_built():
-        raise ValueError(
-            "The optimizer must be built to have averages. Received: one that is not."
-        )
+        return  # of a model that has taken no step
     other = optimizer.averaging
     if other is not None:
         means = keras_private.raw(optimizer._averages_taken)

@@ -7,7 +7,6 @@ callbacks find it.
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import tensorflow as tf
@@ -16,8 +15,7 @@ from tf_optim import checks, keras_private
 
 
 def _whole(name, value, least):
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not (is_whole and value >= least):
+    if not checks.is_whole(value, least):
         raise ValueError(
             f"`{name}` must be an integer >= {least}. Received: {name}={value!r}"
         )

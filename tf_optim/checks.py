@@ -101,7 +101,10 @@ def plain(value):
     """A configuration's value; numbers of NumPy and TensorFlow as Python's."""
     if isinstance(value, (np.ndarray, np.generic)) or is_tensor(value):
         number = static_value(value)
-        return value if number is None or number != number else number
+        if number is None or number != number:
+            return value
+        is_whole = tf.as_dtype(value.dtype).is_integer
+        return int(number) if is_whole else number
     return value
 
 
@@ -143,9 +146,15 @@ def check_keras_arguments(optimizer):
         ("ema_overwrite_frequency", 1),
     ):
         value = getattr(optimizer, name, None)
-        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        holds = value is None or (is_whole and value >= least)
+        is_off = value is None or (least == 1 and is_whole(value, 0) and not value)
+        holds = is_off or is_whole(value, least)
         _check(name, value, f"an integer >= {least}, or None", holds)
+
+
+def is_whole(value, least):
+    """Whether it is a number of Python or NumPy without a fraction, >= `least`."""
+    number = _UNKNOWN if is_tensor(value) else static_value(value)
+    return least <= number < float("inf") and number == int(number)
 
 
 def check_switches(optimizer, names):
@@ -153,7 +162,9 @@ def check_switches(optimizer, names):
     for name in names:
         value = getattr(optimizer, name)
         number = static_value(value)
-        is_bool = isinstance(value, (bool, np.bool_))
+        is_bool = value is None or isinstance(value, (bool, np.bool_))
+        if is_tensor(value) or isinstance(value, np.ndarray):
+            is_bool = tf.as_dtype(value.dtype).is_bool and not len(value.shape)
         is_number = number is None or number == number
         _check(name, value, "True or False", is_bool or is_number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import tensorflow as tf
@@ -70,7 +71,9 @@ class Embedding(tf.keras.layers.Embedding):
         ) -> None:
             """As the stock layer's, which takes no class but its own."""
             own = type(self).call is Embedding.call
-            super().quantize(mode, type_check=type_check and not own, **kwargs)
+            if "type_check" in inspect.signature(super().quantize).parameters:
+                kwargs["type_check"] = type_check and not own
+            super().quantize(mode, **kwargs)
 
     def call(self, inputs: Any) -> Any:
         """The rows of `inputs`, integers of any shape."""

@@ -347,14 +347,13 @@ class Fused(spellings.OldSpellings, methods.Methods):
             tf.errors.InvalidArgumentError: if the steps remembered begin later.
         """
         known = set(map(id, self._tables.tables))
-        parts = prepared.parts_of(table) if prepared.is_table(table) else [None]
-        if not known.issuperset(map(id, parts)) or not all(
-            prepared.history_of(part) is not None for part in parts
-        ):
-            name = f"'{table.name}'" if parts[0] is not None else repr(table)
+        parts = prepared.parts_of(table) if prepared.is_table(table) else ()
+        ours = [id(p) in known and prepared.history_of(p) is not None for p in parts]
+        if not ours or not all(ours):
+            name = getattr(table, "name", table)
             raise ValueError(
                 "`table` must be one whose rows were updated with sparse_update "
-                f"'exact' or 'eventual'. Received: {name}, under "
+                f"'exact' or 'eventual'. Received: '{name}', under "
                 f"sparse_update={self.sparse_update!r}."
             )
         return prepared.touched_rows(table, since_step)

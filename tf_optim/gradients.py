@@ -94,8 +94,16 @@ def _tensor(value, variable):
 
 def _check_whole(shape, variable):
     """Raises ValueError for a `dense_shape` that is known to be another table's."""
+    if not shape.dtype.is_integer:
+        raise ValueError(
+            f"The dense_shape of the gradient of '{_name(variable)}' must be integers. "
+            f"Received: dtype {shape.dtype.name}."
+        )
     known = tf.get_static_value(shape)
-    if known is not None and not variable.shape.is_compatible_with(known.tolist()):
+    if known is None:
+        return
+    sizes = [None if size < 0 else int(size) for size in known]
+    if not variable.shape[: len(sizes)].is_compatible_with(sizes):
         raise ValueError(
             f"The gradient of '{_name(variable)}' must have dense_shape "
             f"{variable.shape.as_list()}. Received: {known.tolist()}."

@@ -60,6 +60,7 @@ class FusedOptimizer(fused.Fused):
 
     _slot_dtype = None
     _slot_shape = None
+    _own_dtype = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -193,6 +194,7 @@ class FusedOptimizer(fused.Fused):
         """
         if not slot.per_element:
             self._slot_shape = tuple(slot.shape_for(variable))
+        self._own_dtype = slot.dtype
         initializer = (
             functools.partial(_value_of, value)
             if isinstance(value, tf.Variable)
@@ -203,7 +205,7 @@ class FusedOptimizer(fused.Fused):
                 variable, slot.name, initializer=initializer
             )
         finally:
-            self._slot_shape = None
+            self._slot_shape = self._own_dtype = None
 
     def add_variable(
         self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **kwargs: Any
@@ -211,7 +213,7 @@ class FusedOptimizer(fused.Fused):
         """Adds a variable of the optimizer."""
         shape = shape if self._slot_shape is None else self._slot_shape
         return super().add_variable(
-            shape, initializer, self._slot_dtype or dtype, **kwargs
+            shape, initializer, self._own_dtype or self._slot_dtype or dtype, **kwargs
         )
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):

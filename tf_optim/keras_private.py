@@ -172,7 +172,11 @@ def layers_of(model):
 def table_of(layer):
     """What an Embedding layer reads rows of; None if it reads something else."""
     if is_keras_3():
-        special = layer.lora_enabled or layer.quantization_mode
+        # Keras 3.3 has the mode in the policy alone.
+        policy = getattr(layer, "dtype_policy", None)
+        mode = getattr(policy, "quantization_mode", None)
+        mode = getattr(layer, "quantization_mode", mode)
+        special = layer.lora_enabled or mode
         return None if special else getattr(layer, "_embeddings", None)
     special = layer.sparse or layer._use_one_hot_matmul
     return None if special else getattr(layer, "embeddings", None)

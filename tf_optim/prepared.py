@@ -115,8 +115,9 @@ def prepare(variable, reads=True):
         if history_of(copy) is None:
             with tf.init_scope(), tf.device(copy.device):
                 history = copy._tf_optim_history = library.ops().tf_optim_row_history()
-                # A loop inside of a persistent tape asks each resource for it.
-                handle_data_util.copy_handle_data(copy.handle, history)
+                # A loop's gradient asks each resource for it.
+                data = handle_data_util.create_handle_data(tf.TensorShape([]), tf.int64)
+                handle_data_util.set_handle_data(history, data)
         copy._tf_optim_reads = reads or getattr(copy, "_tf_optim_reads", False)
         copy._tf_optim_copies = copies if is_replicated(variable) else ()
         # The same object: everybody who holds it reads through it.

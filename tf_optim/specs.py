@@ -20,7 +20,8 @@ SPECS: dict[str, Spec] = {}
 class Slot:
     """A slot: its name in the op, and the stock class's list of its variables.
 
-    `shape` makes its shape of the variable's; None where they are the same.
+    `shape` makes its shape of the variable's; None where they are the same. So it is
+    with `dtype`, but for float32 slots of 16-bit variables.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Slot:
     shape: Callable[[Any], Any] | None = None
     optional: bool = False
     positive: bool = False
+    dtype: str | None = None
 
     @property
     def per_element(self) -> bool:

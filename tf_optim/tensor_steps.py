@@ -66,11 +66,19 @@ def _of_shape(gradient, shape):
 
 def _of_rows_there_are(slices, variable):
     """Zeros for ids that no row has: XLA cannot raise, and leaves such ids out."""
-    rows = tf.shape(variable, slices.indices.dtype)[0]
-    exist = (slices.indices >= 0) & (slices.indices < rows)
-    exist = tf.reshape(exist, [-1] + [1] * (slices.values.shape.rank - 1))
-    values = tf.where(exist, slices.values, tf.zeros_like(slices.values))
+    values = _where_rows_exist(slices.values, slices.indices, variable)
     return tf.IndexedSlices(values, slices.indices)
+
+
+def rows_there_are(variable, rows):
+    """Rows of a variable, of zeros for ids that it has not."""
+    return _where_rows_exist(tf.gather(variable, rows), rows, variable)
+
+
+def _where_rows_exist(values, ids, variable):
+    rows = tf.shape(variable, ids.dtype)[0]
+    exist = tf.reshape((ids >= 0) & (ids < rows), [-1] + [1] * (values.shape.rank - 1))
+    return tf.where(exist, values, tf.zeros_like(values))
 
 
 def dense_gradients(numbers, updates, scale):

@@ -22,14 +22,13 @@ from tf_optim import (
 _SLOT_NAMES = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "u": "norm"}
 
 
-class _Float32Reference:
-    """A 16-bit variable that asks for slots in float32."""
+class _ReferenceIn:
+    """A variable that asks for slots in a dtype, whatever its own is."""
 
-    def __init__(self, variable):
+    def __init__(self, dtype, variable):
         self._variable = variable
-
-    true_dtype = tf.float32
-    dtype = tf.float32  # what older tf_keras asks for
+        self.true_dtype = dtype
+        self.dtype = dtype  # what older tf_keras asks for
 
     @property  # a strategy makes slots beside variables of its own classes
     def __class__(self):
@@ -47,7 +46,7 @@ class _StandIn:
         self._slot = slot
         self._shared_name = name
 
-    @property  # as of `_Float32Reference`
+    @property  # as of `_ReferenceIn`
     def __class__(self):
         return type(self._slot)
 
@@ -223,7 +222,7 @@ class FusedOptimizer(fused.Fused):
         """Adds a slot, in float32 for a 16-bit variable."""
         dtype = getattr(model_variable, "true_dtype", model_variable.dtype)
         if fused.is_half(dtype) and variable_name != "average":
-            model_variable = _Float32Reference(model_variable)
+            model_variable = _ReferenceIn(tf.float32, model_variable)
             if kwargs.get("initial_value") is not None:
                 kwargs["initial_value"] = tf.cast(kwargs["initial_value"], tf.float32)
         is_zero = kwargs.get("initial_value") is None
@@ -239,10 +238,14 @@ class FusedOptimizer(fused.Fused):
         The value is a number, or a variable of the same shape.
         """
         dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
+        shape = slot.shape_for(variable)
+        if slot.dtype is not None:
+            dtype = tf.as_dtype(slot.dtype)
+            variable = _ReferenceIn(dtype, variable)
         if isinstance(value, tf.Variable):
             initial = tf.cast(value, dtype)
         else:
-            initial = tf.fill(slot.shape_for(variable), checks.as_tensor(value, dtype))
+            initial = tf.fill(shape, checks.as_tensor(value, dtype))
         return self.add_variable_from_reference(
             variable, slot.name, initial_value=initial
         )

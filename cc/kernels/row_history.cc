@@ -250,10 +250,6 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
         StrCat("optimizer must be one of ours, with slots that it has. ",
                "Received: ", kind.optimizer, ", variant ", kind.variant, "."));
   }
-  if (!same_vars) {  // another optimizer, which counts steps of its own
-    touched_since_ = all_touched_ = -1;
-    for (int64_t row = 0; row < rows_; ++row) marks_[row].touched = 0;
-  }
   steps_ = std::move(steps);
   kind_ = kind;
   hyper_ = hyper;
@@ -264,8 +260,9 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
 void RowHistory::Advance(OpKernelContext* context, const IdleStep& step,
                          const Tensor& ids,
                          const std::vector<Tensor*>& tensors) {
-  // Numbers fall where a state is restored, or workers do not wait for each
-  // other: rows marked with larger ones count as touched since.
+  // Numbers fall where a state is restored, another optimizer counts its own
+  // steps, or workers do not wait for each other: rows marked with larger ones
+  // count as touched since.
   if (touched_since_ < 0 || step.iterations < touched_since_) {
     touched_since_ = step.iterations;
   }

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "cc/drivers/sort_ids.h"
+#include "cc/kernels/history_handle.h"
 #include "cc/kernels/row_history.h"
 #include "cc/kernels/step_histories.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -16,11 +17,9 @@ using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 using ::tensorflow::core::RefCountPtr;
 
-// A SavedModel has the table's own handle in the place of its history's: all of
-// its rows are up to date.
-bool IsOfSavedModel(const tensorflow::ResourceHandle& handle) {
-  return handle.hash_code() !=
-         tensorflow::TypeIndex::Make<RowHistory>().hash_code();
+// Null in a SavedModel, where all rows are up to date.
+RefCountPtr<RowHistory> HistoryOrNull(OpKernelContext* context) {
+  return HistoryBehind(context, tensorflow::HandleFromInput(context, 0));
 }
 
 class RowHistoryOp : public OpKernel {
@@ -30,9 +29,7 @@ class RowHistoryOp : public OpKernel {
   void Compute(OpKernelContext* context) override {
     Tensor* handle = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, {}, &handle));
-    handle->scalar<tensorflow::ResourceHandle>()() =
-        tensorflow::ResourceHandle::MakeRefCountingHandle(
-            new RowHistory(), context->device()->name());
+    handle->scalar<tensorflow::ResourceHandle>()() = MakeHistory(context);
   }
 };
 
@@ -41,9 +38,8 @@ class CatchUpRowsOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
-    if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
-    RefCountPtr<RowHistory> history;
-    OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    const RefCountPtr<RowHistory> history = HistoryOrNull(context);
+    if (history == nullptr) return;
     const absl::MutexLock lock(history->mu());
     OP_REQUIRES_OK(context, history->CatchUp(context, context->input(2)));
   }
@@ -57,9 +53,8 @@ class CatchUpAllRowsOp : public OpKernel {
   }
 
   void Compute(OpKernelContext* context) override {
-    if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) return;
-    RefCountPtr<RowHistory> history;
-    OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
+    const RefCountPtr<RowHistory> history = HistoryOrNull(context);
+    if (history == nullptr) return;
     if (!context->input(2).scalar<bool>()()) return;
     const absl::MutexLock lock(history->mu());
     OP_REQUIRES_OK(context, history->CatchUpAll(context));
@@ -82,12 +77,8 @@ class LookupRowsOp : public OpKernel {
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
-    RefCountPtr<RowHistory> history;
-    if (IsOfSavedModel(tensorflow::HandleFromInput(context, 0))) {
-      history.reset(new RowHistory);  // of no steps
-    } else {
-      OP_REQUIRES_OK(context, HistoryAt(context, 0, &history));
-    }
+    RefCountPtr<RowHistory> history = HistoryOrNull(context);
+    if (history == nullptr) history.reset(new RowHistory);  // of no steps
     RefCountPtr<tensorflow::Var> table;
     OP_REQUIRES_OK(
         context, tensorflow::LookupResource(

@@ -3,15 +3,15 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "cc/kernels/history_handle.h"
 
 namespace tf_optim {
 
 absl::Status HistoryAt(tensorflow::OpKernelContext* context, int input,
                        tensorflow::core::RefCountPtr<RowHistory>* history) {
   const auto& handle = tensorflow::HandleFromInput(context, input);
-  if (tensorflow::LookupResource(context, handle, history).ok()) {
-    return absl::OkStatus();
-  }
+  *history = HistoryBehind(context, handle);
+  if (*history != nullptr) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "history must be that of a prepared table. Received: '", handle.name(),
       "', which is none: a SavedModel cannot go on with \"exact\" training."));

@@ -28,6 +28,10 @@ REGISTER_OP("TfOptim>RowHistory")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->Scalar());
+      // As a variable: what a loop asks of each resource that it passes on.
+      c->set_output_handle_shapes_and_types(
+          0, std::vector<tensorflow::shape_inference::ShapeAndType>{
+                 {c->Scalar(), tensorflow::DT_INT64}});
       return absl::OkStatus();
     })
     .Doc(R"doc(

@@ -10,8 +10,6 @@ from typing_extensions import Unpack
 from tf_optim import base, checks, flavour, norms, specs, tensor_steps
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
-# What the step is, once its direction is known: descent, behind a decay.
-_DESCENT = specs.Spec("SGD", name="ConditionalGradient")
 _NORMS = ("fro", "nuclear")
 
 
@@ -38,11 +36,14 @@ class ConditionalGradient(flavour.FusedOptimizer, base.Optimizer):
 
     where |g| is the root of the sum of squares (`ord="fro"`), so that p comes to lie in
     the ball of radius `lambda_` around 0. With `ord="nuclear"` s is u v^T, u and v the
-    singular vectors of g's largest singular value, and the ball is of the nuclear norm;
-    a variable that is no matrix has one for each place on its first axes.
+    singular vectors of g's largest singular value sigma, times sigma / (sigma +
+    epsilon), and the ball is of the nuclear norm. Of a variable with more than two axes
+    the last two are matrices; of a vector both norms are the same.
 
     Args:
-        learning_rate: how much of p remains, in [0, 1]: 1 for no step. Default: 0.1.
+        learning_rate: how much of p remains, in [0, 1]: 1 for no step. A multiplier of
+            `learning_rate_multipliers` below 1 so makes steps longer, but for 0, which
+            freezes. Default: 0.1.
         lambda_: the radius of the ball, >= 0. Default: 0.01.
         epsilon: added to the norm, >= 0. Default: 1e-7.
         ord: "fro" or "nuclear"; the second is not for sparse gradients, and takes a
@@ -103,6 +104,14 @@ class ConditionalGradient(flavour.FusedOptimizer, base.Optimizer):
             return dataclasses.replace(update, weight_decay=lost, rate_factor=1.0)
 
         numbers = dataclasses.replace(numbers, learning_rate=tf.ones([], tf.float64))
+        for update in updates:
+            largest = checks.static_value(step_rate)
+            if largest is not None and not 0 <= largest * update.rate_factor <= 1:
+                raise ValueError(
+                    "`learning_rate`, times a variable's multiplier, must be in "
+                    f"[0, 1]. Received: {largest * update.rate_factor} for "
+                    f"'{update.variable.name}'."
+                )
         updates = list(map(shortened, updates, rates))
         steps = [update.gradient for update in updates]
         return tensor_steps.descend(numbers, updates, steps, factors)

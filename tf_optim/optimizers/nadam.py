@@ -117,6 +117,11 @@ class Nadam(flavour.FusedOptimizer, tf.keras.optimizers.Nadam):
 
     def _momenta_at(self, t):
         """mu of a step, of the one behind it, and the product up to the first."""
+        if checks.static_value(self.beta_1) is None:
+            raise ValueError(
+                "`beta_1` of Nadam must be known when a step is traced: a number. "
+                f"Received: {self.beta_1!r}"
+            )
         decay = 1.0 if self.schedule_decay is None else self.schedule_decay
         mu, products = _momenta(float(self.beta_1), float(decay))
         known = tf.minimum(t, len(mu) - 2)

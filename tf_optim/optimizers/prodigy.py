@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from numbers import Real
 
 import tensorflow as tf
 from typing_extensions import Unpack
@@ -15,6 +16,7 @@ from tf_optim import (
     keras_private,
     op_calls,
     replicas,
+    shards,
     specs,
     tensor_steps,
 )
@@ -24,7 +26,7 @@ from tf_optim.annotations import LearningRate, Number, SharedArguments
 _ADAM = specs.Spec("Adam", name="Prodigy")
 _BETA_3 = specs.Hyper("", "beta_3", high=1.0, closed=True)
 _GROWTH_RATE = specs.Hyper("", "growth_rate", low=1.0)
-# A step so late that Adam's op has nothing to correct: beta^t is 0 there.
+# Steps so late that Adam's op has nothing to correct: beta^t is 0 there.
 _LATE = 2**40
 
 
@@ -42,12 +44,12 @@ class _Estimating(specs.Spec):
         specs.Slot("velocity", "_velocities", positive=True),
         specs.Slot("gradient_sum", "_gradient_sums"),
         specs.Slot("start", "_starts"),
-        specs.Slot("sum_norm", "_sum_norms", _one, positive=True),
+        specs.Slot("sum_norm", "_sum_norms", _one, positive=True, dtype="float64"),
     )
     said_of_variables = (
         "Variables may be float16, bfloat16, float32 or float64; slots (`momentum`, "
         "`velocity`, `gradient_sum`, `start`) have the variable's shape, and its dtype "
-        "or float32 for 16-bit variables; `sum_norm` is one number. `start` is what "
+        "or float32 for 16-bit variables; `sum_norm` is one float64. `start` is what "
         "the variable is when the optimizer is built: load weights before. The sums "
         "are TensorFlow's operations, and all variables of one device and dtype are "
         "then updated by one op."
@@ -96,9 +98,12 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
     >>> print(f"{abs(var.numpy()) < 1.0} {0.1 < opt.estimate.numpy() < 20.0}")
     True True
 
+    A float16 or bfloat16 variable does not see steps of 1e-6, so that d does not grow:
+    take a larger `d0`, or `stochastic_rounding=True`.
+
     Differences from the authors' program for torch:
-        - Weight decay is always decoupled. A step with gradients of 0 alone decays and
-          is counted.
+        - Weight decay is always decoupled. A step with gradients of 0 alone, or with a
+          learning rate of 0, is taken and counted.
         - With sparse gradients ("lazy") m, v and s of the rows named change, and the
           sums are of these rows; sum(|s|) is of the whole table.
 
@@ -138,10 +143,19 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
         super()._check_hyperparameters()
         for hyper in (_BETA_3, _GROWTH_RATE):
             value = getattr(self, hyper.attribute)
-            if value is not None:
+            if value is not None and value != float("inf"):
                 hyper.check(value)
-        if not self.d0 > 0:
-            raise ValueError(f"`d0` must be > 0. Received: d0={self.d0!r}")
+        if not isinstance(self.d0, Real) or not self.d0 > 0:
+            raise ValueError(f"`d0` must be a number > 0. Received: d0={self.d0!r}")
+
+    def _make_slot(self, variable, slot):
+        if shards.table_of(variable) is not None:
+            raise ValueError(
+                "Prodigy must be given whole variables. Received: "
+                f"'{variable.name}', a part of a table that is split over parameter "
+                "servers."
+            )
+        return super()._make_slot(variable, slot)
 
     # --- numbers of the whole optimizer
 
@@ -174,7 +188,9 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
         return tuple(map(tf.convert_to_tensor, self._all_numbers()))
 
     def _after_step(self, per_step):
-        for number, value in zip(self._all_numbers(), self._found, strict=True):
+        # None where a subclass has updated the variables.
+        pairs = zip(self._all_numbers(), self._found or (), strict=False)
+        for number, value in pairs:
             replicas.assign(number, value)
 
     def update_step(self, *args: object, **kwargs: object) -> None:
@@ -207,7 +223,7 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
         if self.use_bias_correction:
             step = tf.cast(numbers.iterations + 1, tf.float64)
             rate *= tf.sqrt(1.0 - beta_2**step) / (1.0 - beta_1**step)
-        grown = estimate / self.d0
+        grown = estimate / float(self.d0)
         gains, norms, pairs = [], [], []
         for update in tensor_steps.seen_by_a_rule(numbers, updates, scale):
             length = rate * update.rate_factor
@@ -224,9 +240,10 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
         numbers = dataclasses.replace(
             numbers,
             learning_rate=rate,
-            iterations=tf.constant(_LATE, tf.int64),
-            hyper=(beta_1, beta_2, epsilon * estimate_after),
-            clip_value=numbers.clip_value and numbers.clip_value * estimate,
+            iterations=_LATE + numbers.iterations,  # what rounding draws from
+            hyper=(beta_1, beta_2, epsilon * self._finite(estimate_after)),
+            clip_value=numbers.clip_value
+            and numbers.clip_value * self._finite(estimate),
         )
         updates = [dataclasses.replace(u, slots=(*u.slots[:2], None)) for u in updates]
         factors = tf.fill([len(updates)], estimate)
@@ -234,12 +251,16 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
         ops = op_calls.call_ops(_ADAM, numbers, updates, factors)
         return tensor_steps.assign_behind(ops, pairs)
 
+    def _finite(self, estimate):
+        # NaN reaches the variables by the rate; the op refuses it as an epsilon.
+        return tf.where(tf.math.is_finite(estimate), estimate, self.d0)
+
     def _grown(self, estimate, largest, ratio):
         """The next estimate, and the largest ratio so far."""
         largest = tf.maximum(largest, ratio)
-        if self.growth_rate is None:
+        if self.growth_rate is None or self.growth_rate == float("inf"):
             return largest, largest
-        first = tf.equal(estimate, self.d0)
+        first = tf.equal(estimate, float(self.d0))
         estimate = tf.where(first, tf.maximum(estimate, ratio), estimate)
         estimate *= checks.as_tensor(self.growth_rate, tf.float64)
         return tf.minimum(largest, estimate), largest
@@ -260,15 +281,21 @@ def _sums(update, beta_3, weight):
         read = functools.partial(tf.gather, indices=rows)
     else:
         gradient, read = tensor_steps.whole(update), tf.convert_to_tensor
+    if some and checks.is_compiled_by_xla():
+        # There ids that no row has are read as others: they are to count nowhere.
+        read = functools.partial(tensor_steps.rows_there_are, rows=rows)
     dtype = gradient.dtype
     gain = tf.reduce_sum(
         gradient * (read(start) - tf.cast(read(update.variable), dtype))
     )
     before = read(total)
     after = tf.cast(beta_3, dtype) * before + tf.cast(weight, dtype) * gradient
-    length = tf.reduce_sum(tf.abs(after))
     if some:  # the other rows are as they were
-        length += norm - tf.reduce_sum(tf.abs(before))
+        change = tf.cast(tf.abs(after), tf.float64) - tf.cast(
+            tf.abs(before), tf.float64
+        )
+        length = norm + tf.reduce_sum(change)
         after = tf.IndexedSlices(after, rows)
-    pairs = [(total, after), (norm, length)]
-    return tf.cast(gain, tf.float64), tf.cast(length, tf.float64), pairs
+    else:
+        length = tf.cast(tf.reduce_sum(tf.abs(after)), tf.float64)
+    return tf.cast(gain, tf.float64), length, [(total, after), (norm, length)]
