@@ -223,7 +223,7 @@ def test_a_window_of_many_tables_takes_three_ops(index_dtype):
     @tf.function
     def step(ids):
         grads = [
-            models.slices(tf.cast(ids, index_dtype), tf.ones([2, t.shape[1]]), 5)
+            models.slices(tf.cast(ids, index_dtype), tf.ones([2, t.shape[1]]), len(t))
             for t in tables
         ]
         optimizer.apply_gradients(zip(grads, tables, strict=True))

@@ -208,4 +208,4 @@ def test_choices_of_the_command_line(tmp_path):
     ended = run([*COMMAND, "--only", "SGD,Adamant", "makes.py"], tmp_path)
     assert ended.returncode == 2
     assert "--only must be of" in ended.stderr
-    assert "Received: names=['SGD', 'Adamant']" in ended.stderr
+    assert "Received: ['SGD', 'Adamant']" in ended.stderr

@@ -236,6 +236,26 @@ def check_gradients(pairs):
                 f"The gradient of '{variable.name}' must have shape {expected}. "
                 f"Received: {received}."
             )
+        if isinstance(gradient, tf.IndexedSlices) and gradient.dense_shape is not None:
+            _check_dense_shape(gradient.dense_shape, variable)
+
+
+def _check_dense_shape(shape, variable):
+    """Raises ValueError for one that is known to be another table's."""
+    if not shape.dtype.is_integer:
+        raise ValueError(
+            f"The dense_shape of the gradient of '{variable.name}' must be integers. "
+            f"Received: dtype {shape.dtype.name}."
+        )
+    known = tf.get_static_value(shape)
+    if known is None:
+        return
+    sizes = [None if size < 0 else int(size) for size in known]
+    if not variable.shape[: len(sizes)].is_compatible_with(sizes):
+        raise ValueError(
+            f"The gradient of '{variable.name}' must have dense_shape "
+            f"{variable.shape.as_list()}. Received: {known.tolist()}."
+        )
 
 
 def is_compiled_by_xla(graph=None):

@@ -55,7 +55,6 @@ def checked(grads, variables):
             shape = gradient.dense_shape
             if shape is not None:
                 shape = tf.convert_to_tensor(shape)
-                _check_whole(shape, variable)
             gradient = tf.IndexedSlices(
                 _tensor(gradient.values, variable),
                 checks.as_indices(
@@ -90,24 +89,6 @@ def _tensor(value, variable):
             f"dtype {value.dtype.name}."
         )
     return tf.cast(value, variable.dtype)
-
-
-def _check_whole(shape, variable):
-    """Raises ValueError for a `dense_shape` that is known to be another table's."""
-    if not shape.dtype.is_integer:
-        raise ValueError(
-            f"The dense_shape of the gradient of '{_name(variable)}' must be integers. "
-            f"Received: dtype {shape.dtype.name}."
-        )
-    known = tf.get_static_value(shape)
-    if known is None:
-        return
-    sizes = [None if size < 0 else int(size) for size in known]
-    if not variable.shape[: len(sizes)].is_compatible_with(sizes):
-        raise ValueError(
-            f"The gradient of '{_name(variable)}' must have dense_shape "
-            f"{variable.shape.as_list()}. Received: {known.tolist()}."
-        )
 
 
 def scaled(gradient, function):

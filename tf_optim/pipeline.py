@@ -90,8 +90,8 @@ class _Step:
         members = optimizer._members.of(optimizer, variables)
         own = optimizer._own_numbers(members)
         tensors = [member.variable for member in members]
-        pairs = gradients.checked(grads, tensors)
         frozen = [i for i, (rate, _, _) in enumerate(own) if not rate]
+        pairs = gradients.checked(grads, tensors)
         if frozen:
             taken = [i for i in range(len(own)) if i not in frozen]
             own, pairs, members, tensors = (
