@@ -253,7 +253,7 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
 
     def _finite(self, estimate):
         # NaN reaches the variables by the rate; the op refuses it as an epsilon.
-        return tf.where(tf.math.is_finite(estimate), estimate, self.d0)
+        return tf.where(tf.math.is_finite(estimate), estimate, float(self.d0))
 
     def _grown(self, estimate, largest, ratio):
         """The next estimate, and the largest ratio so far."""
