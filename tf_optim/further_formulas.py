@@ -67,8 +67,9 @@ def ada_belief(p, slots, g, hyper, learning_rate, t):
 def adopt(p, slots, g, hyper, learning_rate, t):
     """Taniguchi et al., 2024, algorithm 2; c_t = (t - 1)^(1/4) of their code."""
     b1, b2, m, v = hyper["beta_1"], hyper["beta_2"], *slots.values()
-    if t == 1:  # 0 g, so that NaN is not lost
-        return p + 0 * g, {"momentum": m + 0 * g, "velocity": g**2}
+    if t == 1:  # clipped to 0, but that NaN is not lost
+        zero = np.clip(g, 0.0, 0.0)
+        return p + zero, {"momentum": m + zero, "velocity": g**2}
     bound = (t - 1) ** hyper["clip_exponent"]
     normed = g / np.maximum(np.sqrt(v), hyper["epsilon"])
     m = b1 * m + (1 - b1) * np.clip(normed, -bound, bound)
@@ -131,9 +132,10 @@ def rprop(p, slots, g, hyper, learning_rate, t):
     del t
     turn = slots["direction"] * np.sign(g)
     size = slots["step_size"]
-    shortest, longest = hyper["min_step"], hyper["max_step"]
+    shortest, longest = 0.0, np.inf  # no length is known in rates of 0
     if learning_rate:
-        shortest, longest = shortest / learning_rate, longest / learning_rate
+        shortest = hyper["min_step"] / learning_rate
+        longest = hyper["max_step"] / learning_rate
     longer = np.minimum(size * hyper["eta_plus"], longest)
     shorter = np.maximum(size * hyper["eta_minus"], shortest)
     size = np.where(turn > 0, longer, np.where(turn < 0, shorter, size))
