@@ -34,6 +34,7 @@ struct ScheduleFreeAdamW : ElementwiseRule {
     V momentum, velocity;
   };
   static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
+  static constexpr uint32_t kPositiveSlots = 0b10;
 
   // `left` of beta_1 * x, which is var - part * momentum, remains in the new
   // var, beside `share` of the new momentum: beta_1 is divided by nowhere.
