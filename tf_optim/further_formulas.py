@@ -83,7 +83,7 @@ def adopt(p, slots, g, hyper, learning_rate, t):
 def adan(p, slots, g, hyper, learning_rate, t):
     """Xie et al., 2022, algorithm 1, with betas as those of Adam."""
     b1, b2, b3 = hyper["beta_1"], hyper["beta_2"], hyper["beta_3"]
-    change = g - (g if t == 1 else slots["previous_gradient"])
+    change = np.zeros_like(g) if t == 1 else g - slots["previous_gradient"]
     m = b1 * slots["momentum"] + (1 - b1) * g
     d = b2 * slots["difference"] + (1 - b2) * change
     n = b3 * slots["velocity"] + (1 - b3) * (g + b2 * change) ** 2
