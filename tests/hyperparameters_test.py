@@ -239,3 +239,17 @@ def test_values_that_mean_a_switch_or_a_count(name, argument, value):
 def test_values_that_mean_no_switch(value):
     with pytest.raises(ValueError, match="`amsgrad` must be True or False"):
         tf_optim.Adam(amsgrad=value)
+
+
+@both_flavours
+@pytest.mark.parametrize("value", [1.5, -1, "x", [1, 2]], ids=str)
+def test_a_frequency_that_is_set_wrong_later(value):
+    optimizer, variable = tf_optim.SGD(0.5, use_ema=True), tf.Variable([1.0, 2.0])
+    optimizer.build([variable])
+    optimizer.ema_overwrite_frequency = value
+    with pytest.raises(
+        ValueError, match="`ema_overwrite_frequency` must be an integer"
+    ):
+        optimizer.apply_gradients([(tf.ones([2]), variable)])
+    np.testing.assert_array_equal(variable, [1.0, 2.0])
+    assert int(optimizer.iterations) == 0

@@ -143,11 +143,10 @@ def check_keras_arguments(optimizer):
     check("ema_momentum", "in the range [0, 1]", lambda x: 0 <= x <= 1, False)
     for name, least in (
         ("gradient_accumulation_steps", 2),
-        ("ema_overwrite_frequency", 1),
+        ("ema_overwrite_frequency", 0),  # as None
     ):
         value = getattr(optimizer, name, None)
-        is_off = value is None or (least == 1 and is_whole(value, 0) and not value)
-        holds = is_off or is_whole(value, least)
+        holds = value is None or is_whole(value, least)
         _check(name, value, f"an integer >= {least}, or None", holds)
 
 

@@ -34,7 +34,7 @@ def lookup(table: Any, ids: Any, name: str | None = None) -> Any:
     if not hasattr(ids, "dtype"):
         ids = checks.as_indices(ids, "`ids`")
     checks.check_integers(ids, "`ids`")
-    if table.shape.rank == 0 if hasattr(table.shape, "rank") else not table.shape:
+    if len(table.shape) == 0:
         raise ValueError("`table` must have rows. Received: a scalar variable.")
     if ids.dtype not in (tf.int32, tf.int64):  # others no gather takes
         ids = tf.cast(ids, tf.int64)

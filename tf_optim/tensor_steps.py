@@ -50,7 +50,7 @@ def seen_by_a_rule(numbers, updates, scale):
             dtype = computed_in(update.variable.dtype)
             change = functools.partial(changed, place, dtype)
             gradient = gradients.scaled(norms.sum_duplicates(update.gradient), change)
-            if update.is_sparse and checks.is_compiled_by_xla():
+            if update.is_sparse:
                 gradient = _of_rows_there_are(gradient, update.variable)
             gradient = _of_shape(gradient, update.variable.shape)
             made.append(dataclasses.replace(update, gradient=gradient))
@@ -65,7 +65,7 @@ def _of_shape(gradient, shape):
 
 
 def _of_rows_there_are(slices, variable):
-    """Zeros for ids that no row has: XLA cannot raise, and leaves such ids out."""
+    """Zeros for ids that no row has."""
     values = _where_rows_exist(slices.values, slices.indices, variable)
     return tf.IndexedSlices(values, slices.indices)
 
@@ -76,6 +76,8 @@ def rows_there_are(variable, rows):
 
 
 def _where_rows_exist(values, ids, variable):
+    if not checks.is_compiled_by_xla():
+        return values  # an error has been raised: XLA cannot, and leaves such ids out
     rows = tf.shape(variable, ids.dtype)[0]
     exist = tf.reshape((ids >= 0) & (ids < rows), [-1] + [1] * (values.shape.rank - 1))
     return tf.where(exist, values, tf.zeros_like(values))

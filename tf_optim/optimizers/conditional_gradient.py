@@ -104,13 +104,11 @@ class ConditionalGradient(flavour.FusedOptimizer, base.Optimizer):
             return dataclasses.replace(update, weight_decay=lost, rate_factor=1.0)
 
         numbers = dataclasses.replace(numbers, learning_rate=tf.ones([], tf.float64))
-        for update in updates:
-            largest = checks.static_value(step_rate)
-            if largest is not None and not 0 <= largest * update.rate_factor <= 1:
+        for update, rate in zip(updates, map(checks.static_value, rates), strict=True):
+            if rate is not None and not 0 <= rate <= 1:
                 raise ValueError(
                     "`learning_rate`, times a variable's multiplier, must be in "
-                    f"[0, 1]. Received: {largest * update.rate_factor} for "
-                    f"'{update.variable.name}'."
+                    f"[0, 1]. Received: {rate} for '{update.variable.name}'."
                 )
         updates = list(map(shortened, updates, rates))
         steps = [update.gradient for update in updates]

@@ -188,9 +188,9 @@ class Prodigy(flavour.FusedOptimizer, base.Optimizer):
         return tuple(map(tf.convert_to_tensor, self._all_numbers()))
 
     def _after_step(self, per_step):
-        # None where a subclass has updated the variables.
-        pairs = zip(self._all_numbers(), self._found or (), strict=False)
-        for number, value in pairs:
+        if self._found is None:  # a subclass has updated the variables
+            return
+        for number, value in zip(self._all_numbers(), self._found, strict=True):
             replicas.assign(number, value)
 
     def update_step(self, *args: object, **kwargs: object) -> None:
@@ -278,12 +278,10 @@ def _sums(update, beta_3, weight):
     some = update.is_sparse and update.mode != "dense"
     if some:
         gradient, rows = update.gradient.values, update.gradient.indices
-        read = functools.partial(tf.gather, indices=rows)
+        # XLA reads others for ids that no row has: they are to count nowhere.
+        read = functools.partial(tensor_steps.rows_there_are, rows=rows)
     else:
         gradient, read = tensor_steps.whole(update), tf.convert_to_tensor
-    if some and checks.is_compiled_by_xla():
-        # There ids that no row has are read as others: they are to count nowhere.
-        read = functools.partial(tensor_steps.rows_there_are, rows=rows)
     dtype = gradient.dtype
     gain = tf.reduce_sum(
         gradient * (read(start) - tf.cast(read(update.variable), dtype))
