@@ -305,6 +305,7 @@ def test_memory_report():
         (lambda: tf_optim.Adam(slot_dtype={"(": "int8"}), "regular expressions"),
         (lambda: tf_optim.Adam(slot_dtype={"a": "half"}), "must be one of 'float32'"),
         (lambda: tf_optim.Adam(stochastic_rounding=1.5), "True, False or None"),
+        (lambda: tf_optim.Adam(stochastic_rounding=0), "True, False or None"),
         (lambda: tf_optim.Adagrad(slot_dtype="int8"), "only grows"),
         (lambda: tf_optim.Ftrl(slot_dtype="bfloat16"), "from its slots"),
         (lambda: tf_optim.RowWiseAdagrad(slot_dtype="int8"), "one number per row"),
@@ -313,6 +314,34 @@ def test_memory_report():
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_options_that_are_set_later():
+    """They are checked as the constructor's arguments are."""
+    optimizer, variable = tf_optim.Adam(), table()
+    with pytest.raises(ValueError, match="must be one of 'float32'"):
+        optimizer.slot_dtype = "int4"
+    optimizer.slot_dtype = "int8"
+    optimizer.build([variable])
+    assert packed.storage_of(slots(optimizer, variable)[0])[1] == tf.uint8
+    with pytest.raises(ValueError, match="before the optimizer is built"):
+        optimizer.slot_dtype = "float32"
+    for name in ("stochastic_rounding", "use_locking"):
+        with pytest.raises(ValueError, match=f"`{name}` must be .*Received.*'yes'"):
+            setattr(optimizer, name, "yes")
+        setattr(optimizer, name, np.False_)
+        assert getattr(optimizer, name) is False
+    assert optimizer.get_config()["slot_dtype"] == "int8"
+
+
+def test_numpys_false_is_no_rounding_at_random():
+    """It is not the object False."""
+    found = []
+    for asked in (np.False_, False):
+        optimizer, variable = tf_optim.Adam(slot_dtype="int8"), table()
+        optimizer.stochastic_rounding = asked
+        found.append(bits(trained(optimizer, variable), variable))
+    assert found[0] == found[1]
 
 
 def test_variables_that_cannot_be():

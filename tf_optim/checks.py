@@ -168,6 +168,17 @@ def check_switches(optimizer, names):
         _check(name, value, "True or False", is_bool or is_number)
 
 
+def switch(name, value, *others):
+    """True, False or one of `others`, of that value; else raises ValueError."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if any(value is other for other in others):
+        return value
+    allowed = ["True", "False", *map(repr, others)]
+    text = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+    raise ValueError(f"`{name}` must be {text}. Received: {name}={value!r}")
+
+
 def check_layout(variable):
     """Raises ValueError for a variable that DTensor lays out over a mesh."""
     if isinstance(variable, tf.experimental.dtensor.DVariable):

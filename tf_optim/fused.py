@@ -5,7 +5,7 @@ The step itself is `pipeline.take_step`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,11 +20,10 @@ from tf_optim import (
     keras_private,
     matching,
     members,
-    methods,
     op_calls,
     packed,
-    prepared,
     spellings,
+    state,
     statistics,
 )
 from tf_optim import averaging as averagings
@@ -38,7 +37,7 @@ def is_half(dtype):
     return tf.as_dtype(dtype).name in ("float16", "bfloat16")
 
 
-class Fused(spellings.OldSpellings, methods.Methods):
+class Fused(spellings.OldSpellings, state.State):
     """Mixed into a stock optimizer class, beside the adapter to its Keras.
 
     Classes give `_spec`.
@@ -46,10 +45,6 @@ class Fused(spellings.OldSpellings, methods.Methods):
 
     _spec: Any = None
     _own_arguments: tuple[str, ...] = ()
-    _kept_rows: Any = None
-    _seen_by_averages: Any = None
-    _tables: Any = None
-    _step_statistics: Any = None
     averaging: Averaging | None = None
     _averages_taken: Any = None
 
@@ -65,13 +60,10 @@ class Fused(spellings.OldSpellings, methods.Methods):
         averaging: Averaging | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(use_locking, bool):
-            raise ValueError(
-                "`use_locking` must be True or False. Received: "
-                f"use_locking={use_locking!r}"
-            )
         slot_dtype = packed.deserialized(slot_dtype)
-        packed.check(slot_dtype, stochastic_rounding, self._spec)
+        packed.check(slot_dtype, self._spec)
+        rounding = checks.switch("stochastic_rounding", stochastic_rounding, None)
+        use_locking = checks.switch("use_locking", use_locking)
         averaging = averagings.checked(averaging, kwargs)
         if averaging is not None:  # whose averages lie where Keras has these
             kwargs["use_ema"] = True
@@ -84,9 +76,9 @@ class Fused(spellings.OldSpellings, methods.Methods):
             "exclude_from_weight_decay", exclude_from_weight_decay
         )
         self._rate_factors = matching.Factors(learning_rate_multipliers)
-        self.use_locking = use_locking
-        self.slot_dtype = slot_dtype
-        self.stochastic_rounding = stochastic_rounding
+        self._use_locking = use_locking
+        self._slots_lie_in = slot_dtype
+        self._stochastic_rounding = rounding
         self.averaging = averaging
         self._kept_rows = kept.Memory()
         self._seen_by_averages = averages.Memory()
@@ -211,6 +203,42 @@ class Fused(spellings.OldSpellings, methods.Methods):
         return factors.of(self, variable) if factors.by_pattern else 1.0
 
     @property
+    def slot_dtype(self) -> SlotDtype:
+        """As given to the constructor."""
+        return self._slots_lie_in
+
+    @slot_dtype.setter
+    def slot_dtype(self, value: SlotDtype) -> None:
+        packed.check(value, self._spec)
+        if self._is_built():
+            raise ValueError(
+                "`slot_dtype` must be set before the optimizer is built: its slots are "
+                f"made. Received: slot_dtype={value!r} in place of "
+                f"{self.slot_dtype!r}. `tf_optim.unfuse`, and then `tf_optim.fuse`, "
+                "make an optimizer of the same state with another."
+            )
+        self._slots_lie_in = value
+
+    @property
+    def stochastic_rounding(self) -> bool | None:
+        """As given to the constructor, or as set since."""
+        return self._stochastic_rounding
+
+    @stochastic_rounding.setter
+    def stochastic_rounding(self, value: bool | None) -> None:
+        value = checks.switch("stochastic_rounding", value, None)
+        self._stochastic_rounding = value
+
+    @property
+    def use_locking(self) -> bool:
+        """As given to the constructor, or as set since."""
+        return self._use_locking
+
+    @use_locking.setter
+    def use_locking(self, value: bool) -> None:
+        self._use_locking = checks.switch("use_locking", value)
+
+    @property
     def learning_rate_multipliers(self) -> dict[str, float]:
         """As given to the constructor; empty for none."""
         return dict(self._rate_factors.by_pattern)
@@ -288,113 +316,3 @@ class Fused(spellings.OldSpellings, methods.Methods):
             )
         if value != (self._step_statistics is not None):
             self._step_statistics = statistics.StepStatistics() if value else None
-
-    # --- what is kept beside the state: which rows a step has touched
-
-    @property
-    def variables(self) -> list[Any]:
-        """All variables of the optimizer, averages and slots up to date."""
-        exact.catch_up_all(self)
-        averages.bring_up_to_date(self)
-        return super().variables
-
-    @property
-    def _model_variables_moving_average(self):
-        # Of Keras, whose callbacks read it.
-        exact.catch_up_all(self)
-        averages.bring_up_to_date(self)
-        try:
-            return vars(self)["_model_variables_moving_average"]
-        except KeyError:
-            raise AttributeError("averages exist once built with `use_ema`") from None
-
-    @_model_variables_moving_average.setter
-    def _model_variables_moving_average(self, value):
-        vars(self)["_model_variables_moving_average"] = value
-
-    def catch_up(self, table: Any = None, ids: Any = None) -> None:
-        """Brings idle rows up to date, where `sparse_update` is "exact" or "eventual".
-
-        Reading a prepared table does it, and so does everything that saves. In a
-        `tf.function` call this before the table is read by other means.
-
-        Args:
-            table: one of the optimizer's variables. Default: all tables.
-            ids: integers of any shape, rows of `table`. Default: all rows.
-
-        Raises:
-            ValueError: for a table that the optimizer does not update; for ids that
-                are not integers, or of a table that is split over parameter servers.
-            tf.errors.InvalidArgumentError: for ids that no row has.
-        """
-        exact.catch_up(self, table, ids)
-
-    def touched_rows(self, table: Any, since_step: Any) -> tf.Tensor:
-        """The rows of a table that gradients have changed since a step, in order.
-
-        What a system that learns online sends to its servers in place of the table.
-        In "exact" mode momentum moves other rows too.
-
-        Args:
-            table: a table of which rows were updated, in "exact" or "eventual" mode.
-            since_step: a value of `iterations`, not before the first of these steps.
-
-        Returns:
-            An int64 vector.
-
-        Raises:
-            ValueError: if no step has updated rows of the table alone.
-            tf.errors.InvalidArgumentError: if the steps remembered begin later.
-        """
-        known = set(map(id, self._tables.tables))
-        parts = prepared.parts_of(table) if prepared.is_table(table) else ()
-        ours = [id(p) in known and prepared.history_of(p) is not None for p in parts]
-        if not ours or not all(ours):
-            name = getattr(table, "name", table)
-            raise ValueError(
-                "`table` must be one whose rows were updated with sparse_update "
-                f"'exact' or 'eventual'. Received: '{name}', under "
-                f"sparse_update={self.sparse_update!r}."
-            )
-        return prepared.touched_rows(table, since_step)
-
-    def forget_touched_rows(self) -> None:
-        """To be called where averages change other than by a step.
-
-        Restoring, `set_weights` and loading do it. Who assigns to the averages of a
-        table by hand, between two lazy steps, must.
-        """
-        if self._kept_rows is not None:  # not in the middle of the constructor
-            self._kept_rows.forget()
-            self._seen_by_averages.forget()
-
-    def set_weights(self, weights: Iterable[Any]) -> None:
-        """As `Methods.set_weights`."""
-        super().set_weights(weights)
-        self.forget_touched_rows()
-
-    def load_own_variables(self, store: Any) -> None:
-        """Sets the state from a weights file."""
-        super().load_own_variables(store)
-        self.forget_touched_rows()
-
-    def _lookup_dependency(self, name, *args, **kwargs):
-        # How tf.train.Checkpoint finds what it restores.
-        self.forget_touched_rows()
-        return super()._lookup_dependency(name, *args, **kwargs)
-
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
-        exact.catch_up_all(self)
-        averages.bring_up_to_date(self)
-        if save_type == "savedmodel":
-            self._kept_rows.add()  # before one of the variables is read
-        children = dict(super()._trackable_children(save_type, **kwargs))
-        if save_type == "savedmodel":  # a saved function needs all of its variables
-            children.update(self._kept_rows.variables())
-            children.update(self._seen_by_averages.variables())
-            built = keras_private.built_with(self) if self._is_built() else ()
-            variables = [*built, *super().variables]
-            children.update(self._bundles.children(variables))
-            if self._step_statistics is not None:
-                children.update(self._step_statistics.variables())
-        return children

@@ -38,13 +38,8 @@ def deserialized(slot_dtype):
     return slot_dtype
 
 
-def check(slot_dtype, stochastic_rounding, spec):
-    """Raises ValueError for arguments that no optimizer of this kind can have."""
-    if stochastic_rounding not in (None, True, False):
-        raise ValueError(
-            "`stochastic_rounding` must be True, False or None. Received: "
-            f"stochastic_rounding={stochastic_rounding!r}"
-        )
+def check(slot_dtype, spec):
+    """Raises ValueError for an argument that no optimizer of this kind can have."""
     if callable(slot_dtype):
         return
     if isinstance(slot_dtype, Mapping):
