@@ -243,6 +243,19 @@ def test_multipliers_and_exclusions():
     assert not moved[2].any() and np.max(np.abs(moved[1] - whole[1])) > 0.01
 
 
+@pytest.mark.parametrize("decay", [None, 0.1])
+@pytest.mark.parametrize("rate", [-0.01, 0.0, np.inf, np.nan])
+def test_any_learning_rate_does_what_it_does_in_stock(rate, decay):
+    results = []
+    for module in (tf_optim, tf.keras.optimizers):
+        var = tf.Variable([[0.5, 1.0], [2.0, -1.0]], name="v")
+        optimizer = module.Adafactor(rate, weight_decay=decay)
+        optimizer.build([var])
+        optimizer.apply_gradients([(tf.constant([[1.0, 2.0], [0.3, -0.4]]), var)])
+        results.append(var.numpy())
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
 @keras_3_only
 def test_a_model_trains_under_xla_and_is_saved(tmp_path):
     model = models.recommender()

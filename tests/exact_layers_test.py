@@ -39,20 +39,41 @@ def test_a_table_of_a_class_derived_from_embedding_is_prepared():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def made_in_all_ways(ids):
+    """Stock's layer, and those that are ours or have been, built before or after."""
+    stock = tf.keras.layers.Embedding
+    for make in (stock, tf_optim.Embedding):
+        for changes in ([], [tf_optim.prepare], [tf_optim.prepare, tf_optim.unprepare]):
+            for is_built_first in (True, False):
+                tf.keras.utils.set_random_seed(0)
+                layer = make(10, 4)
+                if is_built_first:
+                    layer(ids)
+                for change in changes:
+                    change(layer)
+                layer(ids)
+                yield layer
+
+
+def test_layers_are_built_whatever_class_they_were_made_of():
+    first, *others = made_in_all_ways(np.array([1, 3]))
+    for layer in others:
+        assert layer.built
+        np.testing.assert_array_equal(layer.get_weights(), first.get_weights())
+
+
 @keras_3_only
 def test_a_prepared_layer_is_quantized_as_stocks():
     tables = []
-    for make in (tf.keras.layers.Embedding, tf_optim.Embedding):
-        tf.keras.utils.set_random_seed(0)
-        layer = make(10, 4)
-        layer.build()
+    for layer in made_in_all_ways(np.array([1, 3])):
         if not hasattr(layer, "quantize"):
             pytest.skip("this Keras quantizes nothing")
-        layer.quantize("int8")
+        layer.quantize("int8", type_check=True)
         tables.append([w.numpy() for w in layer.weights])
         np.testing.assert_allclose(layer(np.array([1])).shape, (1, 4))
-    for one, other in zip(*tables, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for others in tables[1:]:
+        for one, other in zip(tables[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
 
     class Own(tf_optim.Embedding):
         def call(self, inputs):

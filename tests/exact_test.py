@@ -224,3 +224,20 @@ def test_infinite_slots_and_nan_rows_stay_what_dense_makes_them():
     for exact, dense in zip(*results, strict=True):
         # A momentum of 1e-37 is too small to decay in float32.
         np.testing.assert_allclose(exact, dense, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adamaxs_norm_may_be_as_large_as_its_type(dtype):
+    """It is no root, and its inverse may be too small for a float."""
+    results = []
+    for mode in ("exact", "dense"):
+        table = tf.Variable(0.5 * np.ones((3, 1)), dtype=dtype)
+        optimizer = tf_optim.Adamax(0.1, sparse_update=mode)
+        for row, size in ((1, 3e38), *[(0, 1.0)] * 9):
+            tf_optim.lookup(table, [row])
+            gradient = tf.constant([[size]], table.dtype)
+            optimizer.apply_gradients([(models.slices([row], gradient, 3), table)])
+        optimizer.catch_up()
+        results.append(table.numpy().astype("float64"))
+    assert results[0][1] < 0.3
+    np.testing.assert_allclose(*results, rtol=1e-5 if dtype == "float32" else 0.02)

@@ -134,8 +134,8 @@ MUTANTS = (
         "kernels/step_op.cc",
         "exact distribute_servers",
         steps_leave_rows_behind=(
-            "if (layout_.idle_rows == IdleRowsGet::kItLaterEventually) {",
-            "if (false) {",
+            "if (catches_up[i]) TF",
+            "if (false) TF",
         ),
     ),
     *of_cpp(

@@ -180,3 +180,74 @@ def rows_stepped(name, arguments):
     for row in (0, 1, 0):
         run(tf.constant([row]))
     return table.values[0].numpy()
+
+
+def _wrapped(kind):
+    if kind == "LossScaleOptimizer":
+        return tf_optim.LossScaleOptimizer(tf_optim.Adam(0.1), initial_scale=4.0)
+    if kind == "MultiOptimizer":
+        return tf_optim.MultiOptimizer([(tf_optim.Adam(0.1), None)])
+    arguments = {"averaging": tf_optim.Lookahead(2)} if kind == "Lookahead" else {}
+    arguments |= {"slot_dtype": {".": "int8"}} if kind == "packed" else {}
+    return tf_optim.Adam(0.1, **arguments)
+
+
+def restored(kind, folder):
+    """The variable on each device after five steps.
+
+    Straight on, and from a checkpoint after three of them that is restored before and
+    after the optimizer is built.
+    """
+    strategy = _mirrored()
+    start = np.linspace(-1.0, 1.0, 16, dtype="float32").reshape(2, 8)
+
+    def made(is_built):
+        with strategy.scope():
+            variable, optimizer = tf.Variable(start), _wrapped(kind)
+            if is_built:
+                optimizer.build([variable])
+
+        def step():
+            gradient = tf.cos(tf.convert_to_tensor(variable)) + 0.5
+            optimizer.apply_gradients([(gradient, variable)])
+
+        run = tf.function(lambda: strategy.run(step))
+        return variable, tf.train.Checkpoint(v=variable, o=optimizer), run
+
+    straight, checkpoint, run = made(True)
+    for _ in range(3):
+        run()
+    path = checkpoint.save(f"{folder}/{kind}")
+    found = [straight]
+    for is_built in (False, True):
+        variable, checkpoint, again = made(is_built)
+        checkpoint.restore(path)
+        for _ in range(2):
+            again()
+        found.append(variable)
+    for _ in range(2):
+        run()
+    return replicated.local_values("mirrored", found)
+
+
+def overflowed(replica):
+    """A variable before and after a step in which one replica's gradient overflows."""
+    strategy = _mirrored()
+    with strategy.scope():
+        variable = tf.Variable([1.0, 2.0])
+        optimizer = _wrapped("LossScaleOptimizer")
+        optimizer.build([variable])
+
+    def step(bad):
+        context = tf.distribute.get_replica_context()
+        is_here = tf.equal(context.replica_id_in_sync_group, bad)
+        gradient = tf.where(is_here, tf.constant([np.inf, 1.0]), tf.ones([2]))
+        optimizer.apply_gradients([(gradient, variable)])
+
+    run = tf.function(lambda bad: strategy.run(step, (bad,)))
+    run(-1)
+    before = variable.numpy()
+    run(replica)
+    scale = getattr(optimizer, "dynamic_scale", None)
+    scale = optimizer.loss_scale if scale is None else scale
+    return before, variable.numpy(), float(tf.convert_to_tensor(scale))

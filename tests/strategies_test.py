@@ -78,6 +78,27 @@ def test_an_optimizer_that_its_first_step_builds(child, name):
         np.testing.assert_array_equal(parts, expected)
 
 
+KINDS = ["Adam", "Lookahead", "packed", "LossScaleOptimizer", "MultiOptimizer"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_that_was_restored_first_reaches_all_replicas(
+    child, kind, tmp_path
+):
+    """The first step builds the optimizer, in the context of one of them."""
+    straight, *others = child.call(strategies.restored, kind, str(tmp_path))
+    for parts in (straight, *others):
+        np.testing.assert_array_equal(parts[0], parts[1])
+        np.testing.assert_array_equal(parts[0], straight[0])
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_an_overflow_of_any_replica_skips_the_step_of_all(child, replica):
+    before, after, scale = child.call(strategies.overflowed, replica)
+    np.testing.assert_array_equal(after, before)
+    assert scale == 2.0
+
+
 @pytest.mark.parametrize("name", ["Adam", "SM3", "Prodigy"])
 def test_rows_that_no_replica_names_stay_where_gradients_are_clipped(child, name):
     """By a global norm, for which Keras makes a dense tensor of rows."""

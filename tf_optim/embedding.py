@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -49,8 +50,15 @@ def _looked_up(table, ids, name=None):
     return tf.nn.embedding_lookup(table, ids, name=name)
 
 
+_STOCK = tf.keras.layers.Embedding
+
+
+def _can_skip_type_check(quantize):
+    return "type_check" in inspect.signature(quantize).parameters
+
+
 @tf.keras.utils.register_keras_serializable(package="tf_optim")
-class Embedding(tf.keras.layers.Embedding):
+class Embedding(_STOCK):  # type: ignore[misc, valid-type]
     """`tf.keras.layers.Embedding`, whose rows are up to date when they are read.
 
     With an optimizer of `sparse_update="exact"` this layer gives the training of
@@ -59,10 +67,14 @@ class Embedding(tf.keras.layers.Embedding):
     the same, so either one loads what the other has saved.
     """
 
+    # Keras binds an object's `build` and `quantize` to the class that it is made of.
+    # So `self` may be a stock layer here, once `unprepare` has made it one.
+
     def build(self, input_shape: Any = None) -> None:
         """Makes the table."""
-        super().build(input_shape)
-        prepare(self)
+        _STOCK.build(self, input_shape)
+        if isinstance(self, Embedding):
+            prepare(self)
 
     if keras_private.is_keras_3():
 
@@ -70,22 +82,45 @@ class Embedding(tf.keras.layers.Embedding):
             self, mode: Any = None, type_check: bool = True, **kwargs: Any
         ) -> None:
             """As the stock layer's, which takes no class but its own."""
-            own = type(self).call is Embedding.call
-            if "type_check" in inspect.signature(super().quantize).parameters:
-                kwargs["type_check"] = type_check and not own
-            super().quantize(mode, **kwargs)
+            if _can_skip_type_check(_STOCK.quantize):
+                kwargs["type_check"] = type_check and type(self).call not in _CALLS
+            _STOCK.quantize(self, mode, **kwargs)
 
     def call(self, inputs: Any) -> Any:
         """The rows of `inputs`, integers of any shape."""
         table = _plain_table(self)
         if table is None or isinstance(inputs, tf.SparseTensor):
-            return super().call(inputs)
+            return _STOCK.call(self, inputs)
         if inputs.dtype not in (tf.int32, tf.int64):
             inputs = tf.cast(inputs, tf.int32)
         if keras_private.is_keras_3():
             rows = tf.constant(table.shape[0], inputs.dtype)
             inputs = tf.where(inputs < 0, inputs + rows, inputs)  # as in stock
         return tf.cast(_looked_up(table, inputs), self.compute_dtype)
+
+
+# Of layers that look rows up as these two do, not as a class derived from them.
+_CALLS = (Embedding.call, _STOCK.call)
+
+
+def become(layer: Any, cls: type) -> None:
+    """Changes the class of a stock Embedding layer into one of ours, or back."""
+    layer.__class__ = cls
+    if not keras_private.is_keras_3():
+        return
+    # What Keras has bound to the method of the class that the layer was made of.
+    stocks = getattr(layer.quantize, "stocks", layer.quantize)
+    layer.quantize = stocks
+    if cls is _STOCK or not _can_skip_type_check(stocks):
+        return
+
+    @functools.wraps(stocks)
+    def quantize(*args, type_check=True, **kwargs):
+        del type_check  # the layer looks rows up as stock's
+        stocks(*args, type_check=False, **kwargs)
+
+    quantize.stocks = stocks  # type: ignore[attr-defined]
+    layer.quantize = quantize
 
 
 def _plain_table(layer):
@@ -114,8 +149,8 @@ def prepare(model: Any) -> Any:
         ValueError: for anything else, and for a variable without rows.
     """
     for layer in _layers(model):
-        if type(layer) is tf.keras.layers.Embedding:
-            layer.__class__ = Embedding
+        if type(layer) is _STOCK:
+            become(layer, Embedding)
     for part in _parts_in(model):
         if part.shape.rank == 0:
             raise ValueError(
@@ -150,7 +185,7 @@ def unprepare(model: Any) -> Any:
                 setattr(each, name, None)  # traced with what was prepared
     for layer in _layers(model):
         if isinstance(layer, Embedding):
-            layer.__class__ = tf.keras.layers.Embedding
+            become(layer, _STOCK)
     return model
 
 
@@ -167,8 +202,7 @@ def _parts_in(model):
                 f"model={model!r}"
             )
         return prepared.parts_of(model)
-    kind = tf.keras.layers.Embedding
-    layers = [layer for layer in _layers(model) if isinstance(layer, kind)]
+    layers = [layer for layer in _layers(model) if isinstance(layer, _STOCK)]
     tables = [_plain_table(layer) for layer in layers]
     return [
         part

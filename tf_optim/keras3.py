@@ -159,6 +159,7 @@ class FusedOptimizer(fused.Fused):
             keras_private.adopt_strategy(self)
             self._make_slots(variables)
             self._make_count_of_averages()
+            replicas.give_all_the_same(map(raw, self._variables))
 
     def _make_slots(self, variables):
         super().build(variables)

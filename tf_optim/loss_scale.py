@@ -84,6 +84,8 @@ if TYPE_CHECKING or keras_private.is_keras_3():
                 # A function that is traced cannot make those of all replicas.
                 with tf.init_scope(), replicas.scope_of(raw), scope:
                     self.build(trainable_variables)
+                    own = [self.step_counter, self.dynamic_scale]
+                    replicas.give_all_the_same(map(keras_private.raw, own))
                 self.built = True
             if not (self.built and _may_take_over(inner)):
                 super().apply(grads, trainable_variables)
@@ -102,11 +104,18 @@ if TYPE_CHECKING or keras_private.is_keras_3():
             keras_private.raw(self.dynamic_scale).assign(scale * factor)
 
         def check_finite(self, grads: Iterable[Any]) -> Any:
-            """Whether all elements of all gradients are finite."""
+            """Whether all elements of all gradients of all replicas are finite.
+
+            Keras asks before gradients are added up, and believes its first replica.
+            """
             found = [gradients.floating(g) for g in grads if g is not None]
             if not found:
                 return tf.constant(True)
-            return norms.Norms(found, [None] * len(found)).are_finite
+            finite = norms.Norms(found, [None] * len(found)).are_finite
+            if not replicas.are_several():
+                return finite
+            (failed,) = replicas.total([tf.where(finite, 0.0, 1.0)])
+            return tf.equal(failed, 0.0)
 
 else:
     # Keras' public name is a function in class's clothing: it makes one of these.

@@ -220,7 +220,7 @@ def _replace_layers(stock):
     @functools.wraps(constructor)
     def __init__(self, *args, **kwargs):
         if type(self) is stock:
-            object.__setattr__(self, "__class__", stand_in)
+            embedding.become(self, stand_in)
         constructor(self, *args, **kwargs)
 
     # Keras' layers ask `inspect.getfullargspec`, which does not follow `__wrapped__`.

@@ -67,6 +67,19 @@ def scope_of(variables):
     return contextlib.nullcontext()
 
 
+def give_all_the_same(variables):
+    """Gives the copies of mirrored variables what the calling replica's copy has.
+
+    A checkpoint that was restored before they were made reaches that one alone.
+    """
+    if not are_several() or tf.distribute.get_replica_context() is None:
+        return
+    for variable in variables:
+        value = tf.convert_to_tensor(variable)
+        for copy in getattr(variable, "values", ()):
+            copy.assign(value)
+
+
 def total(gradients):
     """Each gradient, added up over all replicas."""
     context = tf.distribute.get_replica_context()

@@ -41,6 +41,29 @@ void WithIds(const Tensor& ids, const Function& function) {
   }
 }
 
+// Whether a row of a gradient is 0, or -0: no bit but that of the sign.
+template <class Bits>
+bool IsZero(const void* data, int64_t row, int64_t width) {
+  const Bits* const bits = static_cast<const Bits*>(data) + row * width;
+  return std::all_of(bits, bits + width, [](Bits each) {
+    return static_cast<Bits>(each << 1) == 0;
+  });
+}
+
+// Of a gradient that nobody has checked yet: no, if it is not of so many rows.
+bool IsZero(const Tensor& gradient, int64_t row, int64_t rows) {
+  if (gradient.dims() == 0 || gradient.dim_size(0) != rows) return false;
+  const int64_t width = gradient.NumElements() / gradient.dim_size(0);
+  switch (tensorflow::DataTypeSize(gradient.dtype())) {
+    case 2:
+      return IsZero<uint16_t>(gradient.data(), row, width);
+    case 4:
+      return IsZero<uint32_t>(gradient.data(), row, width);
+    default:
+      return IsZero<uint64_t>(gradient.data(), row, width);
+  }
+}
+
 }  // namespace
 
 bool RegisterIdleSteps(const std::string& optimizer, MakeIdleSteps make) {
@@ -190,23 +213,29 @@ std::string RowHistory::StaleRow(int64_t row, int64_t number) const {
       "sparse_update=\"eventual\".");
 }
 
-Status RowHistory::Check(const Tensor& ids, int64_t number) const {
+Status RowHistory::Check(const Tensor& ids, const Tensor& gradient,
+                         int64_t number, bool* behind) const {
+  *behind = false;
   if (IsCaughtUp()) return OkStatus();
   Status status;
   WithIds(ids, [&](const auto* data, int64_t count) {
-    status = CheckRows(data, count, number);
+    status = CheckRows(data, count, gradient, number, behind);
   });
   return status;
 }
 
 template <class Index>
 Status RowHistory::CheckRows(const Index* ids, int64_t count,
-                             int64_t number) const {
+                             const Tensor& gradient, int64_t number,
+                             bool* behind) const {
+  const int64_t least = read_at_ + kStepsOfARead < now_ ? now_ : read_at_;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t row = ids[i];
-    if (HasRow(row) && SeenBy(row) < now_) {
+    if (!HasRow(row) || SeenBy(row) == now_) continue;
+    if (SeenBy(row) < least && !IsZero(gradient, i, count)) {
       return absl::FailedPreconditionError(StaleRow(row, number));
     }
+    *behind = true;
   }
   return OkStatus();
 }

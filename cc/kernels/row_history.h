@@ -65,9 +65,16 @@ class RowHistory : public tensorflow::ResourceBase {
   absl::Status Bind(tensorflow::OpKernelContext* context, const IdleKind& kind,
                     const std::vector<double>& hyper, Vars vars)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // An error unless these rows are up to date. `number` is the table's in it.
-  absl::Status Check(const tensorflow::Tensor& ids, int64_t number) const
-      ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  // To be called when the table is read, its rows being up to date then.
+  void NoteRead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { read_at_ = now_; }
+  // An error unless a gradient of these rows is one of rows that were up to
+  // date: they still are, or were when the table was last read (one tape may
+  // give the gradients of several steps), or it is 0, as that of a branch which
+  // was not taken is. `number` is the table's in the step; `behind`: whether
+  // rows are to be caught up before they are updated.
+  absl::Status Check(const tensorflow::Tensor& ids,
+                     const tensorflow::Tensor& gradient, int64_t number,
+                     bool* behind) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   // After it: all of these rows were up to date before. `tensors` are those of
   // the variables that are bound, which are locked.
   void Advance(tensorflow::OpKernelContext* context, const IdleStep& step,
@@ -95,7 +102,9 @@ class RowHistory : public tensorflow::ResourceBase {
                 const std::vector<tensorflow::Tensor*>& tensors,
                 const Index* ids, int64_t count, char* rows);
   template <class Index>
-  absl::Status CheckRows(const Index* ids, int64_t count, int64_t number) const;
+  absl::Status CheckRows(const Index* ids, int64_t count,
+                         const tensorflow::Tensor& gradient, int64_t number,
+                         bool* behind) const;
   template <class Index>
   void MarkRows(const Index* ids, int64_t count, int32_t step);
   template <class Index>
@@ -119,6 +128,10 @@ class RowHistory : public tensorflow::ResourceBase {
   int64_t rows_ = 0;
   int64_t now_ = 0;       // steps taken
   int64_t all_seen_ = 0;  // every row has seen so many
+  // What `now_` was at the last read. More steps than kStepsOfARead after it,
+  // whoever computes gradients reads the table by other means.
+  static constexpr int64_t kStepsOfARead = 64;
+  int64_t read_at_ = -kStepsOfARead - 1;
   std::unique_ptr<Mark[]> marks_;
   // The number of the optimizer's step after which it is known which rows were
   // touched; and of the last one that touched all.

@@ -42,6 +42,7 @@ class CatchUpRowsOp : public OpKernel {
     if (history == nullptr) return;
     const absl::MutexLock lock(history->mu());
     OP_REQUIRES_OK(context, history->CatchUp(context, context->input(2)));
+    history->NoteRead();
   }
 };
 
@@ -58,6 +59,7 @@ class CatchUpAllRowsOp : public OpKernel {
     if (!context->input(2).scalar<bool>()()) return;
     const absl::MutexLock lock(history->mu());
     OP_REQUIRES_OK(context, history->CatchUpAll(context));
+    history->NoteRead();
     if (closes_) history->Close();
   }
 
@@ -107,6 +109,7 @@ class LookupRowsOp : public OpKernel {
     Tensor* output = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &output));
     OP_REQUIRES_OK(context, history->Read(context, table.get(), ids, output));
+    history->NoteRead();
   }
 };
 

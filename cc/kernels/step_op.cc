@@ -108,9 +108,15 @@ absl::Status StepOp::BeginHistories(tensorflow::OpKernelContext* context,
   const auto ids = [&](int i) -> const tensorflow::Tensor& {
     return context->input(layout_.indices + i);
   };
+  // Whether rows of a table are brought up to date here.
+  std::vector<bool> catches_up(
+      layout_.count, layout_.idle_rows == IdleRowsGet::kItLaterEventually);
   if (layout_.idle_rows == IdleRowsGet::kItLaterExactly) {
     for (int i = 0; i < layout_.count; ++i) {
-      TF_RETURN_IF_ERROR(step->histories.at(i).Check(ids(i), i));
+      bool behind;
+      TF_RETURN_IF_ERROR(step->histories.at(i).Check(
+          ids(i), context->input(layout_.grad + i), i, &behind));
+      catches_up[i] = behind;
     }
   }
   if (check_only_) return absl::OkStatus();
@@ -125,9 +131,7 @@ absl::Status StepOp::BeginHistories(tensorflow::OpKernelContext* context,
     }
     TF_RETURN_IF_ERROR(
         history.Bind(context, kind, hyper, step->variables.AllOf(i)));
-    if (layout_.idle_rows == IdleRowsGet::kItLaterEventually) {
-      TF_RETURN_IF_ERROR(history.CatchUp(context, ids(i)));
-    }
+    if (catches_up[i]) TF_RETURN_IF_ERROR(history.CatchUp(context, ids(i)));
   }
   return absl::OkStatus();
 }

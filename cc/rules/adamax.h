@@ -2,6 +2,7 @@
 #ifndef TF_OPTIM_CC_RULES_ADAMAX_H_
 #define TF_OPTIM_CC_RULES_ADAMAX_H_
 
+#include "cc/rules/largest.h"
 #include "cc/rules/moments.h"
 #include "cc/rules/rule.h"
 
@@ -43,9 +44,7 @@ struct Adamax : ElementwiseRule {
   template <class V>
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     s.momentum = Towards(s.momentum, g, c.rate_1);
-    const V decayed = c.beta_2 * s.norm;
-    // Max alone would let go of a NaN that the norm has.
-    s.norm = Max(decayed, Abs(g)) + IfPositive(decayed, V(0), decayed);
+    s.norm = LargestOf(c.beta_2 * s.norm, g);
     return p - c.alpha * s.momentum / (s.norm + c.epsilon);
   }
 
@@ -61,7 +60,10 @@ struct Adamax : ElementwiseRule {
   static constexpr IdleMove<V> MoveOf(Slots<V>& s,
                                       const Coefficients<V>& first) {
     s.momentum = Mean(s.momentum);
-    return MoveOverRoot(s.momentum, s.norm, first.epsilon);
+    // Two divisions: the inverse of a norm, which no root has made smaller, may
+    // be too small for a float.
+    const V whole = s.norm + first.epsilon;
+    return {s.momentum / whole, V(1) - first.epsilon / whole};
   }
 
   template <class V>

@@ -3,6 +3,7 @@
 #ifndef TF_OPTIM_CC_RULES_COCOB_H_
 #define TF_OPTIM_CC_RULES_COCOB_H_
 
+#include "cc/rules/largest.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -49,7 +50,7 @@ struct COCOB : ElementwiseRule {
   static constexpr V Update(V p, V g, Slots<V>& s, const Coefficients<V>& c) {
     const V before = s.offset;
     s.gradient_sum = s.gradient_sum + g;
-    s.largest = Max(s.largest, Abs(g));
+    s.largest = LargestOf(s.largest, g);
     s.total = s.total + Abs(g);
     // In this order a NaN goes on.
     s.reward = Max(V(0), s.reward - g * before);

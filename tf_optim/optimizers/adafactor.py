@@ -187,7 +187,10 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         return turned, [(row_mean, rows), (column_mean, columns)]
 
     def _lengths(self, numbers, updates, steps, step):
-        """What each u is multiplied by; numbers and updates of a learning rate of 1."""
+        """What each u is multiplied by; numbers and updates of a rate of 1 or -1.
+
+        Or of the rate itself, where it is not finite.
+        """
 
         def rms(tensors):
             variables = [update.variable for update in updates]
@@ -199,6 +202,8 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         factors = tf.constant([u.rate_factor for u in updates], tf.float64)
         decays = [
             rate * u.rate_factor * checks.as_tensor(u.weight_decay, tf.float64)
+            if op_calls.may_decay(u.weight_decay)
+            else tf.zeros([], tf.float64)  # not infinity times 0
             for u in updates
         ]
         sizes = rms([tf.convert_to_tensor(update.variable) for update in updates])
@@ -208,13 +213,18 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         lengths = tf.maximum(epsilon, sizes) * factors
         lengths *= tf.minimum(rate, tf.math.rsqrt(step))
         lengths /= tf.maximum(tf.ones([], tf.float64), rms(steps) / threshold)
-        numbers = dataclasses.replace(numbers, learning_rate=1.0)
+        decayed = [op_calls.may_decay(update.weight_decay) for update in updates]
+        sign = 1.0
+        if any(decayed):  # no op takes a weight decay below 0, or one not finite
+            is_finite = tf.math.is_finite(rate)
+            sign = tf.where(is_finite, tf.sign(rate), rate)
+            decays = [tf.where(is_finite, sign * decay, 1.0) for decay in decays]
+            lengths *= tf.where(is_finite, sign, 1.0)
+        numbers = dataclasses.replace(numbers, learning_rate=sign)
         updates = [
             dataclasses.replace(
-                update,
-                rate_factor=1.0,
-                weight_decay=decay if op_calls.may_decay(update.weight_decay) else 0.0,
+                update, rate_factor=1.0, weight_decay=decay if decays_too else 0.0
             )
-            for update, decay in zip(updates, decays, strict=True)
+            for update, decay, decays_too in zip(updates, decays, decayed, strict=True)
         ]
         return lengths, numbers, updates
