@@ -114,18 +114,46 @@ def test_reads_stand_where_the_program_has_them(program):
         assert_after(steps, read)
 
 
-def test_the_graph_says_so():
+def in_a_while_loop(variables, optimizer):
+    for _ in tf.range(2):
+        once(variables, optimizer)
+
+
+def in_a_branch(variables, optimizer):
+    tf.cond(tf.constant(True), lambda: once(variables, optimizer) or 1, lambda: 1)
+
+
+def in_a_function(variables, optimizer):
+    tf.function(once)(variables, optimizer)
+
+
+STEPS = {
+    once: "BundleApply",
+    in_a_while_loop: "While",
+    in_a_branch: "If",
+    in_a_function: "StatefulPartitionedCall",
+}
+
+
+@pytest.mark.parametrize("given", ["captured", "argument", "default"])
+@pytest.mark.parametrize("take", STEPS, ids=lambda take: take.__name__)
+def test_the_graph_says_so(take, given):
     """Not by chance: each read behind the step waits for its op."""
     variables = many()
     optimizer = built(variables)
 
-    @tf.function
-    def program():
-        once(variables, optimizer)
-        return seen(variables, optimizer)
+    def program(given_variables=variables):
+        taken = variables if given == "captured" else given_variables
+        take(taken, optimizer)
+        return seen(taken, optimizer)
 
-    graph = program.get_concrete_function().graph
-    (step,) = [op for op in graph.get_operations() if "BundleApply" in op.type]
+    arguments = [variables] if given == "argument" else []
+    if given == "captured":
+        function = tf.function(lambda: program())
+    else:
+        function = tf.function(program)
+    graph = function.get_concrete_function(*arguments).graph
+    (step,) = [op for op in graph.get_operations() if STEPS[take] in op.type]
     reads = [op for op in graph.get_operations() if op.type == "ReadVariableOp"]
     of_variables = [op for op in reads if op.outputs[0].shape == SHAPE]
     assert len(of_variables) == 2 * COUNT

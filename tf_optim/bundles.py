@@ -131,6 +131,7 @@ class Bundles:
             if len(self._by_handles) == MOST or not _can_be_bundled(handles):
                 return None
             self._by_handles[key] = _Bundle(variables)
+        _note_captures(handles)
         return self._by_handles[key].handle
 
     def children(self, variables):
@@ -164,7 +165,9 @@ def _can_be_bundled(handles):
 _known: dict[int, list[Any]] = {}
 
 
-_ATTRIBUTE = "_tf_optim_captures"  # of a graph
+# Of a graph: its `_Captures`, and those of variables in bundles as they were noted.
+_ATTRIBUTE = "_tf_optim_captures"
+_NOTED = "_tf_optim_noted_captures"
 
 
 class _Captures:
@@ -197,6 +200,22 @@ class _Captures:
         return found
 
 
+def _note_captures(handles):
+    """Notes which tensors variables are where an op is traced, and around there.
+
+    TensorFlow takes a variable that is an argument of the function from the captures
+    before it asks `_touched_by`.
+    """
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while (captures := _Captures.of(graph)) is not None:
+        noted = getattr(graph, _NOTED, {})
+        setattr(graph, _NOTED, noted)
+        for handle in handles:
+            if (inside := captures.inside.get(id(handle))) is not None:
+                noted[id(handle)] = inside
+        graph = graph.outer_graph
+
+
 def _touched_by(op, resource_reads, resource_writes):
     """Adds the variables of a bundle to what an op, or a function, writes."""
     if not _known or not (resource_reads or resource_writes):
@@ -204,7 +223,7 @@ def _touched_by(op, resource_reads, resource_writes):
     captures = _Captures.of(op.graph)
     if captures is None:
         return False
-    found = False
+    found, noted = False, getattr(op.graph, _NOTED, {})
     for given in [*resource_reads, *resource_writes]:
         handles = _known.get(id(captures.outside.get(id(given))), ())
         if handles and checks.is_compiled_by_xla(op.graph):
@@ -214,7 +233,7 @@ def _touched_by(op, resource_reads, resource_writes):
                 "it. Call the tf.function that it is of."
             )
         for handle in handles:
-            variable = captures.inside.get(id(handle))
+            variable = captures.inside.get(id(handle), noted.get(id(handle)))
             if variable is not None and variable not in resource_writes:
                 resource_writes.add(variable)
                 found = True
