@@ -160,6 +160,27 @@ def test_the_graph_says_so(take, given):
     assert all(step in op.control_inputs for op in of_variables)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_graph_says_so_of_what_is_captured_late(count):
+    """Some variables are arguments, and another is first read behind the step.
+
+    As many captures as before, but other ones, wherever the step stands.
+    """
+    variables = many()
+    optimizer = built(variables)
+
+    @tf.function
+    def program(first):
+        once([*first, *variables[count:]], optimizer)
+        return tf.convert_to_tensor(variables[count])
+
+    graph = program.get_concrete_function(variables[:count]).graph
+    (step,) = [op for op in graph.get_operations() if "BundleApply" in op.type]
+    reads = [op for op in graph.get_operations() if op.type == "ReadVariableOp"]
+    (read,) = [op for op in reads if op.outputs[0].shape == SHAPE]
+    assert step in read.control_inputs
+
+
 def test_a_function_captures_one_handle():
     variables = many()
     optimizer = tf_optim.Adam(1e-3)

@@ -173,8 +173,8 @@ _NOTED = "_tf_optim_noted_captures"
 class _Captures:
     """The eager tensors that a graph has captured, in itself or by way of others."""
 
-    def __init__(self, pairs):
-        self.size = len(pairs)
+    def __init__(self, pairs, ids):
+        self.ids = ids  # of the tensors in the graph
         self.outside = {}  # id of the tensor in the graph -> the eager one
         self.inside = {}  # and back
         for outside, inside in pairs:
@@ -193,8 +193,9 @@ class _Captures:
         if pairs is None:
             return None
         found = getattr(graph, _ATTRIBUTE, None)
-        if found is None or found.size != len(pairs):
-            found = cls(pairs)
+        ids = [id(inside) for _, inside in pairs]
+        if found is None or found.ids != ids:
+            found = cls(pairs, ids)
             # What a table of graphs had would keep them: it refers to them.
             setattr(graph, _ATTRIBUTE, found)
         return found
