@@ -105,6 +105,8 @@ MUTANTS = (
             "auto_control_deps.register_acd_resource_resolver(_touched_by)\n",
             "",
         ),
+        bundles_forget_arguments=("noted.get(id(handle))", "None"),
+        bundles_count_captures=("found.ids != ids", "len(found.ids) != len(ids)"),
         bundles_lose_owners=("owners.get(id(v), v)", "v"),
         bundles_are_not_filled=("        if variables:\n", "        if False:\n"),
     ),
