@@ -5,6 +5,7 @@ import inspect
 import logging
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tensorflow as tf
 import tf_optim
 from tests import cases, flavours, models
 from tests.marks import a_few, both_flavours, keras_3_only, stock_richest
-from tf_optim import conversion, flavour, replacement, specs
+from tf_optim import conversion, flavour, keras_private, replacement, specs
 
 pytestmark = both_flavours
 stock = tf.keras.optimizers
@@ -233,6 +234,54 @@ def test_pickles_name_stock():
     tf_optim.unpatch_keras()
     theirs = pickle.loads(pickled)
     assert type(theirs) is CLASSES["Adam"] and theirs.beta_1 == 0.75
+
+
+@keras_3_only
+def test_pickled_layers_name_stock():
+    tf_optim.patch_keras(sparse_update="exact")
+    layer = tf.keras.layers.Embedding(10, 4)
+    rows = layer(np.array([1, 2])).numpy()
+    pickled = pickle.dumps(layer)
+    again = pickle.loads(pickled)
+    assert isinstance(again, tf_optim.Embedding)
+    np.testing.assert_array_equal(again(np.array([1, 2])), rows)
+    tf_optim.unpatch_keras()
+    theirs = pickle.loads(pickled)
+    assert type(theirs) is tf.keras.layers.Embedding
+    np.testing.assert_array_equal(theirs(np.array([1, 2])), rows)
+
+
+@pytest.mark.parametrize("way", ["patched", "prepared", "ours"])
+def test_a_function_from_before_the_first_call_reads_rows_that_are_up_to_date(way):
+    """A layer's table is ours from when it is built."""
+    if way == "patched":
+        tf_optim.patch_keras(sparse_update="exact")
+    make = tf_optim.Embedding if way == "ours" else tf.keras.layers.Embedding
+    layer = make(8, 2, embeddings_initializer="ones")
+    if way == "prepared":
+        tf_optim.prepare(layer)
+    layer.build((None,))
+    (table,) = layer.trainable_variables
+    table = keras_private.raw(table)
+    optimizer = tf_optim.Adam(0.1, sparse_update="exact")
+    optimizer.build([table])
+    read = tf.function(lambda ids: tf.gather(table, ids))
+    read(tf.constant([0]))
+
+    @tf.function
+    def step(ids):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(ids) ** 2)
+        optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # no dense step
+        for i in range(5):
+            step(tf.constant([min(i, 3)]))
+        # A gradient that was computed elsewhere, of rows that lie behind.
+        optimizer.apply_gradients([(models.slices([0], tf.ones([1, 2]), 8), table)])
+    np.testing.assert_array_equal(read(tf.constant([0]))[0], table.numpy()[0])
+    assert table.numpy()[0, 0] < 0.7  # six steps, one of which named it
 
 
 @a_few

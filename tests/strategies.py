@@ -1,5 +1,7 @@
 """What the child of strategies_test runs: two devices, optimizers made outside."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -230,12 +232,18 @@ def restored(kind, folder):
     return replicated.local_values("mirrored", found)
 
 
-def overflowed(replica):
-    """A variable before and after a step in which one replica's gradient overflows."""
+def overflowed(replica, built_in_scope):
+    """A variable before and after a step in which one replica's gradient overflows.
+
+    And the scale after it, and after two good ones of which the second doubles it.
+    """
     strategy = _mirrored()
     with strategy.scope():
         variable = tf.Variable([1.0, 2.0])
-        optimizer = _wrapped("LossScaleOptimizer")
+    with strategy.scope() if built_in_scope else contextlib.nullcontext():
+        optimizer = tf_optim.LossScaleOptimizer(
+            tf_optim.Adam(0.1), initial_scale=4.0, dynamic_growth_steps=2
+        )
         optimizer.build([variable])
 
     def step(bad):
@@ -248,6 +256,37 @@ def overflowed(replica):
     run(-1)
     before = variable.numpy()
     run(replica)
-    scale = getattr(optimizer, "dynamic_scale", None)
-    scale = optimizer.loss_scale if scale is None else scale
-    return before, variable.numpy(), float(tf.convert_to_tensor(scale))
+    after, scales = variable.numpy(), []
+    for _ in range(3):
+        scale = getattr(optimizer, "dynamic_scale", None)
+        scale = optimizer.loss_scale if scale is None else scale
+        scales.append(float(tf.convert_to_tensor(scale)))
+        run(-1)
+    return before, after, scales
+
+
+def exact_in_a_branch(mode):
+    """Two tables of which each step reads one."""
+    strategy = _mirrored()
+    with strategy.scope():
+        tables = [tf.Variable(tf.ones([9, 2])) for _ in range(2)]
+        if mode == "exact":
+            for table in tables:
+                tf_optim.prepare(table)
+        optimizer = tf_optim.Adam(0.1, sparse_update=mode)
+        optimizer.build(tables)
+
+    def step(i):
+        with tf.GradientTape() as tape:
+            loss = tf.cond(
+                i % 3 == 0,
+                lambda: tf.reduce_sum(tf.gather(tables[0], [i, i + 2]) ** 2),
+                lambda: tf.reduce_sum(tf.gather(tables[1], [i, i + 1]) ** 3),
+            )
+        gradients = tape.gradient(loss, tables)
+        optimizer.apply_gradients(zip(gradients, tables, strict=True))
+
+    run = tf.function(lambda i: strategy.run(step, (i,)))
+    for i in range(6):
+        run(tf.constant(i))
+    return replicated.local_values("mirrored", tables)

@@ -78,6 +78,7 @@ def test_an_optimizer_that_its_first_step_builds(child, name):
         np.testing.assert_array_equal(parts, expected)
 
 
+MODES = "exact", "dense"
 KINDS = ["Adam", "Lookahead", "packed", "LossScaleOptimizer", "MultiOptimizer"]
 
 
@@ -92,11 +93,20 @@ def test_a_checkpoint_that_was_restored_first_reaches_all_replicas(
         np.testing.assert_array_equal(parts[0], straight[0])
 
 
+@pytest.mark.parametrize("in_scope", [True, False])
 @pytest.mark.parametrize("replica", [0, 1])
-def test_an_overflow_of_any_replica_skips_the_step_of_all(child, replica):
-    before, after, scale = child.call(strategies.overflowed, replica)
+def test_an_overflow_of_any_replica_skips_the_step_of_all(child, replica, in_scope):
+    """And steps are counted once, wherever the optimizer was built."""
+    before, after, scales = child.call(strategies.overflowed, replica, in_scope)
     np.testing.assert_array_equal(after, before)
-    assert scale == 2.0
+    assert scales == [2.0, 2.0, 4.0]
+
+
+def test_exact_tables_in_branches(child):
+    exact, dense = (child.call(strategies.exact_in_a_branch, m) for m in MODES)
+    for parts, (expected, _) in zip(exact, dense, strict=True):
+        np.testing.assert_array_equal(parts[0], parts[1])
+        np.testing.assert_allclose(parts[0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Adam", "SM3", "Prodigy"])

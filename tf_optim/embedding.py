@@ -74,7 +74,7 @@ class Embedding(_STOCK):  # type: ignore[misc, valid-type]
         """Makes the table."""
         _STOCK.build(self, input_shape)
         if isinstance(self, Embedding):
-            prepare(self)
+            _prepare_tables(self, are_new=True)
 
     if keras_private.is_keras_3():
 
@@ -108,19 +108,29 @@ def become(layer: Any, cls: type) -> None:
     layer.__class__ = cls
     if not keras_private.is_keras_3():
         return
-    # What Keras has bound to the method of the class that the layer was made of.
-    stocks = getattr(layer.quantize, "stocks", layer.quantize)
-    layer.quantize = stocks
-    if cls is _STOCK or not _can_skip_type_check(stocks):
+    # What Keras has bound to the methods of the class that the layer was made of.
+    build, quantize = (
+        getattr(each, "stocks", each) for each in (layer.build, layer.quantize)
+    )
+    layer.build, layer.quantize = build, quantize
+    if cls is _STOCK:
         return
 
-    @functools.wraps(stocks)
-    def quantize(*args, type_check=True, **kwargs):
-        del type_check  # the layer looks rows up as stock's
-        stocks(*args, type_check=False, **kwargs)
+    @functools.wraps(build)
+    def build_and_prepare(*args, **kwargs):
+        build(*args, **kwargs)
+        _prepare_tables(layer, are_new=True)
 
-    quantize.stocks = stocks  # type: ignore[attr-defined]
-    layer.quantize = quantize
+    @functools.wraps(quantize)
+    def quantize_this_class(*args, type_check=True, **kwargs):
+        del type_check  # the layer looks rows up as stock's
+        quantize(*args, type_check=False, **kwargs)
+
+    build_and_prepare.stocks = build  # type: ignore[attr-defined]
+    layer.build = build_and_prepare
+    if _can_skip_type_check(quantize):
+        quantize_this_class.stocks = quantize  # type: ignore[attr-defined]
+        layer.quantize = quantize_this_class
 
 
 def _plain_table(layer):
@@ -151,14 +161,18 @@ def prepare(model: Any) -> Any:
     for layer in _layers(model):
         if type(layer) is _STOCK:
             become(layer, Embedding)
+    _prepare_tables(model)
+    return model
+
+
+def _prepare_tables(model, are_new=False):
     for part in _parts_in(model):
         if part.shape.rank == 0:
             raise ValueError(
                 f"`model` must be a table. Received: '{part.name}', which has no rows."
             )
         if prepared.can_prepare(part):
-            prepared.prepare(part)
-    return model
+            prepared.prepare(part, is_new=are_new)
 
 
 def unprepare(model: Any) -> Any:

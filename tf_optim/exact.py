@@ -181,12 +181,13 @@ def ways_of(optimizer, local, pairs, whole=False):
 
 
 def _mode_by_rows(mode, variable):
-    """The op's.
+    """The op's: it need not ask whether rows were up to date when they were read.
 
-    Other replicas have looked the rows up, or other workers have taken steps since.
+    Other replicas have looked the rows up, or other workers have taken steps since; or
+    whoever reads the table has brought them up to date.
     """
     others = prepared.is_replicated(variable) or servers.is_server(variable.device)
-    return "eventual" if others else mode
+    return "eventual" if others or prepared.is_asked_by_all(variable) else mode
 
 
 def agree(pairs):

@@ -55,16 +55,12 @@ def _value_of(variable, shape, dtype=None):
     return tf.cast(variable, dtype or variable.dtype)
 
 
-class FusedOptimizer(fused.Fused):
+class FusedOptimizer(shards.Joined, fused.Fused):
     """Takes a stock optimizer's step with one op call in place of a loop."""
 
     _slot_dtype = None
     _slot_shape = None
     _own_dtype = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._slots_of_shards = shards.Slots()
 
     @tf.autograph.experimental.do_not_convert
     def apply(
@@ -157,8 +153,9 @@ class FusedOptimizer(fused.Fused):
         # A function that is being traced cannot make slots of all replicas.
         with tf.init_scope(), replicas.scope_of(map(raw, variables)):
             keras_private.adopt_strategy(self)
-            self._make_slots(variables)
-            self._make_count_of_averages()
+            with shards.restored_as_joined(self, variables):
+                self._make_slots(variables)
+                self._make_count_of_averages()
             replicas.give_all_the_same(map(raw, self._variables))
 
     def _make_slots(self, variables):
@@ -216,10 +213,6 @@ class FusedOptimizer(fused.Fused):
         return super().add_variable(
             shape, initializer, self._own_dtype or self._slot_dtype or dtype, **kwargs
         )
-
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
-        children = super()._trackable_children(save_type, **kwargs)
-        return self._slots_of_shards.joined(children)
 
     # --- gradients
 

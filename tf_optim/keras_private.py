@@ -24,6 +24,8 @@ KERAS_3 = {
     "_accumulated_gradients": "the accumulators of gradient_accumulation_steps",
     "_overwrite_variables_directly_with_gradients": "the scales of float8 layers",
     "_lookup_dependency": "how a checkpoint says that it is restoring",
+    "_deferred_dependencies": "what a checkpoint has for slots that are not made yet",
+    "_handle_deferred_dependencies": "restores these",
 }
 TF_KERAS = {
     **BOTH,
@@ -215,3 +217,16 @@ def update_loss_scale(optimizer, finite):
     # Its state looks for what is not finite in gradients: here in one number.
     number = tf.where(finite, tf.constant(0.0), tf.constant(float("nan")))
     optimizer._loss_scale.update([number])
+
+
+def pickled_as(stock, ours):
+    """What a stand-in needs to be pickled as an object of stock's class."""
+    if not hasattr(stock, "_unpickle_model"):  # tf_keras
+        return {}
+
+    def __reduce__(self):
+        # By a method of the class, which pickle looks up under its name.
+        _, *rest = ours.__reduce__(self)
+        return (stock._unpickle_model, *rest)
+
+    return {"__reduce__": __reduce__}

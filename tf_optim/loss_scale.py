@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_optim import extension, fused, gradients, keras_private, norms, replicas
+from tf_optim import extension, fused, gradients, keras_private, norms, replicas, shards
 
 
 def _may_take_over(inner):
@@ -29,7 +29,7 @@ if TYPE_CHECKING or keras_private.is_keras_3():
     STOCK = tf.keras.optimizers.LossScaleOptimizer
 
     @tf.keras.utils.register_keras_serializable(package="tf_optim")
-    class LossScaleOptimizer(STOCK):
+    class LossScaleOptimizer(shards.Joined, STOCK):
         """Keras 3's LossScaleOptimizer, at the cost of one read of the gradients.
 
         The loss is multiplied by a scale, so that gradients of float16 do not become
@@ -61,6 +61,21 @@ if TYPE_CHECKING or keras_private.is_keras_3():
 
         built: Any
 
+        def build(self, var_list: Iterable[Any]) -> None:
+            """Makes the variables of both optimizers, on all devices of `var_list`.
+
+            Args:
+                var_list: all that are to be updated.
+            """
+            var_list = list(var_list)
+            # A function that is traced cannot make those of all replicas.
+            raw = map(keras_private.raw, var_list)
+            with tf.init_scope(), replicas.scope_of(raw):
+                with shards.restored_as_joined(self, var_list):
+                    super().build(var_list)
+                own = [self.step_counter, self.dynamic_scale]
+                replicas.give_all_the_same(map(keras_private.raw, own))
+
         @tf.autograph.experimental.do_not_convert
         def apply(
             self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None
@@ -79,13 +94,9 @@ if TYPE_CHECKING or keras_private.is_keras_3():
                 # Of the same kind on all replicas, whichever of them builds.
                 trainable_variables = list(trainable_variables)
             if not self.built and trainable_variables is not None:
-                raw = map(keras_private.raw, trainable_variables)
                 scope = tf.keras.name_scope(self.name, caller=self)
-                # A function that is traced cannot make those of all replicas.
-                with tf.init_scope(), replicas.scope_of(raw), scope:
+                with tf.init_scope(), scope:
                     self.build(trainable_variables)
-                    own = [self.step_counter, self.dynamic_scale]
-                    replicas.give_all_the_same(map(keras_private.raw, own))
                 self.built = True
             if not (self.built and _may_take_over(inner)):
                 super().apply(grads, trainable_variables)

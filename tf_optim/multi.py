@@ -17,6 +17,7 @@ from tf_optim import (
     methods,
     pipeline,
     replicas,
+    shards,
 )
 from tf_optim.choices import ARGUMENT, Shares
 from tf_optim.keras_private import raw
@@ -215,7 +216,7 @@ class _Multi(methods.Methods):
 
 if TYPE_CHECKING or keras_private.is_keras_3():
 
-    class _Adapter(_Multi):
+    class _Adapter(shards.Joined, _Multi):
         """To Keras 3."""
 
         _for_base = {"learning_rate": 0.0}
@@ -229,7 +230,8 @@ if TYPE_CHECKING or keras_private.is_keras_3():
             if not self.built:
                 variables = list(variables)
                 self._build_parts(variables)
-                super().build(variables)
+                with shards.restored_as_joined(self, variables):
+                    super().build(variables)
 
         def _is_built(self):
             return self.built

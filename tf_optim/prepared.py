@@ -100,13 +100,19 @@ def can_prepare(variable):
     )
 
 
-def prepare(variable, reads=True):
+def is_asked_by_all(variable):
+    """Whether a table was prepared before anybody could read it."""
+    return getattr(_copy_here(variable), "_tf_optim_is_new", False)
+
+
+def prepare(variable, reads=True, is_new=False):
     """Gives a `tf.Variable` a history, in place.
 
     Args:
         variable: for which `can_prepare` holds.
         reads: whether what is read under a `tf.GradientTape` is up to date too. What
             is read otherwise always is.
+        is_new: whether nobody has read it, nor traced a function that does.
     """
     copies = _copies_of(variable)
     if servers.among(copy.device for copy in copies):
@@ -118,6 +124,7 @@ def prepare(variable, reads=True):
                 # A loop's gradient asks each resource for it.
                 data = handle_data_util.create_handle_data(tf.TensorShape([]), tf.int64)
                 handle_data_util.set_handle_data(history, data)
+            copy._tf_optim_is_new = is_new
         copy._tf_optim_reads = reads or getattr(copy, "_tf_optim_reads", False)
         copy._tf_optim_copies = copies if is_replicated(variable) else ()
         # The same object: everybody who holds it reads through it.
@@ -137,6 +144,7 @@ def unprepare(variable):
     for copy in _copies_of(variable):
         copy.__class__ = type(copy).__bases__[1]
         del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
+        del copy._tf_optim_is_new
     if type(variable) in _AROUND.values():
         variable.__class__ = type(variable).__bases__[0]
 
@@ -249,12 +257,11 @@ class _UpToDate(own_reads.OwnReads):
 
 @tf.RegisterGradient("TfOptim>LookupRows")
 def _gradient_of_lookup(op, gradient):
+    # As that of TensorFlow's own gather: branches of a `tf.cond` must agree in it.
     _, handle, indices = op.inputs
-    shape = tf.cast(tf.raw_ops.VariableShape(input=handle), indices.dtype)
+    shape = resource_variable_ops.variable_shape(handle)
     indices = tf.reshape(indices, [-1])
-    values = tf.reshape(
-        gradient, tf.concat([tf.size(indices, shape.dtype)[None], shape[1:]], 0)
-    )
+    values = tf.reshape(gradient, tf.concat([tf.size(indices)[None], shape[1:]], 0))
     return None, tf.IndexedSlices(values, indices, shape), None
 
 

@@ -215,6 +215,7 @@ def _replace_layers(stock):
     constructor = stock.__init__
     # Saved under stock's name.
     members = {"__module__": "keras.layers", "__doc__": stock.__doc__}
+    members |= keras_private.pickled_as(stock, embedding.Embedding)
     stand_in = type(stock.__name__, (embedding.Embedding,), members)
 
     @functools.wraps(constructor)
@@ -272,14 +273,7 @@ def _stand_in(stock, ours, signature):
         "stands_for": ours,
         _STEP: step,
     }
-    if hasattr(stock, "_unpickle_model"):  # Keras 3
-
-        def __reduce__(self):
-            # By a method of the class, which pickle looks up under its name.
-            _, *rest = ours.__reduce__(self)
-            return (stock._unpickle_model, *rest)
-
-        members["__reduce__"] = __reduce__
+    members |= keras_private.pickled_as(stock, ours)
     return type(stock.__name__, (ours,), members)
 
 

@@ -6,8 +6,11 @@ split, so that it can be restored with another number of shards, or with none.
 (tf_keras does the same.)
 """
 
+import contextlib
+
 import tensorflow as tf
 
+from tf_optim.annotations import Mixin
 from tf_optim.keras_private import raw
 
 
@@ -15,6 +18,43 @@ def table_of(variable):
     """The `ShardedVariable` that a variable is a shard of, or None."""
     container = getattr(raw(variable), "_sharded_container", None)
     return None if container is None else container()
+
+
+@contextlib.contextmanager
+def restored_as_joined(optimizer, variables):
+    """While an optimizer is built: what a checkpoint has for it is kept back.
+
+    One that was restored before would give each slot its value as it is made, by its
+    place in a list. The places of joined lists are others.
+    """
+    if all(table_of(variable) is None for variable in variables):
+        yield
+        return
+    lists = {k: v for k, v in _children(optimizer).items() if isinstance(v, list)}
+    owners = {None: optimizer, **lists}
+    waiting = {name: dict(of._deferred_dependencies) for name, of in owners.items()}
+    for owner in owners.values():
+        owner._deferred_dependencies.clear()
+    yield
+    children = _children(optimizer)
+    for name, places in waiting.items():
+        owner = optimizer if name is None else children[name]
+        owner._deferred_dependencies.update(places)
+        within = children if name is None else _children(owner)
+        for place in places:
+            if (found := within.get(place)) is not None:
+                owner._handle_deferred_dependencies(place, found)
+
+
+def _children(trackable):
+    return trackable._trackable_children()
+
+
+def _has_shards(child):
+    return isinstance(child, list) and any(
+        isinstance(each, tf.Variable | tf.keras.Variable) and table_of(each) is not None
+        for each in child
+    )
 
 
 class Slots:
@@ -38,10 +78,8 @@ class Slots:
 
     def joined(self, children):
         """What a checkpoint sees of an optimizer: lists of slots of whole tables."""
-        if not self.of_table:
-            return children
         return {
-            name: self._join(name, child) if isinstance(child, list) else child
+            name: self._join(name, child) if _has_shards(child) else child
             for name, child in children.items()
         }
 
@@ -54,3 +92,15 @@ class Slots:
             joined = tf.__internal__.tracking.wrap(list(each_once.values()))
             self.lists[attribute] = len(variables), joined
         return joined
+
+
+class Joined(Mixin):
+    """Mixed into an optimizer: its checkpoints have the slots of whole tables."""
+
+    @property
+    def _slots_of_shards(self):
+        return vars(self).setdefault("_slots_of_tables", Slots())
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        return self._slots_of_shards.joined(children)

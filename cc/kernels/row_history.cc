@@ -228,11 +228,10 @@ template <class Index>
 Status RowHistory::CheckRows(const Index* ids, int64_t count,
                              const Tensor& gradient, int64_t number,
                              bool* behind) const {
-  const int64_t least = read_at_ + kStepsOfARead < now_ ? now_ : read_at_;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t row = ids[i];
     if (!HasRow(row) || SeenBy(row) == now_) continue;
-    if (SeenBy(row) < least && !IsZero(gradient, i, count)) {
+    if (!MayHaveBeenRead(row) && !IsZero(gradient, i, count)) {
       return absl::FailedPreconditionError(StaleRow(row, number));
     }
     *behind = true;
@@ -296,7 +295,7 @@ void RowHistory::Advance(OpKernelContext* context, const IdleStep& step,
     touched_since_ = step.iterations;
   }
   steps_->Extend(step);
-  ++now_;
+  Count();
   WithIds(ids, [&](const auto* data, int64_t count) {
     if (kind_.averaged) {
       MoveAverages(context, tensors, data, count, step.decays.average_kept);
@@ -339,7 +338,9 @@ void RowHistory::MoveAverages(OpKernelContext* context,
 
 void RowHistory::AdvanceAll(int64_t iterations) {
   all_touched_ = iterations + 1;
-  if (steps_ != nullptr) all_seen_ = ++now_;
+  if (steps_ == nullptr) return;
+  Count();
+  all_seen_ = now_;
 }
 
 Status RowHistory::TouchedRows(int64_t since,

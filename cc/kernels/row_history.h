@@ -66,12 +66,12 @@ class RowHistory : public tensorflow::ResourceBase {
                     const std::vector<double>& hyper, Vars vars)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // To be called when the table is read, its rows being up to date then.
-  void NoteRead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { read_at_ = now_; }
+  void NoteRead() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { reads_ |= 1; }
   // An error unless a gradient of these rows is one of rows that were up to
-  // date: they still are, or were when the table was last read (one tape may
-  // give the gradients of several steps), or it is 0, as that of a branch which
-  // was not taken is. `number` is the table's in the step; `behind`: whether
-  // rows are to be caught up before they are updated.
+  // date: they still are, or may have been when they were read (one tape may
+  // give the gradients of several steps, and threads take turns), or it is 0,
+  // as that of a branch which was not taken is. `number` is the table's in the
+  // step; `behind`: whether rows are to be caught up before they are updated.
   absl::Status Check(const tensorflow::Tensor& ids,
                      const tensorflow::Tensor& gradient, int64_t number,
                      bool* behind) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
@@ -116,6 +116,15 @@ class RowHistory : public tensorflow::ResourceBase {
     return std::max<int64_t>(marks_[row].seen.load(std::memory_order_relaxed),
                              all_seen_);
   }
+  bool MayHaveBeenRead(int64_t row) const {
+    const int64_t behind = now_ - SeenBy(row);
+    return behind < 64 && reads_ >> behind != 0;
+  }
+  // To be called by each step.
+  void Count() {
+    ++now_;
+    reads_ <<= 1;
+  }
   bool HasRow(int64_t id) const { return id >= 0 && id < rows_; }
   // Calls work with the table and its slots, which nobody else has meanwhile.
   absl::Status InLocks(
@@ -128,10 +137,9 @@ class RowHistory : public tensorflow::ResourceBase {
   int64_t rows_ = 0;
   int64_t now_ = 0;       // steps taken
   int64_t all_seen_ = 0;  // every row has seen so many
-  // What `now_` was at the last read. More steps than kStepsOfARead after it,
-  // whoever computes gradients reads the table by other means.
-  static constexpr int64_t kStepsOfARead = 64;
-  int64_t read_at_ = -kStepsOfARead - 1;
+  // Whether the table was read when `now_` was less by 0, 1, ... 63. Longer
+  // ago, whoever computes gradients reads the table by other means.
+  uint64_t reads_ = 0;
   std::unique_ptr<Mark[]> marks_;
   // The number of the optimizer's step after which it is known which rows were
   // touched; and of the last one that touched all.
