@@ -17,10 +17,10 @@ STEPS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from tests import cases, numerics
+from tests import cases, norms_test, numerics
 from tests.raw_ops import Variables
 
-saved = {}
+saved = {"norms": np.frombuffer(norms_test.many_norms().tobytes(), np.uint8)}
 for case in cases.KINDS:
     rng = np.random.default_rng(0)
     # Long enough for all threads; one shorter than a vector; one of a number.
