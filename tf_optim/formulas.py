@@ -102,7 +102,8 @@ def row_wise_adam(p, slots, g, hyper, learning_rate, t):
     others = tuple(range(1, g.ndim))
     mean = np.sum(g**2, axis=others) / max(1, np.prod(g.shape[1:]))
     momentum = b1 * slots["momentum"] + (1 - b1) * g
-    velocity = b2 * slots["velocity"] + (1 - b2) * mean
+    # In this form one infinite gradient makes NaN of its row, as in the rule.
+    velocity = slots["velocity"] + (1 - b2) * (mean - slots["velocity"])
     if np.prod(g.shape[1:]) == 0:  # rows without elements have no mean
         velocity = slots["velocity"]
     root = np.sqrt(velocity).reshape(velocity.shape + (1,) * len(others))
