@@ -127,8 +127,14 @@ def in_a_function(variables, optimizer):
     tf.function(once)(variables, optimizer)
 
 
+def in_a_function_traced_before(variables, optimizer):
+    _traced_before[optimizer]()
+
+
+_traced_before = {}
 STEPS = {
-    once: "BundleApply",
+    once: "Apply",
+    in_a_function_traced_before: "StatefulPartitionedCall",
     in_a_while_loop: "While",
     in_a_branch: "If",
     in_a_function: "StatefulPartitionedCall",
@@ -141,6 +147,9 @@ def test_the_graph_says_so(take, given):
     """Not by chance: each read behind the step waits for its op."""
     variables = many()
     optimizer = built(variables)
+    if take is in_a_function_traced_before:
+        _traced_before[optimizer] = tf.function(lambda: once(variables, optimizer))
+        _traced_before[optimizer]()
 
     def program(given_variables=variables):
         taken = variables if given == "captured" else given_variables
@@ -168,17 +177,60 @@ def test_the_graph_says_so_of_what_is_captured_late(count):
     """
     variables = many()
     optimizer = built(variables)
+    traced = tf.function(lambda: once(variables, optimizer))
+    traced()
 
     @tf.function
     def program(first):
-        once([*first, *variables[count:]], optimizer)
-        return tf.convert_to_tensor(variables[count])
+        read = [tf.convert_to_tensor(each) for each in first]
+        traced()
+        return read, tf.convert_to_tensor(variables[count])
 
     graph = program.get_concrete_function(variables[:count]).graph
-    (step,) = [op for op in graph.get_operations() if "BundleApply" in op.type]
+    step = [op for op in graph.get_operations() if "PartitionedCall" in op.type][-1]
     reads = [op for op in graph.get_operations() if op.type == "ReadVariableOp"]
-    (read,) = [op for op in reads if op.outputs[0].shape == SHAPE]
+    read = [op for op in reads if op.outputs[0].shape == SHAPE][-1]
     assert step in read.control_inputs
+
+
+def test_two_optimizers_of_a_variable_that_nobody_reads():
+    """Each has a bundle of its own, and the graph has no tensor of the variable."""
+    variables = many()
+    optimizers = [built(variables), tf_optim.SGD(1.0)]
+    optimizers[1].build(variables)
+
+    @tf.function
+    def program():
+        for optimizer in optimizers:
+            once(variables, optimizer)
+
+    graph = program.get_concrete_function().graph
+    one, two = [op for op in graph.get_operations() if "BundleApply" in op.type]
+
+    def before(op):
+        return {*op.control_inputs, *(each.op for each in op.inputs)}
+
+    reached, rest = set(), [two]
+    while rest:
+        new = before(rest.pop()) - reached
+        reached |= new
+        rest += new
+    assert one in reached
+
+
+def test_a_trace_that_is_used_for_another_variable():
+    """TensorFlow does not trace anew for another argument of the same kind."""
+    variables = [tf.Variable([0.0]), tf.Variable([0.0])]
+    optimizer = tf_optim.SGD(1.0)
+    optimizer.build(variables)
+
+    @tf.function
+    def step(variable):
+        optimizer.apply_gradients([(tf.ones([1]), variable)])
+
+    for variable in (variables[0], variables[1], variables[1]):
+        step(variable)
+    assert [float(variable[0]) for variable in variables] == [-1.0, -2.0]
 
 
 def test_a_function_captures_one_handle():

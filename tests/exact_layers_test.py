@@ -62,6 +62,20 @@ def test_layers_are_built_whatever_class_they_were_made_of():
         np.testing.assert_array_equal(layer.get_weights(), first.get_weights())
 
 
+def test_classes_between_ours_and_stocks_are_asked():
+    class Counted(tf.keras.layers.Embedding):
+        def build(self, input_shape=None):
+            super().build(input_shape)
+            self.count = self.add_weight(shape=(), name="count", trainable=False)
+
+    class Both(tf_optim.Embedding, Counted):
+        pass
+
+    layer = Both(10, 4)
+    layer(np.array([1]))
+    assert len(layer.weights) == 2
+
+
 @keras_3_only
 def test_a_prepared_layer_is_quantized_as_stocks():
     tables = []

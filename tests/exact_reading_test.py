@@ -223,6 +223,58 @@ def test_gradients_of_one_tape_in_several_steps(name):
     np.testing.assert_allclose(*results, rtol=RTOL, atol=RTOL)
 
 
+@pytest.mark.parametrize("mode", ["exact", "eventual"])
+def test_a_function_that_is_given_tables(mode):
+    """One function for several tables, each of which has a history."""
+    results = []
+    for each in (mode, "dense"):
+        tables = [tf.Variable(tf.ones([10, 2])) for _ in range(2)]
+        optimizer = tf_optim.Adam(0.1, sparse_update=each)
+        optimizer.build(tables)
+        for table in tables:
+            tf_optim.prepare(table)
+        read = tf.function(lambda table, ids: tf.gather(table, ids))
+        for table in tables:
+            read(table, tf.range(10))
+
+        @tf.function
+        def step(table, ids, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.gather(table, ids) ** 2)
+            optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+        for i in range(6):
+            step(tables[i % 2], tf.constant([i, 1]))
+        results.append([read(table, tf.range(10)) for table in tables])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=RTOL, atol=RTOL)
+
+
+def test_rows_that_xla_reads_as_they_are():
+    """Of a layer's table, which is not asked about reads otherwise."""
+    layer = tf_optim.Embedding(10, 2, embeddings_initializer="ones")
+    layer.build((None,))
+    (table,) = layer.trainable_variables
+    optimizer = tf_optim.Adam(0.1, sparse_update="exact")
+    optimizer.build([table])
+
+    @tf.function(jit_compile=True)
+    def gradient(ids):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(ids) ** 2)
+        found = tape.gradient(loss, layer.trainable_variables[0])
+        return found.values, found.indices
+
+    def step(*ids):
+        values, indices = gradient(tf.constant(ids))
+        found = tf.IndexedSlices(values, indices, tf.constant([10, 2]))
+        optimizer.apply_gradients([(found, table)])
+
+    step(1)
+    with pytest.raises(tf.errors.FailedPreconditionError, match="Row 2 of table 0"):
+        step(2)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_branch_that_is_not_taken(dtype):
     """Its gradient names all rows, none of which was looked up, and is 0."""

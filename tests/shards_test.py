@@ -74,3 +74,31 @@ def test_a_checkpoint_is_restored_into_any_number_of_parts(
     assert received.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_array_equal(received[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        tf_optim.LossScaleOptimizer,
+        lambda optimizer: tf_optim.MultiOptimizer([(optimizer, None)]),
+    ],
+    ids=["loss scale", "several"],
+)
+def test_stocks_optimizers_inside_of_ours_are_restored(wrap, tmp_path):
+    """Stock has each part's slots by themselves."""
+    expected = None
+    for _ in range(2):
+        table, kernel = made(2)
+        optimizer = wrap(tf.keras.optimizers.Adam(0.1))
+        optimizer.build([*table.variables, kernel])
+        checkpoint = tf.train.Checkpoint(o=optimizer)
+        if expected is None:
+            for i, variable in enumerate(optimizer.variables):
+                raw(variable).assign(
+                    tf.cast(tf.fill(variable.shape, i), variable.dtype)
+                )
+            expected = state(optimizer)
+            path = checkpoint.save(str(tmp_path / "c"))
+    checkpoint.restore(path).assert_existing_objects_matched()
+    for name, values in state(optimizer).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)

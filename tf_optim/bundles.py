@@ -126,12 +126,13 @@ class Bundles:
         Not to be asked for under XLA.
         """
         handles = [variable.handle for variable in variables]
+        if _are_arguments(handles):
+            return None
         key = tuple(map(id, handles))
         if key not in self._by_handles:
             if len(self._by_handles) == MOST or not _can_be_bundled(handles):
                 return None
             self._by_handles[key] = _Bundle(variables)
-        _note_captures(handles)
         return self._by_handles[key].handle
 
     def children(self, variables):
@@ -165,21 +166,21 @@ def _can_be_bundled(handles):
 _known: dict[int, list[Any]] = {}
 
 
-# Of a graph: its `_Captures`, and those of variables in bundles as they were noted.
-_ATTRIBUTE = "_tf_optim_captures"
-_NOTED = "_tf_optim_noted_captures"
+_ATTRIBUTE = "_tf_optim_captures"  # of a graph
 
 
 class _Captures:
     """The eager tensors that a graph has captured, in itself or by way of others."""
 
-    def __init__(self, pairs, ids):
-        self.ids = ids  # of the tensors in the graph
+    def __init__(self, pairs, ends):
+        self.ends = ends
         self.outside = {}  # id of the tensor in the graph -> the eager one
         self.inside = {}  # and back
+        self.around = {}  # id of the tensor in the graph -> that of the graph around
         for outside, inside in pairs:
             if inside.dtype != tf.resource:
                 continue
+            self.around[id(inside)] = outside
             if not isinstance(outside, tf.__internal__.EagerTensor):
                 captures = self.of(outside.graph)
                 outside = captures and captures.outside.get(id(outside))
@@ -193,52 +194,77 @@ class _Captures:
         if pairs is None:
             return None
         found = getattr(graph, _ATTRIBUTE, None)
-        ids = [id(inside) for _, inside in pairs]
-        if found is None or found.ids != ids:
-            found = cls(pairs, ids)
+        # Arguments leave at the front, and what is captured later is behind: as many
+        # may be other ones.
+        ends = [len(pairs), *(id(pairs[i][1]) for i in (0, -1) if pairs)]
+        if found is None or found.ends != ends:
+            found = cls(pairs, ends)
             # What a table of graphs had would keep them: it refers to them.
             setattr(graph, _ATTRIBUTE, found)
         return found
 
 
-def _note_captures(handles):
-    """Notes which tensors variables are where an op is traced, and around there.
+def _is_argument(tensor):
+    """Whether a resource is an argument of the function that is traced.
 
-    TensorFlow takes a variable that is an argument of the function from the captures
-    before it asks `_touched_by`.
+    Or of one around it. The function may be called again with another variable, and
+    that is not traced anew.
     """
+    captures = _Captures.of(tensor.graph)
+    around = captures and captures.around.get(id(tensor))
+    if around is not None and not isinstance(around, tf.__internal__.EagerTensor):
+        return _is_argument(around)
+    try:
+        return bool(tensor.op.get_attr("_user_specified_name"))
+    except ValueError:
+        return False
+
+
+def _are_arguments(handles):
+    """Whether one of some variables is an argument where an op is traced."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    while (captures := _Captures.of(graph)) is not None:
-        noted = getattr(graph, _NOTED, {})
-        setattr(graph, _NOTED, noted)
-        for handle in handles:
-            if (inside := captures.inside.get(id(handle))) is not None:
-                noted[id(handle)] = inside
+    captures = _Captures.of(graph)
+    while captures is not None:
+        found = (captures.inside.get(id(handle)) for handle in handles)
+        if any(_is_argument(each) for each in found if each is not None):
+            return True
         graph = graph.outer_graph
+        captures = _Captures.of(graph)
+    return False
 
 
 def _touched_by(op, resource_reads, resource_writes):
-    """Adds the variables of a bundle to what an op, or a function, writes."""
+    """Adds the variables of a bundle to what an op, or a function, writes.
+
+    Those that stand in other bundles too, and all arguments: whatever these may be in
+    another call.
+    """
     if not _known or not (resource_reads or resource_writes):
         return False
     captures = _Captures.of(op.graph)
     if captures is None:
         return False
-    found, noted = False, getattr(op.graph, _NOTED, {})
-    for given in [*resource_reads, *resource_writes]:
-        handles = _known.get(id(captures.outside.get(id(given))), ())
-        if handles and checks.is_compiled_by_xla(op.graph):
-            raise RuntimeError(
-                "An optimizer's step must be traced inside of jit_compile=True to be "
-                "compiled. Received: a concrete function that was traced outside of "
-                "it. Call the tf.function that it is of."
-            )
-        for handle in handles:
-            variable = captures.inside.get(id(handle), noted.get(id(handle)))
-            if variable is not None and variable not in resource_writes:
-                resource_writes.add(variable)
-                found = True
-    return found
+    given = [*resource_reads, *resource_writes]
+    held = [_known.get(id(captures.outside.get(id(each))), ()) for each in given]
+    handles = {id(handle) for each in held for handle in each}
+    if not handles:
+        return False
+    if checks.is_compiled_by_xla(op.graph):
+        raise RuntimeError(
+            "An optimizer's step must be traced inside of jit_compile=True to be "
+            "compiled. Received: a concrete function that was traced outside of "
+            "it. Call the tf.function that it is of."
+        )
+    touched = [captures.inside[each] for each in handles & captures.inside.keys()]
+    for each in captures.outside.values():
+        if not handles.isdisjoint(map(id, _known.get(id(each), ()))):
+            touched.append(captures.inside[id(each)])
+    resources = [each for each in op.graph.inputs if each.dtype == tf.resource]
+    resources += captures.inside.values()
+    touched += [each for each in resources if _is_argument(each)]
+    found = [each for each in touched if each not in resource_writes]
+    resource_writes.update(found)
+    return bool(found)
 
 
 _touched_by.__name__ = "tf_optim_variable_bundles"  # in a registry of all packages

@@ -72,7 +72,7 @@ class Embedding(_STOCK):  # type: ignore[misc, valid-type]
 
     def build(self, input_shape: Any = None) -> None:
         """Makes the table."""
-        _STOCK.build(self, input_shape)
+        _of_stock(self, "build")(input_shape)
         if isinstance(self, Embedding):
             _prepare_tables(self, are_new=True)
 
@@ -82,21 +82,29 @@ class Embedding(_STOCK):  # type: ignore[misc, valid-type]
             self, mode: Any = None, type_check: bool = True, **kwargs: Any
         ) -> None:
             """As the stock layer's, which takes no class but its own."""
-            if _can_skip_type_check(_STOCK.quantize):
+            quantize = _of_stock(self, "quantize")
+            if _can_skip_type_check(quantize):
                 kwargs["type_check"] = type_check and type(self).call not in _CALLS
-            _STOCK.quantize(self, mode, **kwargs)
+            quantize(mode, **kwargs)
 
     def call(self, inputs: Any) -> Any:
         """The rows of `inputs`, integers of any shape."""
         table = _plain_table(self)
         if table is None or isinstance(inputs, tf.SparseTensor):
-            return _STOCK.call(self, inputs)
+            return super().call(inputs)
         if inputs.dtype not in (tf.int32, tf.int64):
             inputs = tf.cast(inputs, tf.int32)
         if keras_private.is_keras_3():
             rows = tf.constant(table.shape[0], inputs.dtype)
             inputs = tf.where(inputs < 0, inputs + rows, inputs)  # as in stock
         return tf.cast(_looked_up(table, inputs), self.compute_dtype)
+
+
+def _of_stock(layer, name):
+    """The method behind ours, of a layer that may be a stock one by now."""
+    if isinstance(layer, Embedding):
+        return getattr(super(Embedding, layer), name)
+    return functools.partial(getattr(_STOCK, name), layer)
 
 
 # Of layers that look rows up as these two do, not as a class derived from them.

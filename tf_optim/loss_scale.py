@@ -61,6 +61,9 @@ if TYPE_CHECKING or keras_private.is_keras_3():
 
         built: Any
 
+        def _inner_optimizers(self):
+            return (self.inner_optimizer,)
+
         def build(self, var_list: Iterable[Any]) -> None:
             """Makes the variables of both optimizers, on all devices of `var_list`.
 
@@ -123,7 +126,8 @@ if TYPE_CHECKING or keras_private.is_keras_3():
             if not found:
                 return tf.constant(True)
             finite = norms.Norms(found, [None] * len(found)).are_finite
-            if not replicas.are_several():
+            in_replica = tf.distribute.get_replica_context() is not None
+            if not (replicas.are_several() and in_replica):
                 return finite
             (failed,) = replicas.total([tf.where(finite, 0.0, 1.0)])
             return tf.equal(failed, 0.0)

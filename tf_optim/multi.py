@@ -236,6 +236,9 @@ if TYPE_CHECKING or keras_private.is_keras_3():
         def _is_built(self):
             return self.built
 
+        def _inner_optimizers(self):
+            return self._optimizers
+
         @tf.autograph.experimental.do_not_convert
         def apply(
             self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None

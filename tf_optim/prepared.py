@@ -11,6 +11,7 @@ copies in this process, and the next step with those in others (`exact.agree`).
 """
 
 import functools
+import itertools
 
 import tensorflow as tf
 from tensorflow.python.distribute import ps_values
@@ -23,6 +24,7 @@ from tensorflow.python.util import dispatch
 from tf_optim import checks, keras_private, library, own_reads, servers
 
 BYTES_PER_ROW = 8  # of a history
+_numbers = itertools.count()  # of tables, as they are prepared
 
 
 def as_tensorflow_has_it(table):
@@ -101,7 +103,7 @@ def can_prepare(variable):
 
 
 def is_asked_by_all(variable):
-    """Whether a table was prepared before anybody could read it."""
+    """Whether a table was prepared before anybody could read it, and not under XLA."""
     return getattr(_copy_here(variable), "_tf_optim_is_new", False)
 
 
@@ -125,6 +127,7 @@ def prepare(variable, reads=True, is_new=False):
                 data = handle_data_util.create_handle_data(tf.TensorShape([]), tf.int64)
                 handle_data_util.set_handle_data(history, data)
             copy._tf_optim_is_new = is_new
+            copy._tf_optim_number = next(_numbers)
         copy._tf_optim_reads = reads or getattr(copy, "_tf_optim_reads", False)
         copy._tf_optim_copies = copies if is_replicated(variable) else ()
         # The same object: everybody who holds it reads through it.
@@ -144,7 +147,7 @@ def unprepare(variable):
     for copy in _copies_of(variable):
         copy.__class__ = type(copy).__bases__[1]
         del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
-        del copy._tf_optim_is_new
+        del copy._tf_optim_is_new, copy._tf_optim_number
     if type(variable) in _AROUND.values():
         variable.__class__ = type(variable).__bases__[0]
 
@@ -161,7 +164,10 @@ def catch_up(variable, ids=None, condition=True, closes=False):
     Returns:
         The ops that do; none in eager mode, or where there is nothing to do.
     """
-    if history_of(variable) is None or checks.is_compiled_by_xla():
+    if history_of(variable) is None:
+        return []
+    if checks.is_compiled_by_xla():  # where it is read as it is
+        _copy_here(variable)._tf_optim_is_new = False
         return []
     copies = _copy_here(variable)._tf_optim_copies
     if copies and ids is not None:
@@ -219,6 +225,16 @@ class _UpToDate(own_reads.OwnReads):
     def _caught_up(self, ids=None):
         as_it_is = self._is_read_as_it_is()
         return tf.control_dependencies([] if as_it_is else catch_up(self, ids))
+
+    def __tf_tracing_type__(self, context):
+        # A function that is given the table is traced anew for another one, whose
+        # history it has to ask.
+        spec = super().__tf_tracing_type__(context)
+        alias = spec.alias_id, self._tf_optim_number
+        context.add_placeholder(alias, self)
+        return resource_variable_ops.VariableSpec(
+            spec.shape, spec.dtype, spec.trainable, alias
+        )
 
     def _around(self, sets):
         del sets  # some of it may be read after that

@@ -75,9 +75,11 @@ def give_all_the_same(variables):
     if not are_several() or tf.distribute.get_replica_context() is None:
         return
     for variable in variables:
-        value = tf.convert_to_tensor(variable)
-        for copy in getattr(variable, "values", ()):
-            copy.assign(value)
+        copies = getattr(variable, "values", ())
+        if len(copies) > 1:
+            value = tf.convert_to_tensor(variable)
+            for copy in copies:
+                copy.assign(value)
 
 
 def total(gradients):

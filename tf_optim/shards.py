@@ -35,7 +35,12 @@ def restored_as_joined(optimizer, variables):
     waiting = {name: dict(of._deferred_dependencies) for name, of in owners.items()}
     for owner in owners.values():
         owner._deferred_dependencies.clear()
-    yield
+    try:
+        yield
+    except BaseException:
+        for name, owner in owners.items():
+            owner._deferred_dependencies.update(waiting[name])
+        raise
     children = _children(optimizer)
     for name, places in waiting.items():
         owner = optimizer if name is None else children[name]
@@ -103,4 +108,10 @@ class Joined(Mixin):
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = super()._trackable_children(save_type, **kwargs)
-        return self._slots_of_shards.joined(children)
+        # A wrapper's lists are as those of the optimizers inside: with stock's apart.
+        if all(isinstance(each, Joined) for each in self._inner_optimizers()):
+            return self._slots_of_shards.joined(children)
+        return children
+
+    def _inner_optimizers(self):
+        return ()
