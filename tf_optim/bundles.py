@@ -215,9 +215,12 @@ def _is_argument(tensor):
     if around is not None and not isinstance(around, tf.__internal__.EagerTensor):
         return _is_argument(around)
     try:
-        return bool(tensor.op.get_attr("_user_specified_name"))
+        name = tensor.op.get_attr("_user_specified_name").decode()
     except ValueError:
         return False
+    # What an op captures is called OP/INPUT, and what a function does by a number.
+    is_input = "/" in tensor.op.name and "/" not in name
+    return not (is_input or name.isdigit())
 
 
 def _are_arguments(handles):
