@@ -100,7 +100,7 @@ MUTANTS = (
     ),
     *of_python(
         "bundles.py",
-        "bundles",
+        "bundles graph_order",
         bundles_in_no_order=(
             "auto_control_deps.register_acd_resource_resolver(_touched_by)\n",
             "",

@@ -169,7 +169,11 @@ def check_switches(optimizer, names):
 
 
 def switch(name, value, *others):
-    """True, False or one of `others`, of that value; else raises ValueError."""
+    """True, False or one of `others`, of that value; else raises ValueError.
+
+    Of our own options, which Python reads; `check_switches` is of those that an op may
+    be given as a tensor.
+    """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if any(value is other for other in others):
