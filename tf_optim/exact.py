@@ -181,10 +181,11 @@ def ways_of(optimizer, local, pairs, whole=False):
 
 
 def _mode_by_rows(mode, variable):
-    """The op's: it need not ask whether rows were up to date when they were read.
+    """The op's mode for a step of rows.
 
-    Other replicas have looked the rows up, or other workers have taken steps since; or
-    whoever reads the table has brought them up to date.
+    "eventual" does not ask whether the rows were up to date when they were read. On
+    replicas and servers they need not be now: another replica has looked them up, or
+    another worker has taken a step since. Of a table that all ask they were.
     """
     others = prepared.is_replicated(variable) or servers.is_server(variable.device)
     return "eventual" if others or prepared.is_asked_by_all(variable) else mode

@@ -104,7 +104,7 @@ def can_prepare(variable):
 
 def is_asked_by_all(variable):
     """Whether a table was prepared before anybody could read it, and not under XLA."""
-    return getattr(_copy_here(variable), "_tf_optim_is_new", False)
+    return getattr(_copy_here(variable), "_tf_optim_asked_by_all", False)
 
 
 def prepare(variable, reads=True, is_new=False):
@@ -126,7 +126,7 @@ def prepare(variable, reads=True, is_new=False):
                 # A loop's gradient asks each resource for it.
                 data = handle_data_util.create_handle_data(tf.TensorShape([]), tf.int64)
                 handle_data_util.set_handle_data(history, data)
-            copy._tf_optim_is_new = is_new
+            copy._tf_optim_asked_by_all = is_new
             copy._tf_optim_number = next(_numbers)
         copy._tf_optim_reads = reads or getattr(copy, "_tf_optim_reads", False)
         copy._tf_optim_copies = copies if is_replicated(variable) else ()
@@ -147,7 +147,7 @@ def unprepare(variable):
     for copy in _copies_of(variable):
         copy.__class__ = type(copy).__bases__[1]
         del copy._tf_optim_history, copy._tf_optim_reads, copy._tf_optim_copies
-        del copy._tf_optim_is_new, copy._tf_optim_number
+        del copy._tf_optim_asked_by_all, copy._tf_optim_number
     if type(variable) in _AROUND.values():
         variable.__class__ = type(variable).__bases__[0]
 
@@ -167,7 +167,7 @@ def catch_up(variable, ids=None, condition=True, closes=False):
     if history_of(variable) is None:
         return []
     if checks.is_compiled_by_xla():  # where it is read as it is
-        _copy_here(variable)._tf_optim_is_new = False
+        _copy_here(variable)._tf_optim_asked_by_all = False
         return []
     copies = _copy_here(variable)._tf_optim_copies
     if copies and ids is not None:
