@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tf_optim
 from tests import models
-from tests.marks import both_flavours
+from tests.marks import both_flavours, every
 from tf_optim import bundles, library
 
 pytestmark = both_flavours
@@ -122,8 +122,12 @@ def test_a_saved_model_goes_on_training(tmp_path):
     assert_after(2, module.train())
 
 
-def test_a_function_of_a_saved_model_is_read_in_order(tmp_path):
-    loaded = tf.saved_model.load(saved(Trained(), tmp_path / "model"))
+@every("times")
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_function_of_a_saved_model_is_read_in_order(times, tmp_path):
+    loaded = Trained()
+    for i in range(times):
+        loaded = tf.saved_model.load(saved(loaded, tmp_path / str(i)))
 
     @tf.function
     def program():
@@ -137,7 +141,9 @@ def test_a_function_of_a_saved_model_is_read_in_order(tmp_path):
         np.testing.assert_allclose(read, np.full(SHAPE, COUNT * value_after(steps)))
 
 
-def test_who_serves_needs_none_of_our_ops(tmp_path):
+@every("is_loaded")
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_who_serves_needs_none_of_our_ops(is_loaded, tmp_path):
     """A program without tf_optim loads a model that is saved with its optimizer."""
 
     class Served(tf.Module):
@@ -148,6 +154,8 @@ def test_who_serves_needs_none_of_our_ops(tmp_path):
 
     module = Trained()
     module.train()  # a bundle has been made
+    if is_loaded:
+        module = tf.saved_model.load(saved(module, tmp_path / "first"))
     path = saved(Served(module), tmp_path / "model")
     program = (
         "import sys, tensorflow as tf;"

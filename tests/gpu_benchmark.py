@@ -85,13 +85,18 @@ DENSE = {
     "ScheduleFreeAdamW": (("momentum", "velocity"), None),
     "COCOB": (("gradient_sum", "largest", "total", "reward", "offset"), None),
     "RowWiseAdagrad": (("accumulator",), None),
+    "RowWiseAdam": (("momentum", "velocity"), None),
+    "CautiousAdam": (("momentum", "velocity"), None),
+    "CautiousLion": (("momentum",), None),
 }
+ROW_SLOTS = {("RowWiseAdagrad", "accumulator"), ("RowWiseAdam", "velocity")}
 SPARSE = ("Adam", "RowWiseAdagrad", "Adagrad", "SGD")
 # Measured first, in case the time runs out.
 TELLING = ("SGD", "Adam", "Adagrad", "Lamb", "RowWiseAdagrad")
 # Streams that means over the variable cost: Lamb's first pass writes both slots, so its
-# second reads them and the variable again (10 in all); LARS reads both twice (7).
-MEASURED = {"Lamb": 3, "LARS": 2}
+# second reads them and the variable again (10 in all); LARS reads both twice (7);
+# cautious rules read the gradient and their slots twice.
+MEASURED = {"Lamb": 3, "LARS": 2, "CautiousAdam": 3, "CautiousLion": 2}
 
 BERT_BASE = (
     [(30522, 768), (512, 768), (2, 768), (768,), (768,)]
@@ -113,7 +118,7 @@ def number(value):
 
 
 def slot_shape(name, slot, shape):
-    return shape[:1] if (name, slot) == ("RowWiseAdagrad", "accumulator") else shape
+    return shape[:1] if (name, slot) in ROW_SLOTS else shape
 
 
 def ours(library, name, shapes, indices=None):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import cases, numerics
-from tests.gpu_states import State, gpu, step
+from tests.gpu_states import ON_GPU, State, gpu, step
 from tests.marks import modes, richest
 
 SGD = next(c for c in cases.CASES if c.rule == "SGD" and not c.slots)
@@ -108,6 +108,34 @@ def test_lists_around_short_and_long_tables(count):
     for i, state in enumerate(states):
         expected = arrays[i] - np.float32(0.5) * (np.float32(scale[i]) * grads[i])
         np.testing.assert_array_equal(state.var.array, expected)
+
+
+def case_named(name):
+    return next(case for case in cases.CASES if case.name == name)
+
+
+@pytest.mark.skipif(ON_GPU, reason="the emulation counts")
+@pytest.mark.parametrize(
+    "name, sparse, kernels",
+    [
+        # The numbers of the step, and the update.
+        ("SGD", None, 2),
+        ("Adam", None, 2),
+        ("RowWiseAdagrad", None, 2),
+        # Means over the variable are added up in two more.
+        ("Lamb", None, 4),
+        # Keys of the ids, beside CUB's sort, and the pieces of long runs.
+        ("Adam", "lazy", 4),
+        ("Adam", "dense", 4),
+    ],
+)
+def test_a_list_takes_no_more_launches_than_one_variable(name, sparse, kernels):
+    options = {"mode": sparse} if sparse else {}
+    for count in (1, 26):
+        states, _ = draw_step(case_named(name), sparse, count)
+        before = gpu.launches()
+        step(case_named(name), states, **options)
+        assert gpu.launches() - before == kernels
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class Library:
         for function in ("apply", "rules", "state", "check_driver", "check_capability"):
             getattr(self._library, f"tfo_gpu_{function}").restype = ctypes.c_char_p
         self._library.tfo_gpu_new_report.restype = ctypes.POINTER(Report)
+        self._library.tfo_gpu_emulated_launches.restype = ctypes.c_int64
         self.rules = json.loads(self._library.tfo_gpu_rules())
         self.has_cuda = bool(self._library.tfo_gpu_has_cuda())
         self.report = Report()
@@ -133,6 +134,10 @@ class Library:
         return ctypes.cast(
             self._library.tfo_gpu_emulated_kernels, ctypes.c_void_p
         ).value
+
+    def launches(self):
+        """How many kernels the emulation has launched in this thread, without sorts."""
+        return self._library.tfo_gpu_emulated_launches()
 
     @property
     def cuda_kernels(self):

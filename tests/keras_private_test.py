@@ -1,7 +1,10 @@
 """What we use of Keras that is not public is there; stock's step is a known one."""
 
+import ast
 import hashlib
 import inspect
+import pathlib
+import re
 
 import pytest
 import tensorflow as tf
@@ -28,8 +31,23 @@ def test_private_members_are_there():
     optimizer = stock_with_everything()
     missing = {name for name in MEMBERS if not hasattr(optimizer, name)}
     if flavours.is_keras_before("3.5"):
-        missing -= {"_iterations"}
+        missing -= {"_iterations", "_unpickle_model"}
     assert not missing, {name: MEMBERS[name] for name in missing}
+
+
+@both_flavours
+def test_private_members_that_are_used_are_listed():
+    """By their names, in all modules of the package but the benchmark."""
+    theirs = {n for n in dir(stock_with_everything()) if re.match("_[^_]", n)}
+    slots = {slot.attribute for spec in specs.SPECS.values() for slot in spec.slots}
+    folder = pathlib.Path(keras_private.__file__).parent
+    modules = [*folder.glob("*.py"), *folder.glob("optimizers/*.py")]
+    nodes = [each for m in modules for each in ast.walk(ast.parse(m.read_text()))]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    every = keras_private.KERAS_3, keras_private.TF_KERAS, keras_private.VARIABLE
+    listed = {name for each in every for name in each}
+    assert (used & theirs) - slots <= listed
 
 
 @both_flavours

@@ -152,7 +152,7 @@ def bad_inputs(variables, grads):
         ),
         "learning rate": (
             {"learning_rate": tf.constant([0.1])},
-            "learning_rate must have shape []. Received: [1].",
+            "learning_rate must have shape [] or [2]. Received: [1].",
         ),
         "hyperparameter": (
             {next(iter(variables.case.op_hyper(0))): np.zeros([2])},

@@ -1,11 +1,13 @@
-"""Numbers of the raw ops that are out of range: an error, and nothing written."""
+"""Numbers of the raw ops: those out of range, and rates of each variable's own."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import cases
 from tests.marks import a_few, richest
 from tests.op_errors_test import good
+from tests.raw_ops import Variables
 
 FRACTIONS = ("beta_1", "beta_2", "beta_3", "rho", "momentum_rate")
 FRACTIONS += ("mu", "mu_next", "mu_product", "slow_beta", "eta_minus")
@@ -63,6 +65,44 @@ def test_numbers_out_of_range_that_xla_sees(case):
         with pytest.raises(tf.errors.InvalidArgumentError) as error:
             step(**changed)
         assert message in str(error.value)
+    assert variables.bytes() == before
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@richest
+def test_each_variable_has_its_learning_rate(case, sparse):
+    """The same bits as those of an op for each."""
+    rates = np.array([0.01, 0.5])
+    decays = np.array([0.1, 0.2])
+
+    def step(rate, decay, chosen):
+        variables, grads = good(case)
+        arrays = [variables.after(i) for i in chosen]
+        variables, grads = Variables(case, arrays), [grads[i] for i in chosen]
+        numbers = {"learning_rate": tf.constant(rate), "weight_decay": decay}
+        if sparse:
+            ids = [tf.constant([1, 4, 1])] * len(grads)
+            variables.sparse_apply([grad[:3] for grad in grads], ids, **numbers)
+        else:
+            variables.apply(grads, **numbers)
+        return [variables.after(i) for i in range(len(chosen))]
+
+    together = step(rates, decays, [0, 1])
+    for i, (var, slots) in enumerate(together):
+        ((expected, expected_slots),) = step(rates[i], decays[i : i + 1], [i])
+        np.testing.assert_array_equal(var, expected)
+        assert slots.keys() == expected_slots.keys()
+        for name, slot in slots.items():
+            np.testing.assert_array_equal(slot, expected_slots[name])
+
+
+def test_xla_takes_one_learning_rate():
+    case = cases.CASES[0]
+    variables, grads = good(case)
+    before = variables.bytes()
+    step = tf.function(variables.apply, jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a scalar under XLA"):
+        step(grads, learning_rate=tf.constant([0.1, 0.1]))
     assert variables.bytes() == before
 
 

@@ -81,6 +81,29 @@ def in_the_scope():
         return _said(lambda: optimizer.apply_gradients([(tf.ones([2]), variable)]))
 
 
+def unlike_gradients(difference):
+    """What a step says of replicas with unlike gradients; the variables after it."""
+    with _mirrored().scope():
+        variables = [tf.Variable(tf.ones([2, 1]), name=name) for name in ("a", "b")]
+        optimizer = tf_optim.SGD(0.1)
+        optimizer.build(variables)
+
+    def replica():
+        grads, own = [tf.ones([2, 1]), tf.ones([2, 1])], variables
+        if tf.distribute.get_replica_context().replica_id_in_sync_group == 1:
+            if difference == "missing":
+                grads[1] = None
+            elif difference == "sparse":
+                grads[1] = tf.IndexedSlices(tf.ones([1, 1]), [0], (2, 1))
+            else:
+                own = variables[::-1]
+        optimizer.apply_gradients(zip(grads, own, strict=True))
+
+    said = _said(lambda: _mirrored().run(replica))
+    iterations = int(tf.convert_to_tensor(optimizer.iterations))
+    return said, [v.numpy() for v in variables], iterations
+
+
 def built_outside(name):
     """An optimizer made and built outside of the scope of its variables."""
     with _mirrored().scope():

@@ -61,6 +61,15 @@ def test_a_step_in_the_scope_itself_is_an_error(child):
     assert "context" in child.call(strategies.in_the_scope)
 
 
+@pytest.mark.parametrize("difference", ["missing", "sparse", "order"])
+def test_replicas_with_unlike_gradients_are_an_error(child, difference):
+    said, values, iterations = child.call(strategies.unlike_gradients, difference)
+    assert said.startswith("ValueError: All replicas must have gradients of the same")
+    assert ("'b:0'" in said or "'b'" in said) or difference == "order"
+    np.testing.assert_array_equal(values, np.ones([2, 2, 1]))
+    assert iterations == 0
+
+
 @pytest.mark.parametrize("name", ["Adam", "Nadam"])
 def test_slots_are_where_their_variables_are(child, name):
     values = child.call(strategies.built_outside, name)

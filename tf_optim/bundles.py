@@ -20,6 +20,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework import auto_control_deps
 from tensorflow.python.ops import control_flow_ops
+from tensorflow.python.saved_model import registration, save_context
 
 from tf_optim import checks, keras_private, library, servers
 
@@ -66,23 +67,39 @@ class _Bundle(tf.__internal__.tracking.Trackable):
         return [self._handle]
 
 
+@registration.register_serializable(
+    "tf_optim",
+    "variable_bundle",
+    predicate=lambda each: isinstance(each, (_Bundle, _Loaded)),
+)
 class _Loaded(tf.saved_model.experimental.TrackableResource):
-    """The bundle of a SavedModel."""
+    """The bundle of a SavedModel, which may be saved again.
+
+    What TensorFlow would make of the saved functions below where this class is not
+    known has, like a `_Bundle`, no op of ours.
+    """
 
     def __init__(self):
         super().__init__()
         self._found = {}
 
-    def add(self, name, variable):
-        """What a loader calls with each of the variables."""
-        self._found[name] = variable
+    def _add_trackable_child(self, name, value):
+        if name.isdigit():  # others are functions that this class has anyhow
+            self._found[name] = value
+
+    @classmethod
+    def _deserialize_from_proto(cls, **kwargs):
+        del kwargs
+        return cls()
 
     def _create_resource(self):
+        if save_context.in_save_context():
+            return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
         return library.ops().tf_optim_variable_bundle()
 
     def _initialize(self):
         variables = [self._found[str(i)] for i in range(len(self._found))]
-        if variables:
+        if variables and not save_context.in_save_context():
             _fill(self.resource_handle, variables)
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
@@ -97,21 +114,6 @@ def _fill(handle, variables):
     if isinstance(handle, tf.__internal__.EagerTensor):
         _known[id(handle)] = [variable.handle for variable in variables]
         weakref.finalize(handle, _known.pop, id(handle), None)
-
-
-tf.__internal__.saved_model.load.register_revived_type(
-    "tf_optim_variable_bundle",
-    lambda each: isinstance(each, _Bundle),
-    versions=[
-        tf.__internal__.saved_model.load.VersionedTypeRegistration(
-            object_factory=lambda proto: _Loaded(),
-            version=1,
-            min_producer_version=1,
-            min_consumer_version=1,
-            setter=_Loaded.add,
-        )
-    ],
-)
 
 
 class Bundles:

@@ -17,6 +17,7 @@ from tf_optim import (
     keras_private,
     library,
     multi,
+    op_calls,
     prepared,
     state_bytes,
 )
@@ -329,7 +330,9 @@ def _row(facts, name, calls):
         )
     factor, own = inner._rate_factor_of(facts.given), inner._hyper_of(facts.given)
     call = [id(inner), variable.device, common["dtype"]]
-    call += [facts.is_sparse, facts.average_rides, factor, *own]
+    call += [facts.is_sparse, facts.average_rides, *own]
+    if not op_calls.takes_rates(place, facts.xla):
+        call.append(factor)
     if extension.overridden(inner, extension.UPDATE):
         call.append(len(calls))  # one for each variable
     slots = list(state_bytes.slots_of(inner, variable))

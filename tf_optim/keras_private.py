@@ -6,6 +6,17 @@ version lacks.
 
 import tensorflow as tf
 
+# Of all that TensorFlow saves.
+TRACKABLE = {
+    "_trackable_children": "what a checkpoint and a SavedModel hold",
+    "_add_trackable_child": "how a SavedModel gives a loaded object what it holds",
+    "_deserialize_from_proto": "how a SavedModel makes an object of a class of ours",
+    "_lookup_dependency": "how a checkpoint says that it is restoring",
+    "_deferred_dependencies": "what a checkpoint has for slots that are not made yet",
+    "_handle_deferred_dependencies": "restores these",
+    "_no_dependency": "a list of variables that a checkpoint is not to hold twice",
+}
+
 # member of an optimizer -> why there is no way around it
 BOTH = {
     "_iterations": "the variable that counts calls: `iterations` may be of windows",
@@ -15,17 +26,16 @@ BOTH = {
     "_apply_weight_decay": "a subclass may have its own",
     "_model_variables_moving_average": "the averages of `use_ema`",
     "_distribution_strategy": "where slots are made, and averages swapped by callbacks",
-    "_trackable_children": "what a checkpoint and a SavedModel hold",
+    "_variables": "its variables as they are: `variables` brings rows up to date first",
+    **TRACKABLE,
 }
 KERAS_3 = {
     **BOTH,
     "_trainable_variables": "what the optimizer was built with",
     "_get_variable_index": "which slots are a variable's",
+    "_unpickle_model": "what pickle calls for an object of a stock class",
     "_accumulated_gradients": "the accumulators of gradient_accumulation_steps",
     "_overwrite_variables_directly_with_gradients": "the scales of float8 layers",
-    "_lookup_dependency": "how a checkpoint says that it is restoring",
-    "_deferred_dependencies": "what a checkpoint has for slots that are not made yet",
-    "_handle_deferred_dependencies": "restores these",
 }
 TF_KERAS = {
     **BOTH,
@@ -33,6 +43,8 @@ TF_KERAS = {
     "_var_key": "which slots are a variable's",
     "_built": "the flag that stock's `build` reads",
     "_compute_current_learning_rate": "a schedule's value is a variable that it sets",
+    "_build_learning_rate": "makes that variable, in classes that Keras has not",
+    "_serialize_hyperparameter": "a learning rate or schedule in `get_config`",
 }
 
 # of tf_keras' LossScaleOptimizer

@@ -80,13 +80,23 @@ class VariableUpdate:
             history=there(self.history),
         )
 
-    def group(self):
-        """Updates of equal groups can share an op call."""
+    def group(self, compiled):
+        """Updates of equal groups can share an op call.
+
+        Args:
+            compiled: whether XLA compiles it.
+        """
         kind = (self.gradient.indices.dtype, self.mode) if self.is_sparse else None
         lists = self.average, self.average_rows, self.history
         present = tuple([each is not None for each in lists])
-        own = self.hyper, self.rate_factor
-        return self.variable.handle.device, self.variable.dtype, kind, *present, *own
+        device, dtype = self.variable.handle.device, self.variable.dtype
+        own = self.hyper, not takes_rates(device, compiled) and self.rate_factor
+        return device, dtype, kind, *present, *own
+
+
+def takes_rates(device, compiled):
+    """Whether an op there may have a learning rate for each of its variables."""
+    return "CPU" in device and not compiled
 
 
 @dataclasses.dataclass
@@ -134,11 +144,17 @@ class StepNumbers:
         seeds = [update.number for update in updates]
         return {"rounding_seeds": seeds, "rounds_variables": bool(rounds)}
 
-    def rate(self, factor=1.0):
-        """As a float32 or float64 tensor: 16 bits would round the step."""
+    def rate_of(self, updates):
+        """As a float32 or float64 tensor: 16 bits would round the step.
+
+        A scalar, or a vector where the updates' factors differ.
+        """
         value = tf.convert_to_tensor(self.learning_rate)
         value = value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
-        return value if factor == 1.0 else value * tf.constant(factor, value.dtype)
+        factors = [update.rate_factor for update in updates]
+        if len(set(factors)) == 1:
+            factors = factors[0]
+        return value if factors == 1.0 else value * tf.constant(factors, value.dtype)
 
 
 def _in_variables_type(update, distant):
@@ -206,7 +222,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
     is_sparse = updates[0].is_sparse
     inputs = {
         **_variables_of(spec, numbers, updates),
-        "learning_rate": numbers.rate(updates[0].rate_factor),
+        "learning_rate": numbers.rate_of(updates),
         "iterations": numbers.iterations,
         **dict(zip(spec.hyper_names, numbers.hyper, strict=True)),
         **dict(updates[0].hyper),
@@ -261,7 +277,7 @@ def call_ops(spec, numbers, updates, scale=None):
     groups = collections.defaultdict(list)
     for place, update in enumerate(updates):
         update = _in_variables_type(update, distant)
-        groups[update.group()].append((update, place))
+        groups[update.group(compiled)].append((update, place))
     groups = sorted(groups.values(), key=len, reverse=True)
     if compiled:
         numbers = dataclasses.replace(numbers, bundles=None)

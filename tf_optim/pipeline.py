@@ -129,6 +129,7 @@ class _Step:
             pairs = [(gradients.divided(g, scale), v) for g, v in pairs]
             scale = known = None
         if self.several:
+            replicas.check_alike(pairs)
             exact.agree(pairs)
         if meet:
             # Here already, so that fewer rows are sent.

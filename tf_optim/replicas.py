@@ -88,6 +88,34 @@ def total(gradients):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
 
+def check_alike(pairs):
+    """Raises an error unless all replicas have gradients of the same variables.
+
+    Machines that do not meet in one process are not asked.
+
+    Args:
+        pairs: gradients and variables, of the calling replica.
+    """
+    if tf.__internal__.distribute.strategy_supports_no_merge_call():
+        return
+    here = "\n".join(
+        f"'{variable.name}' ({type(gradient).__name__})" for gradient, variable in pairs
+    )
+
+    def compare(strategy, lists):
+        first, *others = strategy.experimental_local_results(lists)
+        for each in others:
+            if each != first:
+                some = sorted({*each.split("\n")} ^ {*first.split("\n")})
+                raise ValueError(
+                    "All replicas must have gradients of the same variables, of the "
+                    "same kind and in the same order. Received: on some of them alone "
+                    f"{', '.join(some) or 'another order'}."
+                )
+
+    tf.distribute.get_replica_context().merge_call(compare, args=(here,))
+
+
 def together(function, pairs):
     """Calls `function(local, pairs)` once for all replicas of this process.
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "cc/rules/rule.h"
 #include "cc/values/packed.h"
@@ -18,6 +20,21 @@ using CoefficientsOf = typename Rule::template Coefficients<ComputeType<T>>;
 
 template <class Rule, class T>
 using MeansOf = typename Rule::template Means<ComputeType<T>>;
+
+// What the variables of a step have in common, or each has for itself.
+template <class Value>
+class ForVariables {
+ public:
+  ForVariables(const Value& all) : values_(1, all) {}  // NOLINT: is one, too
+  explicit ForVariables(std::vector<Value> each) : values_(std::move(each)) {}
+
+  const Value& at(size_t i) const {
+    return values_[values_.size() == 1 ? 0 : i];
+  }
+
+ private:
+  std::vector<Value> values_;
+};
 
 // So many elements ahead a loop over a long run asks memory for what it comes
 // to: a processor that is left to itself asks for too little at a time.

@@ -43,7 +43,7 @@ constexpr int64_t InPieces(const Variable<Rule, T>& variable, int64_t least) {
 // Sets the variables' means, if the rule has such.
 template <class Rule, class T>
 void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
-                const CoefficientsOf<Rule, T>& coefficients,
+                const ForVariables<CoefficientsOf<Rule, T>>& coefficients,
                 const CpuKernels<Rule, T>& kernels,
                 const ParallelFor& parallel_for,
                 const Averages<T>& averages = {},
@@ -64,7 +64,8 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
       [&](const auto& item, size_t i, int64_t begin, int64_t end,
           Measured<Rule>* measured) {
         const auto pass = [&](int64_t b, int64_t e) {
-          kernels.dense(item.variable, item.grad, b, e, coefficients, measured);
+          kernels.dense(item.variable, item.grad, b, e, coefficients.at(i),
+                        measured);
         };
         if (measured != nullptr) return pass(begin, end);
         const auto update = [&](int64_t b, int64_t e) {

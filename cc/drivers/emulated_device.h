@@ -23,6 +23,13 @@ class EmulatedDevice : public GpuMemory {
   static constexpr int kParameterBytes = kLongParameterBytes;
   bool TakesLongParameters() const { return true; }
 
+  // How many kernels this thread's steps would have launched so far, CUB's
+  // sorts left out.
+  static int64_t& launches() {
+    static thread_local int64_t count = 0;
+    return count;
+  }
+
   // Like a device's memory, it holds no zeros that a body could rely on. Not of
   // the context's piece: so the address sanitizer sees where each ends.
   template <class X>
@@ -102,6 +109,7 @@ class EmulatedDevice : public GpuMemory {
   template <class Body>
   bool Launches() const {
     static_assert(sizeof(Body) <= kParameterBytes);
+    if (working()) ++launches();
     return working();
   }
 

@@ -59,7 +59,7 @@ BadIndex SortItems(const std::vector<Item>& items,
 template <class Rule, class T, class Index>
 void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
                  const std::vector<IdSorter>& sorters, SparseMode mode,
-                 const CoefficientsOf<Rule, T>& coefficients,
+                 const ForVariables<CoefficientsOf<Rule, T>>& coefficients,
                  const CpuKernels<Rule, T>& kernels,
                  const ParallelFor& parallel_for,
                  const Averages<T>& averages = {},
@@ -92,7 +92,7 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
     T* const var = item.variable.var;
     const int64_t width = item.variable.width;
     const auto pass = [&](int64_t b, int64_t e) {
-      kernel(item.variable, item.grad, ids, b, e, coefficients, measured);
+      kernel(item.variable, item.grad, ids, b, e, coefficients.at(i), measured);
     };
     if (measured != nullptr) return pass(begin, end);
     const auto update = [&](int64_t from, int64_t to) {

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "cc/kernels/messages.h"
 
@@ -16,9 +17,13 @@ using ::tensorflow::Tensor;
 
 namespace {
 
-double ScalarValue(const Tensor& tensor) {
-  return tensor.dtype() == tensorflow::DT_FLOAT ? tensor.scalar<float>()()
-                                                : tensor.scalar<double>()();
+// Of a float32 or float64 tensor.
+std::vector<double> ValuesOf(const Tensor& tensor) {
+  const auto copy = [](const auto& values) {
+    return std::vector<double>(values.data(), values.data() + values.size());
+  };
+  return tensor.dtype() == tensorflow::DT_FLOAT ? copy(tensor.flat<float>())
+                                                : copy(tensor.flat<double>());
 }
 
 Status CheckRange(const std::string& name, const Range& range, double value) {
@@ -47,7 +52,15 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
     const Tensor& tensor = context->input(input);
     return tensor.dims() == 0 ? OkStatus() : WrongShape(name, "[]", tensor);
   };
-  TF_RETURN_IF_ERROR(check_scalar("learning_rate", layout.learning_rate));
+  const Tensor& rate = context->input(layout.learning_rate);
+  const bool each_has_one = memory == Memory::kHost && rate.dims() == 1 &&
+                            rate.dim_size(0) == layout.count;
+  if (rate.dims() != 0 && !each_has_one) {
+    return WrongShape(
+        "learning_rate",
+        memory == Memory::kDevice ? "[]" : StrCat("[] or [", layout.count, "]"),
+        rate);
+  }
   TF_RETURN_IF_ERROR(check_scalar("iterations", layout.iterations));
   for (size_t i = 0; i < traits.hyper.size(); ++i) {
     TF_RETURN_IF_ERROR(check_scalar(traits.hyper[i], layout.hyper + i));
@@ -64,10 +77,10 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
   if (memory == Memory::kDevice) return OkStatus();
 
   const auto value = [&](int input) {
-    return ScalarValue(context->input(input));
+    return context->input(input).scalar<double>()();
   };
   // Any learning rate: one that is NaN shows in the variables, as in stock.
-  numbers->learning_rate = value(layout.learning_rate);
+  numbers->learning_rates = ValuesOf(rate);
   numbers->iterations = context->input(layout.iterations).scalar<int64_t>()();
   if (numbers->iterations < 0) {
     return InvalidArgumentError(StrCat(

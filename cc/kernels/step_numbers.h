@@ -3,6 +3,7 @@
 #define TF_OPTIM_CC_KERNELS_STEP_NUMBERS_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "cc/ops/layout.h"
@@ -11,7 +12,7 @@
 namespace tf_optim {
 
 struct StepNumbers {
-  double learning_rate;
+  std::vector<double> learning_rates;  // one, or one per variable
   int64_t iterations;
   double clip_value;  // 0: none
   double hyper[8];
@@ -20,14 +21,18 @@ struct StepNumbers {
   double average_momentum;
   int64_t average_updates;
 
+  double learning_rate(int i) const {
+    return learning_rates[learning_rates.size() == 1 ? 0 : i];
+  }
   double scale(int i) const { return gradient_scale ? gradient_scale[i] : 1; }
   double decay(int i) const {
-    return weight_decay ? learning_rate * weight_decay[i] : 0;
+    return weight_decay ? learning_rate(i) * weight_decay[i] : 0;
   }
 };
 
 // Where the op's tensors are. A GPU's numbers are there too: only their shapes
-// are checked, and gradient_scale and weight_decay point to the device.
+// are checked, gradient_scale and weight_decay point to the device, and there
+// are no learning_rates.
 enum class Memory { kHost, kDevice };
 
 absl::Status ReadNumbers(tensorflow::OpKernelContext* context,

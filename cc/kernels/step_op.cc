@@ -86,17 +86,21 @@ absl::Status StepOp::Begin(tensorflow::OpKernelContext* context,
         return Copy(context, to, from, bytes);
       }));
   for (int i = 0; i < layout_.count; ++i) {
-    const tensorflow::Tensor& var = *variables->var(i);
-    const tensorflow::Tensor& grad = context->input(layout_.grad + i);
-    if (layout_.indices == OpLayout::kAbsent) {
-      TF_RETURN_IF_ERROR(CheckDenseGradient(var, grad, i));
-      continue;
-    }
-    const tensorflow::Tensor& indices = context->input(layout_.indices + i);
-    TF_RETURN_IF_ERROR(CheckSparseGradient(var, grad, indices, i));
-    if (!KeyFits(var.dim_size(0), indices.dim_size(0))) {
-      return TooManyKeysError(i, var.dim_size(0), indices.dim_size(0));
-    }
+    TF_RETURN_IF_ERROR(CheckGradient(context, *variables->var(i), i));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepOp::CheckGradient(tensorflow::OpKernelContext* context,
+                                   const tensorflow::Tensor& var, int i) const {
+  const tensorflow::Tensor& grad = context->input(layout_.grad + i);
+  if (layout_.indices == OpLayout::kAbsent) {
+    return CheckDenseGradient(var, grad, i);
+  }
+  const tensorflow::Tensor& indices = context->input(layout_.indices + i);
+  TF_RETURN_IF_ERROR(CheckSparseGradient(var, grad, indices, i));
+  if (!KeyFits(var.dim_size(0), indices.dim_size(0))) {
+    return TooManyKeysError(i, var.dim_size(0), indices.dim_size(0));
   }
   return absl::OkStatus();
 }
@@ -112,6 +116,15 @@ absl::Status StepOp::BeginHistories(tensorflow::OpKernelContext* context,
   std::vector<bool> catches_up(
       layout_.count, layout_.idle_rows == IdleRowsGet::kItLaterEventually);
   if (layout_.idle_rows == IdleRowsGet::kItLaterExactly) {
+    for (int i = 0; i < layout_.count; ++i) {
+      // Again when all is locked. Of a wrong gradient no row can be asked.
+      const auto found = step->variables.AllOf(i);
+      tensorflow::Var& var = *found[0];
+      const tensorflow::tf_shared_lock lock(*var.mu());
+      if (var.is_initialized) {
+        TF_RETURN_IF_ERROR(CheckGradient(context, *var.tensor(), i));
+      }
+    }
     for (int i = 0; i < layout_.count; ++i) {
       bool behind;
       TF_RETURN_IF_ERROR(step->histories.at(i).Check(
@@ -140,7 +153,6 @@ void StepOp::EndHistories(tensorflow::OpKernelContext* context,
                           HeldStep* step) const {
   const StepNumbers& numbers = step->numbers;
   IdleStep idle;
-  idle.learning_rate = numbers.learning_rate;
   idle.iterations = numbers.iterations;
   idle.hyper = HyperOf(numbers);
   idle.rounds_var = rounds_variables_;
@@ -153,6 +165,7 @@ void StepOp::EndHistories(tensorflow::OpKernelContext* context,
       history.AdvanceAll(numbers.iterations);
       continue;
     }
+    idle.learning_rate = numbers.learning_rate(i);
     idle.decays.decay = numbers.decay(i);
     if (!rounding_seeds_.empty()) {
       idle.rounding = RoundingOf(rounding_seeds_[i], numbers.iterations);

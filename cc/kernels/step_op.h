@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cc/cpu/average.h"
 #include "cc/cpu/kernels.h"
 #include "cc/cpu/norms.h"
+#include "cc/drivers/cpu.h"
 #include "cc/drivers/update_norms.h"
 #include "cc/kernels/step_histories.h"
 #include "cc/kernels/variables.h"
@@ -72,13 +74,17 @@ class StepOp : public tensorflow::OpKernel {
   Isa isa() const { return isa_; }
 
   template <class Rule, class T>
-  CoefficientsOf<Rule, T> Prepare(const StepNumbers& numbers) const {
+  ForVariables<CoefficientsOf<Rule, T>> Prepare(
+      const StepNumbers& numbers) const {
     typename Rule::template Hyper<double> hyper;
     ForEachField(hyper,
                  [&](auto i, double& value) { value = numbers.hyper[i]; });
-    return PrepareAs<Rule, ComputeType<T>>(
-        hyper,
-        {numbers.learning_rate, static_cast<double>(numbers.iterations) + 1});
+    const double step = static_cast<double>(numbers.iterations) + 1;
+    std::vector<CoefficientsOf<Rule, T>> of_rates;
+    for (const double rate : numbers.learning_rates) {
+      of_rates.push_back(PrepareAs<Rule, ComputeType<T>>(hyper, {rate, step}));
+    }
+    return ForVariables<CoefficientsOf<Rule, T>>(std::move(of_rates));
   }
 
   // The memory of the i-th variable and its slots.
@@ -150,6 +156,8 @@ class StepOp : public tensorflow::OpKernel {
   }
 
  private:
+  absl::Status CheckGradient(tensorflow::OpKernelContext* context,
+                             const tensorflow::Tensor& var, int i) const;
   absl::Status BeginHistories(tensorflow::OpKernelContext* context,
                               HeldStep* step) const;
   std::vector<double> HyperOf(const StepNumbers& numbers) const;

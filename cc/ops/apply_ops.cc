@@ -71,6 +71,10 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
   }
   ShapeHandle unused;
   for (int i = layout.learning_rate; i < c->num_inputs(); ++i) {
+    if (i == layout.learning_rate) {
+      TF_RETURN_IF_ERROR(c->WithRankAtMost(c->input(i), 1, &unused));
+      continue;
+    }
     const bool per_variable =
         i == layout.gradient_scale || i == layout.weight_decay;
     TF_RETURN_IF_ERROR(c->WithRank(c->input(i), per_variable ? 1 : 0, &unused));
@@ -164,7 +168,9 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
             sparse ? "[number of indices, ...]" : "of the variables' shapes",
             ".\n");
   if (sparse) StrAppend(&doc, "indices: the row of each gradient.\n");
-  StrAppend(&doc, "learning_rate: a scalar.\niterations: steps done before.\n");
+  StrAppend(&doc,
+            "learning_rate: a scalar; on a CPU, but not under XLA, a vector of "
+            "one number per variable too.\niterations: steps done before.\n");
   for (size_t i = 0; i < traits.hyper.size(); ++i) {
     StrAppend(&doc, traits.hyper[i], ": a scalar, ",
               RangeText(traits.ranges[i]), ".\n");

@@ -169,6 +169,10 @@ TFO_EXPORT const tf_optim::GpuKernels* tfo_gpu_emulated_kernels(
                                /*cuda=*/false);
 }
 
+TFO_EXPORT int64_t tfo_gpu_emulated_launches() {
+  return tf_optim::EmulatedDevice::launches();
+}
+
 #if TFO_CUDA
 // The same of a GPU (tests/gpu_jax_test.py).
 TFO_EXPORT const tf_optim::GpuKernels* tfo_gpu_cuda_kernels(const char* rule,

@@ -103,6 +103,12 @@ absl::Status XlaStepOp::CheckShapes(XlaOpKernelContext* context, int i,
 }
 
 absl::Status XlaStepOp::CheckNumbers(XlaOpKernelContext* context) const {
+  const TensorShape rate = context->InputShape(layout_.learning_rate);
+  if (rate.dims() != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("learning_rate must be a scalar under XLA. Received: ",
+                     rate.DebugString(), "."));
+  }
   for (int input : {layout_.gradient_scale, layout_.weight_decay}) {
     const TensorShape shape = context->InputShape(input);
     if (shape.num_elements() != 0 && shape != TensorShape({layout_.count})) {
