@@ -3,6 +3,12 @@
 import numpy as np
 
 BLOCK = 128
+TOP = 254  # the largest code of a slot that is never negative: 1
+
+
+def blocks(width):
+    """The number of blocks, and of scales, of a row."""
+    return -(-width // BLOCK)
 
 
 def values(is_signed):
@@ -37,10 +43,9 @@ def neighbours(plain, is_signed):
     """
     size = np.abs(np.asarray(plain, np.float64))
     rows, width = size.shape
-    blocks = -(-width // BLOCK)
-    padded = np.zeros((rows, blocks * BLOCK))
+    padded = np.zeros((rows, blocks(width) * BLOCK))
     padded[:, :width] = size
-    scale = padded.reshape(rows, blocks, BLOCK).max(-1)
+    scale = padded.reshape(rows, blocks(width), BLOCK).max(-1)
     each = np.repeat(scale, BLOCK, axis=1)[:, :width]
     table = values(bool(is_signed))
     table = table[: 255 if not is_signed else 127]
