@@ -246,7 +246,50 @@ def test_16_bit_variables(case, dtype):
     models.train(fused, var_list, models.gradients(2, dtype=dtype))
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "int8"])
+def test_slots_in_fewer_bits(name):
+    """Each is near what it was; training goes on near; the way back is exact."""
+    shapes = ((64, 80),)
+    old, var_list = (
+        tf.keras.optimizers.Adam(0.01, amsgrad=True),
+        models.variables(shapes),
+    )
+    models.train(old, var_list, models.gradients(5, shapes))
+    start, ends = values(var_list), []
+    near = {"bfloat16": 2.0**-8, "int8": 1 / 16}[name]
+    for slot_dtype in ("float32", name):
+        fused = tf_optim.fuse(old, slot_dtype=slot_dtype)
+        assert fused.slot_dtype == slot_dtype and int(fused.iterations) == 5
+        for new, other in zip(
+            values(fused.variables), values(old.variables), strict=True
+        ):
+            least = 2.0**-15 * np.abs(other).max()
+            rtol = 0 if slot_dtype == "float32" else near
+            np.testing.assert_allclose(new, other, rtol=rtol, atol=rtol and least)
+        var_list[0].assign(start[0])
+        models.train(fused, var_list, models.gradients(4, shapes, seed=3))
+        ends.append(var_list[0].numpy())
+        stock = tf_optim.unfuse(fused)
+        assert_same(values(stock.variables), values(fused.variables))
+    moved = np.abs(ends[0] - start[0]).mean()
+    assert 0 < np.abs(ends[1] - ends[0]).mean() < near * moved
+
+
 # --- what is refused
+
+
+def test_slot_dtypes_that_cannot_be():
+    wrap, keras = tf.keras.mixed_precision.LossScaleOptimizer, tf.keras.optimizers
+    fused = tf_optim.fuse(wrap(keras.Adam()), slot_dtype="int8")
+    assert fused.inner_optimizer.slot_dtype == "int8"
+    assert tf_optim.fuse(fused, slot_dtype="int8") is fused
+    for old, slot_dtype, message in (
+        (keras.Adam(), "int4", "`slot_dtype` must be one of .*Received: 'int4'"),
+        (keras.Adagrad(), "int8", "Adagrad must be float32 or bfloat16.*only grows"),
+        (fused, "bfloat16", "`slot_dtype` must be that of .*'int8'.*='bfloat16'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tf_optim.fuse(old, slot_dtype=slot_dtype)
 
 
 @pytest.mark.parametrize("mode", ["exact", "eventual"])
