@@ -4,6 +4,7 @@ What a step does to them is tests/packed_native_test.py's.
 """
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -19,7 +20,14 @@ pytestmark = both_flavours
 ROWS, WIDTH = 64, 80
 NAMES = ["bfloat16", "int8"]
 by_name = pytest.mark.parametrize("name", NAMES)
-CASES = [case for case in cases.RICHEST if "int8" in specs.SPECS[case.name].slot_dtypes]
+NEAR = {"bfloat16": 2.0**-8, "int8": 1 / 16}  # half a step, of the number itself
+CASES = [
+    (case, name)
+    for case in cases.RICHEST
+    for name in specs.SPECS[case.name].slot_dtypes
+    if name != "float32"
+]
+by_case = pytest.mark.parametrize(("case", "name"), CASES, ids=str)
 
 
 def table(dtype="float32"):
@@ -65,8 +73,7 @@ def bits(optimizer, variable):
     ]
 
 
-@by_name
-@pytest.mark.parametrize("case", CASES, ids=str)
+@by_case
 def test_every_slot_is_packed_and_looks_like_float32(case, name):
     variable = table()
     optimizer = models.ours(case, slot_dtype=name)
@@ -82,29 +89,39 @@ def test_every_slot_is_packed_and_looks_like_float32(case, name):
         )
         value = np.random.default_rng(3).uniform(0.5, 1, size=(ROWS, WIDTH))
         slot.assign(value)
-        np.testing.assert_allclose(slot.numpy(), value, rtol=1 / 16)
+        np.testing.assert_allclose(slot.numpy(), value, rtol=NEAR[name])
         once = slot.numpy()
         slot.assign(once)
         np.testing.assert_array_equal(slot.numpy(), once)
         np.testing.assert_array_equal(tf.gather(slot, [3, 1]), once[[3, 1]])
         slot.assign_add(tf.ones_like(slot))
-        np.testing.assert_allclose(slot.numpy(), once + 1, rtol=1 / 16)
+        np.testing.assert_allclose(slot.numpy(), once + 1, rtol=NEAR[name])
         with pytest.raises(NotImplementedError, match="set it with `assign`"):
             slot.scatter_add(tf.IndexedSlices(once[:1], [0]))
 
 
-@by_name
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_training_stays_near_that_of_float32_slots(case, name, sparse):
+def assert_stays_near(make, name, sparse, most=0.1):
     plain, ours = table(), table()
-    trained(models.ours(case), plain, 20, sparse)
-    trained(models.ours(case, slot_dtype=name), ours, 20, sparse)
+    trained(make(), plain, 20, sparse)
+    trained(make(slot_dtype=name), ours, 20, sparse)
     moved = np.abs(plain.numpy() - table().numpy()).mean()
     apart = np.abs(plain.numpy() - ours.numpy()).mean()
-    assert moved > 0
+    assert 0 < apart < most * moved
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@by_case
+def test_training_stays_near_that_of_float32_slots(case, name, sparse):
     # Lion's step is a sign: where its momentum is near 0 rounding turns it.
-    assert apart < (0.2 if case.name == "Lion" else 0.1) * moved
+    most = 0.2 if case.name == "Lion" else 0.1
+    assert_stays_near(functools.partial(models.ours, case), name, sparse, most)
+
+
+@by_name
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("make", [tf_optim.SM3, tf_optim.NovoGrad])
+def test_training_stays_near_where_a_step_is_no_rule(make, name, sparse):
+    assert_stays_near(functools.partial(make, 0.01), name, sparse)
 
 
 @by_name
@@ -142,7 +159,8 @@ def test_resumed_training_ends_in_the_same_bits(name, tmp_path):
 
 @by_name
 def test_a_checkpoint_is_that_of_float32_slots(name, tmp_path):
-    """Both ways, and through get_weights and set_weights."""
+    """Both ways, and through get_weights and set_weights, to within half a step."""
+    near = NEAR[name]
     plain = table()
     float32 = trained(tf_optim.Adam(0.01), plain)
     path = tf.train.Checkpoint(optimizer=float32).write(str(tmp_path / "float32"))
@@ -150,8 +168,9 @@ def test_a_checkpoint_is_that_of_float32_slots(name, tmp_path):
     ours.build([plain])
     tf.train.Checkpoint(optimizer=ours).read(path).assert_consumed()
     for slot, other in zip(slots(ours, plain), slots(float32, plain), strict=True):
-        least = 2.0**-15 * np.abs(other.numpy()).max()
-        np.testing.assert_allclose(slot.numpy(), other.numpy(), rtol=1 / 16, atol=least)
+        assert (slot.numpy() != other.numpy()).any()
+        least = 2.0**-15 * np.abs(other.numpy()).max() if name == "int8" else 0
+        np.testing.assert_allclose(slot.numpy(), other.numpy(), rtol=near, atol=least)
     path = tf.train.Checkpoint(optimizer=ours).write(str(tmp_path / "ours"))
     back = tf_optim.Adam(0.01)
     back.build([plain])
