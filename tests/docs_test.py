@@ -67,3 +67,28 @@ def test_links_of_the_site():
     assert docs.slug("Loss scaling (`LossScaleOptimizer`)", "-") == (
         "loss-scaling-lossscaleoptimizer"
     )
+
+
+def test_table_of_slot_dtypes_is_what_the_classes_take():
+    """docs/memory.md: "yes", "no", or "-" where there are no slots."""
+    import tf_optim
+
+    page = (ROOT / "docs" / "memory.md").read_text()
+    cell = "(yes|no|-)"
+    rows = re.findall(rf"^\| ([\w, ]+) \| {cell} \| {cell} \|", page, re.MULTILINE)
+    said = {}
+    for names, *cells in rows:
+        for name in names.split(", "):
+            assert name not in said
+            said[name] = dict(zip(("bfloat16", "int8"), cells, strict=True))
+    assert said.keys() == set(tf_optim.optimizers.__all__)
+    for name, answers in said.items():
+        make = getattr(tf_optim, name)
+        assert make(slot_dtype="float32").slot_dtype == "float32"
+        for dtype, answer in answers.items():
+            if answer == "no":
+                with pytest.raises(ValueError, match=f"slots of {name} must be"):
+                    make(slot_dtype=dtype)
+            else:
+                optimizer = make(slot_dtype=dtype)
+                assert (answer == "-") == (not optimizer._spec.slots), name
