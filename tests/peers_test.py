@@ -4,21 +4,38 @@ import importlib.util
 import pathlib
 
 import pytest
+import tensorflow as tf
 
 from tests import peers
 
-FILES = ("optimizer_test.py", "adam_test.py", "sgd_test.py")
+# File -> the class of ours that each of its tests makes, and no other. Beside two of
+# the common kind, those that do not just run a rule's kernel or take another step
+# than stock.
+FILES = {
+    "optimizer_test.py": None,
+    "adam_test.py": "Adam",
+    "sgd_test.py": "SGD",
+    "adafactor_test.py": "Adafactor",
+    "muon_test.py": "Muon",
+    "schedule_free_adamw_test.py": "ScheduleFreeAdamW",
+}
 
 
 def test_keras_tests_of_optimizers():
     folder = pathlib.Path(importlib.util.find_spec("keras").origin).parent.parent
-    if not list(peers.KERAS.files(folder, FILES)):
+    found = {file.name for files in peers.KERAS.files(folder, FILES) for file in files}
+    if not found:
         pytest.skip("this Keras was installed without its tests")
     reports = peers.run(peers.KERAS, folder, FILES)
     result = peers.verdicts(peers.KERAS, reports)
     wrong = [test for test, verdict in result.items() if verdict in peers.WRONG]
     assert not wrong, "\n".join(peers.explained(peers.KERAS, reports, result))
-    assert {test.split("::")[0] for test in result} == set(FILES)
+    assert {test.split("::")[0] for test in result} == found
+    stock = tf.keras.optimizers
+    assert found == {f for f, c in FILES.items() if c is None or hasattr(stock, c)}
+    for test, report in reports.items():
+        name = FILES[test.split("::")[0]]
+        assert name is None or report["ours"] == [name], test
     ours = [test for test, verdict in result.items() if verdict == "pass"]
     assert len(ours) > len(result) / 2, peers.table(result)
 
@@ -30,7 +47,7 @@ def test_a_test_that_makes_no_optimizer_of_ours_does_not_count(tmp_path):
     (folder / "some_test.py").write_text(
         "from keras.src import optimizers\n"
         "from keras.src.optimizers.adam import Adam\n\n\n"
-        "def test_other():\n    optimizers.ScheduleFreeAdamW()\n\n\n"
+        "def test_other():\n    optimizers.Optimizer(0.1)\n\n\n"
         "def test_good():\n    assert Adam().sparse_update == 'dense'\n\n\n"
         "def test_by_name():\n"
         "    assert optimizers.get('sgd').sparse_update == 'dense'\n\n\n"

@@ -22,15 +22,16 @@ from tf_optim.annotations import SlotDtype, SparseUpdate
 NOT_STATE = ("_variables", "_trainable_variables", "_built_with")
 
 
-def pairs():
-    """Stock classes and those of ours that take their place."""
+def namesakes():
+    """Stock classes and those of ours that inherit from them."""
     ours = [getattr(optimizers, name) for name in optimizers.__all__]
     pairs = [(getattr(tf.keras.optimizers, c.__name__, None), c) for c in ours]
-    return [
-        (stock, c)
-        for stock, c in pairs
-        if stock and issubclass(c, stock) and c._spec.is_stocks_step
-    ]
+    return [(stock, c) for stock, c in pairs if stock and issubclass(c, stock)]
+
+
+def pairs():
+    """Stock classes and those of ours that take their place."""
+    return [(stock, c) for stock, c in namesakes() if c._spec.is_stocks_step]
 
 
 _state_of_making = {"stock": False}
