@@ -1,11 +1,13 @@
 """What optimizers that Keras lacks have beyond a rule and its arguments."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import models
+from tests import children, keras_numbers, models, torch_numbers
 from tests.marks import both_flavours, both_ways
 from tf_optim import base, keras_private
 
@@ -116,6 +118,70 @@ def test_schedule_free_goes_to_its_mean_and_back(graph, decays):
         optimizer.train_on(var_list)
     models.train(optimizer, var_list, models.gradients(1, SHAPES))
     assert int(optimizer.iterations) == 13
+
+
+def on_keras_gradients(of):
+    optimizer = eval(f"of.{keras_numbers.LINE}", {"of": of})
+    make = tf.keras.Variable if hasattr(tf.keras, "ops") else tf.Variable
+    variables = [make(value) for value in torch_numbers.start()]
+    optimizer.build(variables)
+
+    @tf.function
+    def step(*grads):
+        optimizer.apply_gradients(zip(grads, variables, strict=True))
+
+    for grads in torch_numbers.gradients():
+        step(*map(tf.constant, grads))
+    return values(variables)
+
+
+def test_schedule_free_is_keras_where_keras_does_not_read_z_too_late():
+    """100 steps by JAX, whose tensors do not change. TensorFlow's variable does."""
+    stock = tf.keras.optimizers
+    if importlib.util.find_spec("jax") and hasattr(stock, "ScheduleFreeAdamW"):
+        with children.Child({"KERAS_BACKEND": "jax"}) as child:
+            expected = child.call(keras_numbers.of_keras)
+    else:
+        expected = keras_numbers.recorded()
+    mine = on_keras_gradients(tf_optim)
+    for received, wanted in zip(mine, expected, strict=True):
+        largest = np.max(np.abs(wanted))
+        np.testing.assert_allclose(received, wanted, rtol=1e-5, atol=1e-5 * largest)
+    if hasattr(stock, "ScheduleFreeAdamW"):
+        late = on_keras_gradients(stock)
+        differences = [np.abs(a - b) for a, b in zip(late, expected, strict=True)]
+        assert all(np.max(difference) > 1e-3 for difference in differences)
+
+
+def test_schedule_free_starts_where_the_variable_is():
+    """Built within a function, too, as `fit` does. Keras' z is at 0 there."""
+    moved = {}
+    for of in (tf_optim, tf.keras.optimizers):
+        if not hasattr(of, "ScheduleFreeAdamW"):
+            continue
+        optimizer, variable = of.ScheduleFreeAdamW(1e-9), tf.Variable([1.0, 2.0])
+        step = tf.function(optimizer.apply_gradients)
+        step([(tf.ones([2]), variable)])
+        moved[of] = variable.numpy()
+    np.testing.assert_allclose(moved.pop(tf_optim), [1.0, 2.0], rtol=1e-6)
+    for of_keras in moved.values():
+        np.testing.assert_allclose(of_keras, [0.0, 0.0], atol=1e-6)
+
+
+def test_schedule_free_fits_a_model_that_has_its_variables():
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    model.compile(tf_optim.ScheduleFreeAdamW(0.01), "mse")
+    x = np.ones((4, 2), "float32")
+    if keras_private.is_keras_3():
+        with pytest.raises(ValueError, match="must have a value before"):
+            model.fit(x, x[:, :1], verbose=0)
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+        model.compile(tf_optim.ScheduleFreeAdamW(0.01), "mse")
+    model.build((None, 2))
+    start = model.get_weights()
+    model.fit(x, x[:, :1], verbose=0)
+    for new, old in zip(model.get_weights(), start, strict=True):
+        np.testing.assert_allclose(new, old, atol=0.011)
 
 
 def test_decay_of_schedule_free_in_long_training():
