@@ -154,12 +154,32 @@ def test_touched_rows():
 def test_errors():
     with pytest.raises(ValueError, match="'lazy', 'dense', 'exact' or 'eventual'"):
         tf_optim.Adam(sparse_update="eager")
-    with pytest.raises(ValueError, match="Lamb takes norms of the whole table"):
-        tf_optim.Lamb(sparse_update="exact")
     with pytest.raises(tf.errors.InvalidArgumentError):
         table, _, step = table_and_step()
         step(tf.constant([0, 10]))
     np.testing.assert_array_equal(table.numpy()[0], np.float32([-1, -17 / 19]))
+
+
+WHOLE_TABLE = (
+    "Lamb LARS CautiousAdam CautiousLion NovoGrad Adafactor Prodigy ConditionalGradient"
+)
+
+
+@pytest.mark.filterwarnings("ignore:`LazyAdam`:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["exact", "eventual"])
+def test_what_takes_norms_of_the_whole_table_refuses_and_no_other(mode):
+    for name in tf_optim.optimizers.__all__:
+        cls = getattr(tf_optim, name)
+        if name not in WHOLE_TABLE.split():
+            assert cls(sparse_update=mode).sparse_update == mode
+            continue
+        with pytest.raises(ValueError) as error:
+            cls(sparse_update=mode)
+        assert str(error.value) == (
+            "`sparse_update` must be 'lazy' or 'dense'. "
+            f"{name} takes norms of the whole table, which idle rows change too. "
+            f"Received: sparse_update='{mode}'"
+        )
 
 
 def test_catch_up_of_what_is_not_there():

@@ -112,6 +112,37 @@ def test_a_step_is_that_of_the_paper(graph):
         np.testing.assert_array_equal(mine, wanted)
 
 
+def orthogonal(x, steps, a=3.4445, b=-4.775, c=2.0315):
+    """Newton-Schulz with the paper's numbers: each singular value s of x, which is
+    scaled to a norm of 1 before, becomes a s + b s^3 + c s^5."""
+    u, sizes, vh = np.linalg.svd(x, full_matrices=False)
+    sizes = sizes / (np.sqrt(np.sum(sizes**2)) + 1e-7)
+    for _ in range(steps):
+        sizes = a * sizes + b * sizes**3 + c * sizes**5
+    return (u * sizes) @ vh
+
+
+@both_flavours
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_steps_are_those_of_the_formula(nesterov):
+    """In float64, by singular values and not by products of matrices."""
+    rate, decay, momentum = 0.1, 0.5, 0.8
+    optimizer = tf_optim.Muon(
+        rate, weight_decay=decay, momentum=momentum, nesterov=nesterov
+    )
+    received = trained(optimizer, 6)
+    for i, start in enumerate(variables()[:3]):
+        p = np.float64(start.numpy())
+        m = np.zeros_like(p)
+        for grads in models.gradients(6, SHAPES):
+            g = np.float64(grads[i])
+            m = momentum * m + g
+            step = orthogonal(g + momentum * m if nesterov else m, 5)
+            p = p - rate * decay * p
+            p = p - rate * 0.2 * np.sqrt(max(p.shape)) * step
+        np.testing.assert_allclose(received[i], p, rtol=1e-5, atol=1e-5)
+
+
 @both_flavours
 def test_a_sparse_gradient_of_a_matrix_is_an_error_before_anything_changes():
     var = tf.Variable(np.ones((4, 3), np.float32), name="table")
