@@ -4,99 +4,32 @@ Needs torch and NumPy alone, and writes tests/torch_numbers.json, which the test
 where torch is not installed.
 """
 
+import inspect
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
 PATH = Path(__file__).with_suffix(".json")
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "migration.md"
 STEPS = 100
 SHAPES = ((7, 5), (5,))
 
-# Name of a line -> (torch's class, its arguments, our class, its arguments). As in
-# docs/migration.md.
-PAIRS = {
-    "SGD": ("SGD", {"lr": 0.05}, "SGD", {"learning_rate": 0.05}),
-    "SGD, momentum": (
-        "SGD",
-        {"lr": 0.05, "momentum": 0.9, "nesterov": True},
-        "SGD",
-        {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
-    ),
-    "RMSprop": (
-        "RMSprop",
-        {"lr": 0.01, "alpha": 0.99, "eps": 1e-16, "momentum": 0.5},
-        "RMSprop",
-        {"rho": 0.99, "epsilon": 1e-16, "momentum": 0.5},
-    ),
-    "Adagrad": (
-        "Adagrad",
-        {"lr": 0.01, "initial_accumulator_value": 0.2, "eps": 1e-10},
-        "Adagrad",
-        {"initial_accumulator_value": 0.2, "epsilon": 0.0},
-    ),
-    "Adadelta": (
-        "Adadelta",
-        {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
-        "Adadelta",
-        {"learning_rate": 1.0, "rho": 0.9, "epsilon": 1e-6},
-    ),
-    "Adam": (
-        "Adam",
-        {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-8, "amsgrad": False},
-        "Adam",
-        {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8},
-    ),
-    "AdamW": (
-        "AdamW",
-        {"lr": 0.01, "weight_decay": 0.01},
-        "AdamW",
-        {"weight_decay": 0.01, "epsilon": 1e-8},
-    ),
-    "Adafactor": (
-        "Adafactor",
-        {"lr": 0.05, "d": 1.1},
-        "Adafactor",
-        {"learning_rate": 0.05, "clip_threshold": 1.1},
-    ),
-    "Adamax": ("Adamax", {"lr": 0.01}, "Adamax", {"epsilon": 1e-8}),
-    "NAdam": (
-        "NAdam",
-        {"lr": 0.01, "momentum_decay": 0.004},
-        "Nadam",
-        {"schedule_decay": 0.004, "epsilon": 1e-8},
-    ),
-    "NAdam, decoupled": (
-        "NAdam",
-        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True},
-        "Nadam",
-        {"schedule_decay": 0.004, "epsilon": 1e-8, "weight_decay": 0.1},
-    ),
-    "RAdam": ("RAdam", {"lr": 0.01}, "RectifiedAdam", {"epsilon": 1e-8}),
-    "RAdam, decoupled": (
-        "RAdam",
-        {
-            "lr": 0.01,
-            "betas": (0.8, 0.9),
-            "weight_decay": 0.1,
-            "decoupled_weight_decay": True,
-        },
-        "RectifiedAdam",
-        {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-8, "weight_decay": 0.1},
-    ),
-    "Rprop": (
-        "Rprop",
-        {"lr": 0.01, "etas": (0.6, 1.1), "step_sizes": (1e-3, 0.1)},
-        "Rprop",
-        {"eta_minus": 0.6, "eta_plus": 1.1, "min_step": 1e-3, "max_step": 0.1},
-    ),
-    "ASGD": (
-        "ASGD",
-        {"lr": 0.01, "lambd": 0.01, "alpha": 0.5, "t0": 20},
-        "ASGD",
-        {"lambd": 0.01, "alpha": 0.5, "t0": 20.0},
-    ),
-}
+
+def section():
+    """What docs/migration.md says of torch."""
+    return PAGE.read_text().partition("\n## From torch\n")[2].partition("\n## ")[0]
+
+
+def lines():
+    """torch's optimizer -> ours, as the section's first table has them."""
+    return dict(re.findall(r"^\| `(\w+\([^`]*)` \| `([^`]+)` \|", section(), re.M))
+
+
+def classes():
+    """The names of torch's classes in that table."""
+    return sorted({line.partition("(")[0] for line in lines()})
 
 
 def start():
@@ -112,13 +45,14 @@ def gradients():
         yield [rng.normal(size=shape).astype(np.float32) for shape in SHAPES]
 
 
-def of_torch(name):
+def of_torch(line):
     """The variables after all steps of the line's optimizer, by torch itself."""
     import torch
 
-    kind, arguments, *_ = PAIRS[name]
     variables = [torch.nn.Parameter(torch.tensor(value)) for value in start()]
-    optimizer = getattr(torch.optim, kind)(variables, **arguments)
+    kind, _, arguments = line.partition("(")
+    names = {"optim": torch.optim, "variables": variables}
+    optimizer = eval(f"optim.{kind}(variables, {arguments}", names)
     for grads in gradients():
         for variable, grad in zip(variables, grads, strict=True):
             variable.grad = torch.tensor(grad)
@@ -126,15 +60,30 @@ def of_torch(name):
     return [variable.detach().numpy() for variable in variables]
 
 
+def arguments_of_torch():
+    """Class -> the names of its arguments, by torch itself."""
+    import torch
+
+    signatures = {c: inspect.signature(getattr(torch.optim, c)) for c in classes()}
+    return {c: list(s.parameters)[1:] for c, s in signatures.items()}
+
+
 def recorded(name):
-    """The same as it was written down."""
-    said = json.loads(PATH.read_text())["results"][name]
-    return [np.array(values, np.float32) for values in said]
+    """What was written down as "torch" (its version), "arguments" or "results"."""
+    return json.loads(PATH.read_text())[name]
+
+
+def recorded_of(line):
+    """What `of_torch` gave."""
+    return [np.array(values, np.float32) for values in recorded("results")[line]]
 
 
 if __name__ == "__main__":
     import torch
 
-    results = {name: [v.tolist() for v in of_torch(name)] for name in PAIRS}
-    results = {"torch": torch.__version__, "results": results}
-    PATH.write_text(json.dumps(results) + "\n")
+    written = {
+        "torch": torch.__version__,
+        "arguments": arguments_of_torch(),
+        "results": {line: [v.tolist() for v in of_torch(line)] for line in lines()},
+    }
+    PATH.write_text(json.dumps(written) + "\n")
