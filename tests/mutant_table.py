@@ -108,7 +108,11 @@ MUTANTS = (
         bundles_of_arguments=("if _are_arguments(handles):", "if False:"),
         bundles_count_captures=("found.ends != ends", "found.ends[:1] != ends[:1]"),
         bundles_lose_owners=("owners.get(id(v), v)", "v"),
-        bundles_are_not_filled=("        if variables:\n", "        if False:\n"),
+        bundles_are_not_filled=(
+            "        if variables and not save_context.in_save_context():\n",
+            "        if False:\n",
+        ),
+        bundles_are_loaded_once=("(_Bundle, _Loaded)", "_Bundle"),
     ),
     *of_python(
         "bundles.py",
