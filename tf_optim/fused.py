@@ -18,6 +18,7 @@ from tf_optim import (
     extension,
     kept,
     keras_private,
+    late_starts,
     matching,
     members,
     op_calls,
@@ -85,6 +86,7 @@ class Fused(spellings.OldSpellings, state.State):
         self._tables = exact.Memory()
         self._bundles = bundles.Bundles()
         self._members = members.Members()
+        self._late_starts = late_starts.Memory()
 
     def _check_hyperparameters(self):
         """Raises ValueError for a hyperparameter that no step could use."""
@@ -123,11 +125,9 @@ class Fused(spellings.OldSpellings, state.State):
             # value, and it may have a copy on each replica.
             value = keras_private.raw(variable)
             if tf.executing_eagerly() and not value.is_initialized():
-                raise ValueError(
-                    f"'{value.name}' must have a value before the optimizer is built, "
-                    "whose slots start there: make the variable outside of the "
-                    "tf.function. Received: one without a value."
-                )
+                made = self._add_slot(variable, slot, 0.0)
+                self._late_starts.add(keras_private.raw(made), value)
+                return made
         return self._add_slot(variable, slot, value)
 
     def _make_count_of_averages(self):

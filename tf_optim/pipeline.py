@@ -161,7 +161,8 @@ class _Step:
             pairs, clipped = self._as_overridden(pairs, False)
             return self._update(clipped, local, pairs, riders)
 
-        with tf.control_dependencies(riders.before()):
+        begun = self.optimizer._late_starts.begin()
+        with tf.control_dependencies([*begun, *riders.before()]):
             if self.accumulates:
                 done = accumulation.accumulate(self.optimizer, local, pairs, update)
             elif not pairs:

@@ -82,8 +82,6 @@ class ScheduleFreeAdamW(  # type: ignore[misc]
           same code takes the step that is taken here.
         - z starts at p. In Keras it does so in an eager program alone: in a function,
           such as that of `fit`, z starts at 0 and the first step moves p there.
-        - A model must have its variables before `fit`: give it an `Input`, or call
-          `model.build`. Without, it is an error.
         - `weight_decay` is a part of z's step, as in the paper. Keras multiplies the
           variable itself, which takes the decay of each step from x alone. In a
           subclass with an `update_step` of its own decay is a part of that.
