@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import operator
 
 import numpy as np
 import tensorflow as tf
@@ -90,7 +91,8 @@ class VariableUpdate:
         lists = self.average, self.average_rows, self.history
         present = tuple([each is not None for each in lists])
         device, dtype = self.variable.handle.device, self.variable.dtype
-        own = self.hyper, not takes_rates(device, compiled) and self.rate_factor
+        rate_apart = self.rate_factor != 1.0 and not takes_rates(device, compiled)
+        own = self.hyper, rate_apart and self.rate_factor
         return device, dtype, kind, *present, *own
 
 
@@ -151,7 +153,7 @@ class StepNumbers:
         """
         value = tf.convert_to_tensor(self.learning_rate)
         value = value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
-        factors = [update.rate_factor for update in updates]
+        factors = tuple(map(operator.attrgetter("rate_factor"), updates))
         if len(set(factors)) == 1:
             factors = factors[0]
         return value if factors == 1.0 else value * tf.constant(factors, value.dtype)

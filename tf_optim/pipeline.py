@@ -144,6 +144,7 @@ class _Step:
     def _on_all_devices(self, clipped, scale, known, local, pairs):
         """What follows the meeting of replicas, in one context for all of them."""
         variables = [member.given for member in self.members]
+        begun = self.optimizer._late_starts.begin()
         riders = averages.Riders(self.optimizer, local, pairs, variables)
 
         def update(pairs, steps):
@@ -161,7 +162,6 @@ class _Step:
             pairs, clipped = self._as_overridden(pairs, False)
             return self._update(clipped, local, pairs, riders)
 
-        begun = self.optimizer._late_starts.begin()
         with tf.control_dependencies([*begun, *riders.before()]):
             if self.accumulates:
                 done = accumulation.accumulate(self.optimizer, local, pairs, update)
