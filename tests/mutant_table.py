@@ -109,8 +109,8 @@ MUTANTS = (
         bundles_count_captures=("found.ends != ends", "found.ends[:1] != ends[:1]"),
         bundles_lose_owners=("owners.get(id(v), v)", "v"),
         bundles_are_not_filled=(
-            "        if variables and not save_context.in_save_context():\n",
-            "        if False:\n",
+            "and not save_context.in_save_context()\n            and",
+            "and False\n            and",
         ),
         bundles_are_loaded_once=("(_Bundle, _Loaded)", "_Bundle"),
     ),

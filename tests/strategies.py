@@ -104,6 +104,37 @@ def unlike_gradients(difference):
     return said, [v.numpy() for v in variables], iterations
 
 
+def looped(name, arguments, loops):
+    """Steps on a table whose batches name ever other numbers of different ids."""
+    ids = tf.constant([[4, 4, 1], [2, 1, 3], [3, 3, 3], [0, 1, 1]])
+    with _mirrored().scope():
+        table = tf.Variable(tf.ones([5, 2]))
+        optimizer = getattr(tf_optim, name)(0.1, **arguments)
+        optimizer.build([table])
+
+    def replica(ids):
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = tf.reshape(tf.range(6.0), [3, 2]) * tf.cast(number + 1, tf.float32)
+        gradient = tf.IndexedSlices(rows, (ids + number) % 5, (5, 2))
+        optimizer.apply_gradients([(gradient, table)])
+
+    @tf.function
+    def step(ids):
+        _mirrored().run(replica, args=(ids,))
+
+    @tf.function
+    def loop(ids):
+        for i in tf.range(4):
+            step(ids[i])
+
+    if loops:
+        loop(ids)
+    else:
+        for i in range(4):
+            step(ids[i])
+    return replicated.local_values("mirrored", [table])
+
+
 def built_outside(name):
     """An optimizer made and built outside of the scope of its variables."""
     with _mirrored().scope():
@@ -313,3 +344,40 @@ def exact_in_a_branch(mode):
     for i in range(6):
         run(tf.constant(i))
     return replicated.local_values("mirrored", tables)
+
+
+def loaded_elsewhere(path):
+    """What a SavedModel serves that is loaded in strategies and in a graph.
+
+    And what its step says in the first of them.
+    """
+    _mirrored()  # makes the devices
+    variable = tf.Variable([1.0, 2.0])
+    optimizer = tf_optim.SGD(0.5)
+    optimizer.build([variable])
+    module = tf.Module()
+    module.optimizer, module.variable = optimizer, variable
+
+    @tf.function(input_signature=[])
+    def step():
+        optimizer.apply_gradients([(tf.ones([2]), variable)])
+
+    step()
+    module.step = step
+    module.serve = tf.function(lambda: 2.0 * variable, input_signature=[])
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["TfOptim"])
+    tf.saved_model.save(module, path, options=options)
+    served, said = [], None
+    for strategy in (_mirrored(), tf.distribute.OneDeviceStrategy("CPU:1")):
+        with strategy.scope():
+            loaded = tf.saved_model.load(path)
+        results = strategy.experimental_local_results(strategy.run(loaded.serve))
+        served += [each.numpy() for each in results]
+        said = said or _said(lambda loaded=loaded: loaded.step())
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.saved_model.load(path)
+        serve = loaded.serve()
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run(tf.compat.v1.tables_initializer())
+        served.append(session.run(serve))
+    return served, said

@@ -70,6 +70,25 @@ def test_replicas_with_unlike_gradients_are_an_error(child, difference):
     assert iterations == 0
 
 
+@pytest.mark.parametrize(
+    "arguments", [{}, {"clipnorm": 0.5}, {"sparse_update": "exact"}], ids=str
+)
+def test_batches_of_other_numbers_of_ids_in_a_loop(child, arguments):
+    """In a loop TensorFlow's collectives must have the shape that they began with."""
+    called, looped = (
+        child.call(strategies.looped, "Adam", arguments, loops)
+        for loops in (False, True)
+    )
+    np.testing.assert_array_equal(called, looped)
+    np.testing.assert_array_equal(looped[0][0], looped[0][1])
+
+
+def test_a_saved_model_serves_in_strategies_and_graphs(child, tmp_path):
+    served, said = child.call(strategies.loaded_elsewhere, str(tmp_path / "model"))
+    np.testing.assert_array_equal(served, [[1.0, 3.0]] * 4)
+    assert "A step of a SavedModel must be taken where" in said
+
+
 @pytest.mark.parametrize("name", ["Adam", "Nadam"])
 def test_slots_are_where_their_variables_are(child, name):
     values = child.call(strategies.built_outside, name)

@@ -99,8 +99,20 @@ class _Loaded(tf.saved_model.experimental.TrackableResource):
 
     def _initialize(self):
         variables = [self._found[str(i)] for i in range(len(self._found))]
-        if variables and not save_context.in_save_context():
-            _fill(self.resource_handle, variables)
+        if (
+            variables
+            and not save_context.in_save_context()
+            and self._can_hold(variables)
+        ):
+            return _fill(self.resource_handle, variables)
+        return tf.no_op()
+
+    def _can_hold(self, variables):
+        """Not those of replicas, or of another device: such a model serves alone."""
+        if any(isinstance(each, tf.distribute.DistributedValues) for each in variables):
+            return False
+        devices = {each.handle.device for each in variables}
+        return not tf.executing_eagerly() or devices == {self.resource_handle.device}
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         children = super()._trackable_children(save_type, **kwargs)
@@ -108,12 +120,13 @@ class _Loaded(tf.saved_model.experimental.TrackableResource):
 
 
 def _fill(handle, variables):
-    library.ops().tf_optim_fill_variable_bundle(
+    op = library.ops().tf_optim_fill_variable_bundle(
         bundle=handle, variables=[variable.handle for variable in variables]
     )
     if isinstance(handle, tf.__internal__.EagerTensor):
         _known[id(handle)] = [variable.handle for variable in variables]
         weakref.finalize(handle, _known.pop, id(handle), None)
+    return op
 
 
 class Bundles:

@@ -15,11 +15,15 @@ import tensorflow as tf
 from tf_optim import checks, library
 
 
-def sum_duplicates(gradient):
+def sum_duplicates(gradient, pads=False):
     """IndexedSlices in which no index occurs twice; a dense gradient as it is.
 
     Sums of 16-bit gradients are rounded once, at the end. Repeated rows are added in
     the order in which they stand.
+
+    Args:
+        gradient: a tensor or `tf.IndexedSlices`.
+        pads: whether rows of zeros of the first index make it as long as it was.
     """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
@@ -33,6 +37,11 @@ def sum_duplicates(gradient):
         values, indices = library.ops().tf_optim_sum_repeated_rows(
             grad=values, indices=indices
         )
+    if pads:
+        more = tf.size(gradient.indices) - tf.size(indices)
+        zeros = tf.zeros(tf.concat([[more], tf.shape(values)[1:]], 0), values.dtype)
+        values = tf.concat([values, zeros], 0)
+        indices = tf.concat([indices, tf.repeat(indices[:1], more)], 0)
     return tf.IndexedSlices(tf.cast(values, dtype), indices, gradient.dense_shape)
 
 

@@ -132,10 +132,12 @@ class _Step:
             replicas.check_alike(pairs)
             exact.agree(pairs)
         if meet:
-            # Here already, so that fewer rows are sent.
-            pairs = [(norms.sum_duplicates(g), v) for g, v in pairs]
             clipped = self.optimizer._clips_each_replica()
-            pairs = self.reduce(self._clipped(pairs) if clipped else pairs)
+            if clipped and self._clips():
+                # As many rows as ids: collectives in a loop must have one shape.
+                summed = [(norms.sum_duplicates(g, pads=True), v) for g, v in pairs]
+                pairs = self._clipped(summed)
+            pairs = self.reduce(pairs)
         if self.overridden and not self.accumulates:
             pairs, clipped = self._as_overridden(pairs, clipped)
         on_all = functools.partial(self._on_all_devices, clipped, scale, known)
@@ -176,6 +178,11 @@ class _Step:
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
             count(self.optimizer)
+
+    def _clips(self):
+        names = ("clipnorm", "global_clipnorm", "clipvalue")
+        bounds = [getattr(self.optimizer, name) for name in names]
+        return self.overridden & extension.CLIP or bounds != [None] * 3
 
     def _clipped(self, pairs):
         """As Keras clips, or a subclass of a user's: in a pass of its own."""

@@ -27,6 +27,13 @@ absl::Status VariableBundle::Find(
     const FoundVariables::NameOf& name_of,
     std::shared_ptr<const FoundVariables>* found) {
   const absl::MutexLock lock(&mu_);
+  if (handles_.empty()) {
+    return absl::FailedPreconditionError(
+        "A step of a SavedModel must be taken where the model was loaded "
+        "outside of a strategy's scope and on one CPU device. Received: a "
+        "model that can serve alone. Load a checkpoint or a .keras file into "
+        "a model that is made in the scope.");
+  }
   if (handles_.size() != count) {
     return absl::FailedPreconditionError(absl::StrCat(
         "bundle must hold the ", count, " variables, slots and averages that ",
