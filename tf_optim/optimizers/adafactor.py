@@ -74,6 +74,8 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
     9.0000
 
     Differences from Keras:
+        - `learning_rate_multipliers` multiply `rate` as a whole, its bound of
+          1 / sqrt(t) included: another `learning_rate` may do less.
         - A sparse gradient needs `sparse_update="dense"`: a step depends on all rows.
           Repeated indices are summed first.
         - Slots of 16-bit variables are float32, and so is the arithmetic.
