@@ -75,11 +75,6 @@ KERAS = Peer(
             )
         },
         "optimizer_test.py::OptimizerTest::test_set_weights": _OWN_WORDS,
-        "schedule_free_adamw_test.py::ScheduleFreeAdamWTest::test_with_model": (
-            "Its model has no variables before `fit`, where z is to start at them. "
-            "Ours refuses that. Stock's z starts at 0 and takes the variables there, "
-            "and the test looks at no value."
-        ),
         "optimizer_distribute_test.py::OptimizerDistributeTest::"
         "test_gradient_accumulation": (
             "Its replicas pass one and the same tensor, which tf.distribute takes for "
