@@ -267,6 +267,27 @@ def test_schedule_free_is_at_its_mean_in_a_model_that_was_saved_there(tmp_path):
     loaded.fit(x, x[:, :1], verbose=0)
 
 
+def test_a_checkpoint_is_restored_before_fit_makes_the_slots(tmp_path):
+    """z is restored: it is not set to the variable, as it is where nothing was."""
+    x, path, states = np.ones((4, 2), "float32"), str(tmp_path / "state"), []
+    for restores, is_built in ((False, True), (True, True), (True, False)):
+        ones = tf.keras.layers.Dense(1, kernel_initializer="ones")
+        model = tf.keras.Sequential([ones])
+        if is_built:
+            model.build((None, 2))
+        model.compile(tf_optim.ScheduleFreeAdamW(0.1), "mse")
+        checkpoint = tf.train.Checkpoint(optimizer=model.optimizer)  # not the model
+        if restores:
+            checkpoint.read(path)
+        model.fit(x, x[:, :1], epochs=2, verbose=0)
+        if not restores:
+            checkpoint.write(path)
+        variables = [*model.trainable_variables, *model.optimizer.variables]
+        states.append([np.asarray(v) for v in variables])
+    for one, other in zip(*states[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 def test_a_slot_that_starts_at_a_variable_needs_its_value():
     made = []
 

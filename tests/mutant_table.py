@@ -99,6 +99,16 @@ MUTANTS = (
         ),
     ),
     *of_python(
+        "late_starts.py",
+        "field",
+        late_starts_overwrite_checkpoints=(" and not np.any(slot.numpy())", ""),
+    ),
+    *of_python(
+        "pipeline.py",
+        "strategies",
+        replicas_send_different_rows=("(g, pads=True)", "(g)"),
+    ),
+    *of_python(
         "bundles.py",
         "bundles graph_order",
         bundles_in_no_order=(
