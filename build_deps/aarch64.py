@@ -112,7 +112,7 @@ def native_module(objects):
     options = [*include, '-DTFO_TF_VERSION="none"', "-DTFO_CUDA=0"]
     sources = sorted((ROOT / "cc" / "python").glob("*.cc"))
     sources = [path for path in sources if path.name != "gpu_api.cc"]
-    sources += each_rule("cc/python", rules())
+    sources += [ROOT / "cc" / "steps" / "take_step.cc", *each_rule("cc/steps", rules())]
     jobs = [(str(each), FOLDER / f"native-{each.stem}.o", options) for each in sources]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         targets = list(pool.map(compile_one, jobs))

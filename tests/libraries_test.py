@@ -56,9 +56,10 @@ def test_kernels_show_what_the_others_call_and_no_more():
         "tf_optim::FindKernelsOfAverages",
         "tf_optim::FindKernelsOfNorms",
         "tf_optim::FindPackKernels",
-        "tf_optim::FindRuleKernels",
+        "tf_optim::FindSteps",
         "tf_optim::IsaName",
         "tf_optim::IsaNamed",
+        "tf_optim::TakeStep",
         "tf_optim::UsableIsas",
     }
 

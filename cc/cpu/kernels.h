@@ -23,14 +23,35 @@ struct KernelTable<IsaTag, Variants<Rules...>> {
   static const void* Find(uint32_t variant, Storage storage);
 };
 
-// `rule` is its AllVariants' name.
-TFO_CPU_API const void* FindRuleKernels(const char* rule, uint32_t variant,
-                                        Isa isa, Storage storage);
+template <class IsaTag>
+struct Tagged {
+  using Tag = IsaTag;
+};
+
+// Calls f(Tagged<IsaTag>()).
+template <class F>
+auto WithTag(Isa isa, const F& f) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case Isa::kAvx512:
+      return f(Tagged<Avx512>());
+    case Isa::kAvx2:
+      return f(Tagged<Avx2>());
+#endif
+    case Isa::kScalar:
+      return f(Tagged<Scalar>());
+    default:
+      return f(Tagged<Baseline>());
+  }
+}
 
 template <class AllVariants, class Rule, class T>
 const CpuKernels<Rule, T>& FindKernels(Isa isa) {
-  return *static_cast<const CpuKernels<Rule, T>*>(FindRuleKernels(
-      AllVariants::kName, VariantKey<Rule>(), isa, kStorageOf<T>));
+  const void* const found = WithTag(isa, [](auto tagged) {
+    return KernelTable<typename decltype(tagged)::Tag, AllVariants>::Find(
+        VariantKey<Rule>(), kStorageOf<T>);
+  });
+  return *static_cast<const CpuKernels<Rule, T>*>(found);
 }
 
 }  // namespace tf_optim

@@ -32,6 +32,15 @@ class ForVariables {
     return values_[values_.size() == 1 ? 0 : i];
   }
 
+  // The same of f(value).
+  template <class F>
+  auto Map(const F& f) const {
+    std::vector<decltype(f(values_[0]))> mapped;
+    mapped.reserve(values_.size());
+    for (const Value& value : values_) mapped.push_back(f(value));
+    return ForVariables<decltype(f(values_[0]))>(std::move(mapped));
+  }
+
  private:
   std::vector<Value> values_;
 };
@@ -106,6 +115,11 @@ constexpr void SetClipAndDecay(double gradient_scale, double clip_value,
   variable->clips_or_decays =
       gradient_scale != 1 || !std::isinf(bound) || decay != 0;
 }
+
+enum class SparseMode {
+  kLazy,   // rows in `indices` only
+  kDense,  // every row, as if the gradient were dense
+};
 
 // Sorted ids: each key is id << position_bits | position in `indices`.
 struct SortedIds {

@@ -37,8 +37,7 @@ void RepeatSteps(Variable<Rule, T> variable, T* average, const IdleRows& row,
     SetClipAndDecay(1, 0, history.decays(i).decay, &variable);
     if (rounding != 0) variable.rounding = MixKey(rounding, i);
     RunRows<Isa>(variable, element, element + size, coefficients,
-                 static_cast<Measured<Rule>*>(nullptr),
-                 [](int64_t) { return ZeroGradient<Isa, T>{}; });
+                 static_cast<Measured<Rule>*>(nullptr), NoGradient<Isa, T>{});
     if (average != nullptr) {
       MoveAverage<Isa>(average + element, variable.var + element, size,
                        history.decays(i).average_kept);

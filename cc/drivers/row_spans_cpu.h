@@ -9,84 +9,53 @@
 
 namespace tf_optim {
 
-template <class Isa, class Rule, class T, class Visit>
+// The gradient of a run of elements, from any of them on: in memory, of which
+// data[0] belongs to element `first`, or zero.
+template <class Isa, class T>
+struct GradientFrom {
+  const T* data;
+  int64_t first;
+  HWY_INLINE auto At(int64_t element) const {
+    return GradientInMemory<Isa, T>{data + (element - first)};
+  }
+};
+
+template <class Isa, class T>
+struct NoGradient {
+  HWY_INLINE auto At(int64_t) const { return ZeroGradient<Isa, T>{}; }
+};
+
+template <class Isa, class Rule, class T, class Gradient>
 HWY_INLINE MeasuredRow<Rule, T> MeasureRow(
     const Variable<Rule, T>& variable, int64_t number,
-    const CoefficientsOf<Rule, T>& coefficients, const Visit& visit,
-    int64_t following = 0) {
+    const CoefficientsOf<Rule, T>& coefficients, const Gradient& gradient,
+    int64_t following) {
   MeasuredRow<Rule, T> row = {number};
   for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
     if (IsRowSlot<Rule>(s)) row.slots[s] = variable.slots[s][number];
   }
   Measured<Rule> measured;
-  visit([&](int64_t begin, int64_t size,
-            const auto& gradient) __attribute__((always_inline)) {
-    Span<Isa, Rule, T> span = {variable, begin, size,      coefficients,
-                               {},       &row,  &measured, following};
-    span.template Run<Pass::kMeasure>(gradient);
-  });
+  const int64_t width = variable.width, begin = number * width;
+  Span<Isa, Rule, T>{variable, begin, width,     coefficients,
+                     {},       &row,  &measured, following}
+      .template Run<Pass::kMeasure>(gradient.At(begin));
   row.means = measured.template Means<T>();
   return row;
 }
 
-template <class Isa, class Rule, class T, class Visit>
-HWY_INLINE void UpdateRow(const Variable<Rule, T>& variable,
+// A pass over elements [begin, end), whole rows if the rule looks at rows. One
+// function for all who have the same kind of gradient.
+template <class Isa, class Rule, class T, class Gradient>
+HWY_NOINLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
+                          int64_t end,
                           const CoefficientsOf<Rule, T>& coefficients,
-                          const MeasuredRow<Rule, T>& row, const Visit& visit) {
-  visit([&](int64_t begin, int64_t size,
-            const auto& gradient) __attribute__((always_inline)) {
-    Span<Isa, Rule, T>{variable, begin, size, coefficients, row.means, &row}
-        .template Run<Pass::kUpdate>(gradient);
-  });
-}
-
-// A pass over parts of one row, or of a variable whose rule does not look at
-// rows. visit(f) calls f(begin, size, gradient) for each part in order, and may
-// be called twice.
-template <class Isa, class Rule, class T, class Visit>
-HWY_INLINE void RunParts(const Variable<Rule, T>& variable,
-                         [[maybe_unused]] int64_t row_number,
-                         const CoefficientsOf<Rule, T>& coefficients,
-                         Measured<Rule>* measured, const Visit& visit) {
-  if constexpr (Rule::kMeansOver == Over::kRow) {
-    const auto row =
-        MeasureRow<Isa, Rule, T>(variable, row_number, coefficients, visit);
-    UpdateRow<Isa, Rule, T>(variable, coefficients, row, visit);
-  } else {
-    visit([&](int64_t begin, int64_t size, const auto& gradient) {
-      const Span<Isa, Rule, T> span = {variable,     begin,          size,
-                                       coefficients, variable.means, nullptr,
-                                       measured};
-      if constexpr (Rule::kMeansOver == Over::kVariable) {
-        if (measured != nullptr) {
-          span.template Run<Pass::kMeasure>(gradient);
-          return;
-        }
-      }
-      span.template Run<Pass::kUpdate>(gradient);
-    });
-  }
-}
-
-// The same over whole rows, whose gradient lies in memory or is zero.
-// gradient_at(i) is that of element i and those behind it.
-template <class Isa, class Rule, class T, class GradientAt>
-HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
-                        int64_t end,
-                        const CoefficientsOf<Rule, T>& coefficients,
-                        Measured<Rule>* measured,
-                        const GradientAt& gradient_at) {
+                          Measured<Rule>* measured, const Gradient& gradient) {
+  if (begin >= end) return;
   const int64_t width = variable.width;
-  const auto part = [&](int64_t first, int64_t size) {
-    return [&gradient_at, first, size](const auto& f)
-               __attribute__((always_inline)) {
-                 f(first, size, gradient_at(first));
-               };
-  };
   if constexpr (Rule::kMeansOver == Over::kRow) {
     if (width == 1) {
       Span<Isa, Rule, T>{variable, begin, end - begin, coefficients}
-          .template Run<Pass::kUpdateEach>(gradient_at(begin));
+          .template Run<Pass::kUpdateEach>(gradient.At(begin));
       return;
     }
     // A row's update waits for the division and root of what was measured of
@@ -95,22 +64,30 @@ HWY_INLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
     const int64_t end_row = end / width;
     for (int64_t first = begin / width; first < end_row; first += kTogether) {
       const int64_t rows = std::min(kTogether, end_row - first);
-      const auto row_part = [&](int64_t r) {
-        return part((first + r) * width, width);
-      };
       MeasuredRow<Rule, T> row[kTogether];
       for (int64_t r = 0; r < rows; ++r) {
         row[r] = MeasureRow<Isa, Rule, T>(variable, first + r, coefficients,
-                                          row_part(r),
+                                          gradient,
                                           (end_row - first - r - 1) * width);
       }
       for (int64_t r = 0; r < rows; ++r) {
-        UpdateRow<Isa, Rule, T>(variable, coefficients, row[r], row_part(r));
+        const int64_t at = row[r].number * width;
+        Span<Isa, Rule, T>{variable,     at,           width,
+                           coefficients, row[r].means, &row[r]}
+            .template Run<Pass::kUpdate>(gradient.At(at));
       }
     }
-  } else if (begin < end) {
-    RunParts<Isa>(variable, 0, coefficients, measured,
-                  part(begin, end - begin));
+  } else {
+    const Span<Isa, Rule, T> span = {variable,     begin,          end - begin,
+                                     coefficients, variable.means, nullptr,
+                                     measured};
+    if constexpr (Rule::kMeansOver == Over::kVariable) {
+      if (measured != nullptr) {
+        span.template Run<Pass::kMeasure>(gradient.At(begin));
+        return;
+      }
+    }
+    span.template Run<Pass::kUpdate>(gradient.At(begin));
   }
 }
 
@@ -119,7 +96,7 @@ void PassDense(const Variable<Rule, T>& variable, const T* grad, int64_t begin,
                int64_t end, const CoefficientsOf<Rule, T>& coefficients,
                Measured<Rule>* measured) {
   RunRows<Isa>(variable, begin, end, coefficients, measured,
-               [&](int64_t i) { return GradientInMemory<Isa, T>{grad + i}; });
+               GradientFrom<Isa, T>{grad, 0});
 }
 
 }  // namespace tf_optim

@@ -97,32 +97,36 @@ HWY_INLINE void RunRow(const Variable<Rule, T>& variable, const T* grad,
                        const SortedIds& ids, int64_t begin, int64_t end,
                        const CoefficientsOf<Rule, T>& coefficients,
                        Measured<Rule>* measured) {
-  const int64_t width = variable.width;
-  const int64_t row_number = ids.id(begin), element = row_number * width;
+  const int64_t width = variable.width, element = ids.id(begin) * width;
+  const auto run = [&](int64_t from, int64_t size, const auto& gradient) {
+    RunRows<Isa>(variable, from, from + size, coefficients, measured, gradient);
+  };
   if constexpr (Rule::kMeasureChangesSlots) {
     if (IsWithoutGradient<Rule>(measured)) {
-      RunRows<Isa>(variable, element, element + width, coefficients, measured,
-                   [](int64_t) { return ZeroGradient<Isa, T>{}; });
+      run(element, width, NoGradient<Isa, T>{});
       return;
     }
   }
   if (end - begin == 1) {
-    RunRows<Isa>(variable, element, element + width, coefficients, measured,
-                 [&](int64_t) {
-                   const T* row = grad + ids.position(begin) * width;
-                   return GradientInMemory<Isa, T>{row};
-                 });
+    run(element, width,
+        GradientFrom<Isa, T>{grad + ids.position(begin) * width, element});
     return;
   }
-  ComputeType<T> sum[kSumBlock];
-  const auto sums = [&](const auto& f) {
-    for (int64_t column = 0; column < width; column += kSumBlock) {
-      const int64_t size = std::min(kSumBlock, width - column);
-      SumGradients<Isa>(grad, width, column, size, ids, begin, end, sum);
-      f(element + column, size, GradientInMemory<Isa, ComputeType<T>>{sum});
-    }
-  };
-  RunParts<Isa>(variable, row_number, coefficients, measured, sums);
+  using C = ComputeType<T>;
+  C block[kSumBlock];
+  // A rule that looks at rows needs all of one. Nothing below throws, and an
+  // object with a destructor would be unwound by symbols that name no
+  // instruction set.
+  const bool is_wide = Rule::kMeansOver == Over::kRow && width > kSumBlock;
+  C* const whole_row = is_wide ? new C[width] : nullptr;
+  C* const sum = is_wide ? whole_row : block;
+  const int64_t most = is_wide ? width : kSumBlock;
+  for (int64_t column = 0; column < width; column += most) {
+    const int64_t size = std::min(most, width - column);
+    SumGradients<Isa>(grad, width, column, size, ids, begin, end, sum);
+    run(element + column, size, GradientFrom<Isa, C>{sum, element + column});
+  }
+  delete[] whole_row;
 }
 
 // The end of the run of equal ids that begins at sorted position i.
@@ -379,8 +383,7 @@ void PassAllRows(const Variable<Rule, T>& variable, const T* grad,
   int64_t row = begin;
   const auto run_idle_rows = [&](int64_t until) {
     RunRows<Isa>(variable, row * variable.width, until * variable.width,
-                 coefficients, measured,
-                 [](int64_t) { return ZeroGradient<Isa, T>{}; });
+                 coefficients, measured, NoGradient<Isa, T>{});
   };
   for (int64_t i = first; i < ids.count && ids.id(i) < end;) {
     const int64_t run_end = RunEnd<Isa>(ids, i);

@@ -213,6 +213,36 @@ class IdSorter {
   int position_bits_ = 0;
 };
 
+// An id outside its table.
+struct BadIndex {
+  int64_t item = -1;  // -1: none
+  int64_t position = -1;
+};
+
+// Sorts the ids of each item, which has indices, count and rows.
+template <Outside outside = Outside::kRefuse, class Item>
+BadIndex SortItems(const std::vector<Item>& items,
+                   const ParallelFor& parallel_for,
+                   std::vector<IdSorter>* sorters) {
+  sorters->resize(items.size());
+  std::vector<int64_t> bad(items.size(), -1);
+  double ids = 0;
+  for (const Item& item : items) ids += static_cast<double>(item.count);
+  const double cost = kSortCost * ids / static_cast<double>(items.size());
+  parallel_for(static_cast<int64_t>(items.size()), cost,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   bad[i] = (*sorters)[i].template Sort<outside>(
+                       items[i].indices, items[i].count, items[i].rows,
+                       parallel_for);
+                 }
+               });
+  for (size_t i = 0; i < bad.size(); ++i) {
+    if (bad[i] >= 0) return {static_cast<int64_t>(i), bad[i]};
+  }
+  return {};
+}
+
 }  // namespace tf_optim
 
 #endif  // TF_OPTIM_CC_DRIVERS_SORT_IDS_H_

@@ -1,6 +1,6 @@
-// One step of a list of tables with sparse gradients, on the CPU: sort the ids
-// of every table, then update rows in parallel. Sorting checks every id before
-// anything is written.
+// One step of a list of tables with sparse gradients, on the CPU: updates rows
+// in parallel once the ids of every table are sorted. Sorting checks every id
+// before anything is written.
 #ifndef TF_OPTIM_CC_DRIVERS_SPARSE_CPU_H_
 #define TF_OPTIM_CC_DRIVERS_SPARSE_CPU_H_
 
@@ -12,52 +12,16 @@
 
 namespace tf_optim {
 
-enum class SparseMode {
-  kLazy,   // rows in `indices` only
-  kDense,  // every row, as if the gradient were dense
-};
-
-template <class Rule, class T, class Index>
+template <class Rule, class T>
 struct SparseItem {
   Variable<Rule, T> variable;
-  const T* grad;  // [count, width]
-  const Index* indices;
-  int64_t count;
-  int64_t rows;
+  const T* grad;  // a row for each id that was sorted
+  int64_t rows;   // of the table
 };
-
-// An id outside its table.
-struct BadIndex {
-  int64_t item = -1;  // -1: none
-  int64_t position = -1;
-};
-
-template <Outside outside = Outside::kRefuse, class Item>
-BadIndex SortItems(const std::vector<Item>& items,
-                   const ParallelFor& parallel_for,
-                   std::vector<IdSorter>* sorters) {
-  sorters->resize(items.size());
-  std::vector<int64_t> bad(items.size(), -1);
-  double ids = 0;
-  for (const Item& item : items) ids += static_cast<double>(item.count);
-  const double cost = kSortCost * ids / static_cast<double>(items.size());
-  parallel_for(static_cast<int64_t>(items.size()), cost,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t i = begin; i < end; ++i) {
-                   bad[i] = (*sorters)[i].template Sort<outside>(
-                       items[i].indices, items[i].count, items[i].rows,
-                       parallel_for);
-                 }
-               });
-  for (size_t i = 0; i < bad.size(); ++i) {
-    if (bad[i] >= 0) return {static_cast<int64_t>(i), bad[i]};
-  }
-  return {};
-}
 
 // Sets the variables' means, if the rule has such.
-template <class Rule, class T, class Index>
-void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
+template <class Rule, class T>
+void ApplySparse(std::vector<SparseItem<Rule, T>>* items,
                  const std::vector<IdSorter>& sorters, SparseMode mode,
                  const ForVariables<CoefficientsOf<Rule, T>>& coefficients,
                  const CpuKernels<Rule, T>& kernels,
@@ -78,9 +42,10 @@ void ApplySparse(std::vector<SparseItem<Rule, T, Index>>* items,
     return std::max<int64_t>(kIdsPerChunk, kMeasuredChunk / width);
   };
   Chunks chunks;
-  for (const auto& item : *items) {
+  for (size_t i = 0; i < items->size(); ++i) {
+    const auto& item = (*items)[i];
     const int64_t width = item.variable.width;
-    const int64_t rows = lazy ? item.count : item.rows;
+    const int64_t rows = lazy ? sorters[i].ids().count : item.rows;
     chunks.Add(width > 0 ? rows : 0, chunk_of(item),
                cost * static_cast<double>(width));
   }

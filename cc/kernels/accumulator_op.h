@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "cc/drivers/accumulate.h"
-#include "cc/drivers/sparse_cpu.h"
+#include "cc/drivers/sort_ids.h"
 #include "cc/kernels/locked_vars.h"
 #include "cc/kernels/threads.h"
 #include "tensorflow/core/framework/op_kernel.h"

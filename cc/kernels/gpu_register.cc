@@ -19,7 +19,7 @@ using ::tensorflow::register_kernel::Name;
 const tensorflow::KernelDef* Definition(const OptimizerTraits& traits,
                                         bool sparse, tensorflow::DataType T,
                                         tensorflow::DataType indices) {
-  const std::string name = traits.OpName(sparse);
+  const std::string name = OpName(traits, sparse);
   Name builder(name.c_str());
   builder.Device(DEVICE_GPU).HostMemory("var");
   for (const std::string& slot : traits.slots) builder.HostMemory(slot.c_str());

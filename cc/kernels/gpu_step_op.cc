@@ -14,19 +14,6 @@ namespace {
 using ::tensorflow::OpKernelContext;
 using ::tensorflow::Tensor;
 
-Storage StorageOf(tensorflow::DataType dtype) {
-  switch (dtype) {
-    case tensorflow::DT_DOUBLE:
-      return Storage::kFloat64;
-    case tensorflow::DT_HALF:
-      return Storage::kFloat16;
-    case tensorflow::DT_BFLOAT16:
-      return Storage::kBFloat16;
-    default:
-      return Storage::kFloat32;
-  }
-}
-
 // The cudaStream_t of the op's device.
 void* StreamOf(OpKernelContext* context) {
   return context->op_device_context()

@@ -6,7 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "cc/cpu/norms.h"
-#include "cc/drivers/sparse_cpu.h"
+#include "cc/drivers/sort_ids.h"
 #include "cc/kernels/step_op.h"
 #include "cc/kernels/threads.h"
 #include "cc/ops/norms_layout.h"
@@ -34,6 +34,20 @@ absl::Status CheckSparse(const Tensor& values, const Tensor& indices,
   }
   return absl::OkStatus();
 }
+
+// The drivers' storage type of a TensorFlow type.
+template <class TfType>
+struct StorageTypeOf {
+  using type = TfType;
+};
+template <>
+struct StorageTypeOf<Eigen::half> {
+  using type = Float16;
+};
+template <>
+struct StorageTypeOf<Eigen::bfloat16> {
+  using type = BFloat16;
+};
 
 template <class TfType, class Index>
 class GradientNormsOp : public tensorflow::OpKernel {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,15 +19,19 @@ using ::tensorflow::Tensor;
 
 namespace {
 
-std::map<std::string, MakeIdleSteps>& Makers() {
-  static auto* const makers = new std::map<std::string, MakeIdleSteps>();
-  return *makers;
+// Null if there is no such optimizer or variant.
+std::unique_ptr<IdleSteps> NewIdleSteps(const IdleKind& kind,
+                                        const std::vector<double>& hyper) {
+  const StepsOfRule* const steps =
+      FindSteps(kind.optimizer, kind.variant, kind.storage);
+  return steps == nullptr
+             ? nullptr
+             : steps->new_idle_steps(hyper, kind.averaged, ChosenIsa());
 }
 
 // A guess, in nanoseconds: three streams of a row that is in no cache.
-double CostOfRow(const Tensor& table) {
-  const int64_t rows = std::max<int64_t>(1, table.dim_size(0));
-  return 10 + 0.5 * static_cast<double>(table.NumElements() / rows);
+double CostOfRow(int64_t width) {
+  return 10 + 0.5 * static_cast<double>(width);
 }
 
 // Calls function(ids, count), the ids being of their type.
@@ -66,18 +69,6 @@ bool IsZero(const Tensor& gradient, int64_t row, int64_t rows) {
 
 }  // namespace
 
-bool RegisterIdleSteps(const std::string& optimizer, MakeIdleSteps make) {
-  Makers()[optimizer] = std::move(make);
-  return true;
-}
-
-std::unique_ptr<IdleSteps> NewIdleSteps(const IdleKind& kind,
-                                        const std::vector<double>& hyper,
-                                        Isa isa) {
-  const auto found = Makers().find(kind.optimizer);
-  return found == Makers().end() ? nullptr : found->second(kind, hyper, isa);
-}
-
 std::string RowHistory::DebugString() const {
   return StrCat("A history of ", now_, " steps of ", rows_, " rows.");
 }
@@ -106,20 +97,19 @@ Status RowHistory::CatchUp(OpKernelContext* context, const Tensor& ids) {
   if (IsCaughtUp()) return OkStatus();
   return InLocks(context, [&](const std::vector<Tensor*>& tensors) {
     WithIds(ids, [&](const auto* data, int64_t count) {
-      CatchUpRows(context, tensors, data, count);
+      CatchUpRows(context, MemoryOf(tensors), data, count);
     });
   });
 }
 
 template <class Index>
-void RowHistory::CatchUpRows(OpKernelContext* context,
-                             const std::vector<Tensor*>& tensors,
+void RowHistory::CatchUpRows(OpKernelContext* context, const HostMemory& table,
                              const Index* ids, int64_t count) {
   const auto now = static_cast<int32_t>(now_);
   DeviceThreads(context)(
       (count + kRowsTogether - 1) / kRowsTogether,
-      CostOfRow(*tensors[0]) * kRowsTogether, [&](int64_t begin, int64_t end) {
-        Batch batch(*steps_, tensors, Batch::Rows::kScattered);
+      CostOfRow(table.width) * kRowsTogether, [&](int64_t begin, int64_t end) {
+        Batch batch(*steps_, table, Batch::Rows::kScattered);
         const int64_t last = std::min(count, end * kRowsTogether);
         for (int64_t i = begin * kRowsTogether; i < last; ++i) {
           if (i + kRowsTogether < last && HasRow(ids[i + kRowsTogether])) {
@@ -141,9 +131,10 @@ void RowHistory::CatchUpRows(OpKernelContext* context,
 Status RowHistory::CatchUpAll(OpKernelContext* context) {
   if (IsCaughtUp()) return OkStatus();
   TF_RETURN_IF_ERROR(InLocks(context, [&](const std::vector<Tensor*>& tensors) {
+    const HostMemory table = MemoryOf(tensors);
     DeviceThreads(context)(
-        rows_, CostOfRow(*tensors[0]), [&](int64_t begin, int64_t end) {
-          Batch batch(*steps_, tensors, Batch::Rows::kSideBySide);
+        rows_, CostOfRow(table.width), [&](int64_t begin, int64_t end) {
+          Batch batch(*steps_, table, Batch::Rows::kSideBySide);
           for (int64_t row = begin; row < end; ++row) {
             const int64_t first = SeenBy(row);
             if (first < now_) batch.Add({row, first - all_seen_, 1});
@@ -151,7 +142,7 @@ Status RowHistory::CatchUpAll(OpKernelContext* context) {
         });
   }));
   all_seen_ = now_;
-  steps_ = NewIdleSteps(kind_, hyper_, ChosenIsa());
+  steps_ = NewIdleSteps(kind_, hyper_);
   return OkStatus();
 }
 
@@ -167,7 +158,8 @@ Status RowHistory::Read(OpKernelContext* context, tensorflow::Var* table,
           from.CopyTo(data[i], to + i * from.bytes);
         }
       };
-      DeviceThreads(context)(count, CostOfRow(*table->tensor()), copy);
+      DeviceThreads(context)(
+          count, CostOfRow(WidthOf(table->tensor()->shape())), copy);
     });
     return OkStatus();
   }
@@ -185,6 +177,7 @@ void RowHistory::ReadRows(OpKernelContext* context,
   const auto work = [&](int64_t begin, int64_t end) {
     const ScopedFlushDenormals flush_denormals;
     const SomeRows some(tensors);
+    const HostMemory copies = MemoryOf(some.tensors());
     for (int64_t i = begin; i < end; i += kRowsTogether) {
       const int64_t here = std::min(end - i, kRowsTogether);
       IdleRows behind[kRowsTogether];
@@ -196,12 +189,12 @@ void RowHistory::ReadRows(OpKernelContext* context,
         if (is_behind) behind[count_behind++] = {j, first, 1};
       }
       if (count_behind > 0) {
-        steps_->CatchUp(some.tensors(), behind, count_behind, 0);
+        steps_->CatchUp(copies, behind, count_behind, 0);
       }
       some.StoreTable(here, rows, i);
     }
   };
-  DeviceThreads(context)(count, CostOfRow(*tensors[0]), work);
+  DeviceThreads(context)(count, CostOfRow(WidthOf(tensors[0]->shape())), work);
 }
 
 std::string RowHistory::StaleRow(int64_t row, int64_t number) const {
@@ -272,7 +265,7 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
     return OkStatus();
   }
   TF_RETURN_IF_ERROR(CatchUpAll(context));
-  std::unique_ptr<IdleSteps> steps = NewIdleSteps(kind, hyper, ChosenIsa());
+  std::unique_ptr<IdleSteps> steps = NewIdleSteps(kind, hyper);
   if (steps == nullptr) {
     return absl::InvalidArgumentError(
         StrCat("optimizer must be one of ours, with slots that it has. ",
@@ -286,8 +279,7 @@ Status RowHistory::Bind(OpKernelContext* context, const IdleKind& kind,
 }
 
 void RowHistory::Advance(OpKernelContext* context, const IdleStep& step,
-                         const Tensor& ids,
-                         const std::vector<Tensor*>& tensors) {
+                         const Tensor& ids, const HostMemory& table) {
   // Numbers fall where a state is restored, another optimizer counts its own
   // steps, or workers do not wait for each other: rows marked with larger ones
   // count as touched since.
@@ -298,7 +290,7 @@ void RowHistory::Advance(OpKernelContext* context, const IdleStep& step,
   Count();
   WithIds(ids, [&](const auto* data, int64_t count) {
     if (kind_.averaged) {
-      MoveAverages(context, tensors, data, count, step.decays.average_kept);
+      MoveAverages(context, table, data, count, step.decays.average_kept);
     }
     MarkRows(data, count, static_cast<int32_t>(step.iterations + 1));
   });
@@ -319,19 +311,18 @@ void RowHistory::MarkRows(const Index* ids, int64_t count, int32_t step) {
 }
 
 template <class Index>
-void RowHistory::MoveAverages(OpKernelContext* context,
-                              const std::vector<Tensor*>& tensors,
+void RowHistory::MoveAverages(OpKernelContext* context, const HostMemory& table,
                               const Index* ids, int64_t count, double kept) {
   const Averaging averaging(kept, 1, 0);
   const auto now = static_cast<int32_t>(now_);
   DeviceThreads(context)(
-      count, CostOfRow(*tensors[0]), [&](int64_t begin, int64_t end) {
+      count, CostOfRow(table.width), [&](int64_t begin, int64_t end) {
         const ScopedFlushDenormals flush_denormals;
         for (int64_t i = begin; i < end; ++i) {
           const int64_t row = ids[i];
           // An id that is repeated is one row.
           if (!HasRow(row) || marks_[row].seen.exchange(now) == now) continue;
-          steps_->MoveAverage(tensors, row, averaging);
+          steps_->MoveAverage(table, row, averaging);
         }
       });
 }

@@ -15,13 +15,26 @@
 
 #include "absl/synchronization/mutex.h"
 #include "cc/drivers/chunks.h"
-#include "cc/kernels/idle_steps.h"
 #include "cc/kernels/locked_vars.h"
+#include "cc/steps/step.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/resource_var.h"
 
 namespace tf_optim {
+
+// What a history is of.
+struct IdleKind {
+  std::string optimizer;
+  uint32_t variant;
+  Storage storage;
+  bool averaged = false;
+
+  bool operator==(const IdleKind& other) const {
+    return optimizer == other.optimizer && variant == other.variant &&
+           storage == other.storage && averaged == other.averaged;
+  }
+};
 
 class RowHistory : public tensorflow::ResourceBase {
  public:
@@ -75,11 +88,10 @@ class RowHistory : public tensorflow::ResourceBase {
   absl::Status Check(const tensorflow::Tensor& ids,
                      const tensorflow::Tensor& gradient, int64_t number,
                      bool* behind) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
-  // After it: all of these rows were up to date before. `tensors` are those of
-  // the variables that are bound, which are locked.
+  // After it: all of these rows were up to date before. `table` is that of the
+  // variables that are bound, which are locked.
   void Advance(tensorflow::OpKernelContext* context, const IdleStep& step,
-               const tensorflow::Tensor& ids,
-               const std::vector<tensorflow::Tensor*>& tensors)
+               const tensorflow::Tensor& ids, const HostMemory& table)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // --- after a step of all rows, all of them up to date before
@@ -95,8 +107,7 @@ class RowHistory : public tensorflow::ResourceBase {
 
   template <class Index>
   void CatchUpRows(tensorflow::OpKernelContext* context,
-                   const std::vector<tensorflow::Tensor*>& tensors,
-                   const Index* ids, int64_t count);
+                   const HostMemory& table, const Index* ids, int64_t count);
   template <class Index>
   void ReadRows(tensorflow::OpKernelContext* context,
                 const std::vector<tensorflow::Tensor*>& tensors,
@@ -109,8 +120,8 @@ class RowHistory : public tensorflow::ResourceBase {
   void MarkRows(const Index* ids, int64_t count, int32_t step);
   template <class Index>
   void MoveAverages(tensorflow::OpKernelContext* context,
-                    const std::vector<tensorflow::Tensor*>& tensors,
-                    const Index* ids, int64_t count, double kept);
+                    const HostMemory& table, const Index* ids, int64_t count,
+                    double kept);
   // Steps are counted from the history's first one.
   int64_t SeenBy(int64_t row) const {
     return std::max<int64_t>(marks_[row].seen.load(std::memory_order_relaxed),

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cc/drivers/denormals.h"
-#include "cc/kernels/idle_steps.h"
+#include "cc/steps/step.h"
 #include "tensorflow/core/framework/tensor.h"
 
 namespace tf_optim {
@@ -75,9 +75,8 @@ class Batch {
   enum class Rows { kScattered, kSideBySide };
 
   // Of one thread, at a time.
-  Batch(const IdleSteps& steps, const std::vector<tensorflow::Tensor*>& tensors,
-        Rows rows)
-      : steps_(steps), tensors_(tensors), asks_(rows == Rows::kScattered) {}
+  Batch(const IdleSteps& steps, const HostMemory& table, Rows rows)
+      : steps_(steps), table_(table), asks_(rows == Rows::kScattered) {}
   ~Batch() {
     CatchUp(ready_, asks_ ? count_ - ready_ : 0);
     std::copy(rows_ + ready_, rows_ + count_, rows_);
@@ -109,12 +108,12 @@ class Batch {
  private:
   // The first rows; the next ones' memory is asked for meanwhile.
   void CatchUp(int64_t count, int64_t ahead) {
-    if (count + ahead > 0) steps_.CatchUp(tensors_, rows_, count, ahead);
+    if (count + ahead > 0) steps_.CatchUp(table_, rows_, count, ahead);
   }
 
   const ScopedFlushDenormals flush_denormals_;
   const IdleSteps& steps_;
-  const std::vector<tensorflow::Tensor*>& tensors_;
+  const HostMemory& table_;
   const bool asks_;  // for the memory of the next rows
   IdleRows rows_[2 * kRowsTogether];
   int64_t ready_ = 0;  // so many have been asked for

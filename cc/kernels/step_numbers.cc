@@ -80,14 +80,14 @@ Status ReadNumbers(OpKernelContext* context, const OptimizerTraits& traits,
     return context->input(input).scalar<double>()();
   };
   // Any learning rate: one that is NaN shows in the variables, as in stock.
-  numbers->learning_rates = ValuesOf(rate);
+  numbers->learning_rates = ForVariables<double>(ValuesOf(rate));
   numbers->iterations = context->input(layout.iterations).scalar<int64_t>()();
   if (numbers->iterations < 0) {
     return InvalidArgumentError(StrCat(
         "iterations must be >= 0. Received: ", numbers->iterations, "."));
   }
   for (size_t i = 0; i < traits.hyper.size(); ++i) {
-    numbers->hyper[i] = value(layout.hyper + i);
+    numbers->hyper.push_back(value(layout.hyper + i));
     TF_RETURN_IF_ERROR(
         CheckRange(traits.hyper[i], traits.ranges[i], numbers->hyper[i]));
   }

@@ -133,17 +133,16 @@ absl::Status StepOp::BeginHistories(tensorflow::OpKernelContext* context,
     }
   }
   if (check_only_) return absl::OkStatus();
-  const IdleKind kind = {traits_.name, layout_.variant, dtype_,
+  const IdleKind kind = {traits_.name, layout_.variant, StorageOf(dtype_),
                          layout_.average != OpLayout::kAbsent};
-  const std::vector<double> hyper = HyperOf(step->numbers);
   for (int i = 0; i < layout_.count; ++i) {
     RowHistory& history = step->histories.at(i);
     if (!layout_.LeavesIdleRows()) {
       TF_RETURN_IF_ERROR(history.CatchUpAll(context));
       continue;
     }
-    TF_RETURN_IF_ERROR(
-        history.Bind(context, kind, hyper, step->variables.AllOf(i)));
+    TF_RETURN_IF_ERROR(history.Bind(context, kind, step->numbers.hyper,
+                                    step->variables.AllOf(i)));
     if (catches_up[i]) TF_RETURN_IF_ERROR(history.CatchUp(context, ids(i)));
   }
   return absl::OkStatus();
@@ -154,7 +153,7 @@ void StepOp::EndHistories(tensorflow::OpKernelContext* context,
   const StepNumbers& numbers = step->numbers;
   IdleStep idle;
   idle.iterations = numbers.iterations;
-  idle.hyper = HyperOf(numbers);
+  idle.hyper = numbers.hyper;
   idle.rounds_var = rounds_variables_;
   if (layout_.average != OpLayout::kAbsent) {
     idle.decays.average_kept = AveragingOf(numbers).Kept();
@@ -165,18 +164,12 @@ void StepOp::EndHistories(tensorflow::OpKernelContext* context,
       history.AdvanceAll(numbers.iterations);
       continue;
     }
-    idle.learning_rate = numbers.learning_rate(i);
+    idle.learning_rate = numbers.learning_rates.at(i);
     idle.decays.decay = numbers.decay(i);
-    if (!rounding_seeds_.empty()) {
-      idle.rounding = RoundingOf(rounding_seeds_[i], numbers.iterations);
-    }
+    idle.rounding = RoundingAt(i, numbers);
     history.Advance(context, idle, context->input(layout_.indices + i),
-                    step->variables.TensorsOf(i));
+                    step->variables.MemoryOf(i));
   }
-}
-
-std::vector<double> StepOp::HyperOf(const StepNumbers& numbers) const {
-  return {numbers.hyper, numbers.hyper + traits_.hyper.size()};
 }
 
 absl::Status StepOp::Copy(tensorflow::OpKernelContext*, void* to,

@@ -30,7 +30,30 @@ TensorShape RowsOf(const TensorShape& variable) {
   return rows;
 }
 
+// slot_at(number) is null where a slot is absent.
+template <class SlotAt>
+HostMemory MemoryOfSlots(const Tensor& var, size_t slots,
+                         const SlotAt& slot_at) {
+  HostMemory memory;
+  memory.var = var.data();
+  memory.width = WidthOf(var.shape());
+  for (size_t s = 0; s < slots; ++s) {
+    const Tensor* const slot = slot_at(s);
+    if (slot == nullptr) continue;
+    memory.SetSlot(s, slot->data(), FormatOf(slot->dtype()));
+  }
+  return memory;
+}
+
 }  // namespace
+
+HostMemory MemoryOf(const std::vector<Tensor*>& tensors) {
+  HostMemory memory = MemoryOfSlots(
+      *tensors[0], kMaxSlots, [&](size_t slot) { return tensors[slot + 1]; });
+  const Tensor* const average = tensors.back();
+  if (average != nullptr) memory.average = average->data();
+  return memory;
+}
 
 Status CopyOnHost(void* to, const void* from, size_t bytes) {
   std::memcpy(to, from, bytes);
@@ -80,12 +103,15 @@ std::vector<tensorflow::core::RefCountPtr<Var>> LockedVariables::AllOf(int i) {
   return all;
 }
 
-std::vector<Tensor*> LockedVariables::TensorsOf(int i) {
-  std::vector<Tensor*> tensors;
-  for (const auto& var : AllOf(i)) {
-    tensors.push_back(var == nullptr ? nullptr : var->tensor());
+HostMemory LockedVariables::MemoryOf(int i) {
+  HostMemory memory =
+      MemoryOfSlots(*var(i), AverageSlot(),
+                    [&](size_t slot_number) { return slot(slot_number, i); });
+  if (const Tensor* const tensor = average(i)) memory.average = tensor->data();
+  if (const Tensor* const rows = average_rows(i)) {
+    memory.average_rows = static_cast<int32_t*>(rows->data());
   }
-  return tensors;
+  return memory;
 }
 
 std::string LockedVariables::NameOf(size_t position) const {

@@ -14,6 +14,7 @@
 #include "cc/kernels/step_numbers.h"
 #include "cc/ops/layout.h"
 #include "cc/ops/packed_layout.h"
+#include "cc/steps/step.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_var.h"
 
@@ -28,6 +29,9 @@ absl::Status CopyOnHost(void* to, const void* from, size_t bytes);
 // Leaves readers of the old value with it, and gives the variable a copy.
 absl::Status CopyIfShared(tensorflow::OpKernelContext* context,
                           const CopyBytes& copy, tensorflow::Tensor* tensor);
+
+// Where a table, kMaxSlots slots and its average lie; null where absent.
+HostMemory MemoryOf(const std::vector<tensorflow::Tensor*>& tensors);
 
 enum class Locking {
   kExclusive,  // nobody else reads or writes meanwhile
@@ -68,10 +72,11 @@ class LockedVariables {
   tensorflow::Tensor* average(int i) { return slot(AverageSlot(), i); }
   tensorflow::Tensor* average_rows(int i) { return slot(AverageSlot() + 1, i); }
 
+  // Where all of the i-th variable's lie.
+  HostMemory MemoryOf(int i);
   // For who goes on with them: the i-th variable, kMaxSlots slots, its average;
   // null where absent.
   std::vector<tensorflow::core::RefCountPtr<tensorflow::Var>> AllOf(int i);
-  std::vector<tensorflow::Tensor*> TensorsOf(int i);
 
  private:
   tensorflow::Var* SlotVar(size_t slot, int i);

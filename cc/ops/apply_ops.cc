@@ -114,7 +114,7 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
 
 std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
   if (handles == Handles::kBundled) {
-    return StrCat("As ", traits.OpName(sparse),
+    return StrCat("As ", OpName(traits, sparse),
                   ", of the variables in a bundle.\n\n"
                   "bundle: holds a list of variables, then for each slot that "
                   "there is a list of as many, then the lists average and "
@@ -295,7 +295,7 @@ bool RegisterAll() {
       for (Handles handles : {Handles::kSeparate, Handles::kBundled}) {
         OpRegistry::Global()->Register(
             [traits, sparse, handles](OpRegistrationData* data) {
-              OpDefBuilder op(traits.OpName(sparse, handles));
+              OpDefBuilder op(OpName(traits, sparse, handles));
               Define(traits, sparse, handles, &op);
               return op.Finalize(data);
             });

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "cc/rules/rule.h"
+#include "cc/rules/traits.h"
 
 namespace tf_optim {
 
@@ -30,43 +30,11 @@ enum class IdleRowsGet {
   kItLaterEventually,
 };
 
-// What registration and kernels need to know of an optimizer, as data.
-struct OptimizerTraits {
-  std::string name;
-  std::string formula;
-  std::vector<std::string> hyper;
-  std::vector<Range> ranges;  // of hyper
-  std::vector<std::string> slots;
-  std::vector<std::string> flags;  // options that are attributes of the op
-  uint32_t required_slots;         // bit i: every variant has slot i
-  uint32_t row_slots;              // bit i: slot i has one number per row
-
-  bool IsRowSlot(size_t slot) const { return row_slots >> slot & 1; }
-  bool IsOptional(size_t slot) const { return !(required_slots >> slot & 1); }
-  std::string OpName(bool sparse, Handles handles = Handles::kSeparate) const {
-    return absl::StrCat("TfOptim>",
-                        handles == Handles::kSeparate ? "Resource" : "Bundle",
-                        sparse ? "Sparse" : "", "Apply", name);
-  }
-};
-
-template <class... Rules>
-OptimizerTraits TraitsOf(Variants<Rules...>) {
-  using First = typename Variants<Rules...>::First;
-  OptimizerTraits traits;
-  traits.name = First::kName;
-  traits.formula = First::kFormula;
-  traits.hyper.assign(std::begin(First::kHyperNames),
-                      std::end(First::kHyperNames));
-  traits.ranges.assign(std::begin(First::kHyperRanges),
-                       std::end(First::kHyperRanges));
-  traits.slots.assign(std::begin(First::kSlotNames),
-                      std::end(First::kSlotNames));
-  traits.flags.assign(std::begin(First::kFlagNames),
-                      std::end(First::kFlagNames));
-  traits.row_slots = First::kRowSlots;
-  traits.required_slots = (SlotMask<Rules>() & ...);
-  return traits;
+inline std::string OpName(const OptimizerTraits& traits, bool sparse,
+                          Handles handles = Handles::kSeparate) {
+  return absl::StrCat("TfOptim>",
+                      handles == Handles::kSeparate ? "Resource" : "Bundle",
+                      sparse ? "Sparse" : "", "Apply", traits.name);
 }
 
 // The attribute that says how many variables an optional slot comes with: as

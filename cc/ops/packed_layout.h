@@ -1,4 +1,4 @@
-// The tensors of packed slots (cc/values/packed.h).
+// How the drivers see the tensors of variables and slots.
 #ifndef TF_OPTIM_CC_OPS_PACKED_LAYOUT_H_
 #define TF_OPTIM_CC_OPS_PACKED_LAYOUT_H_
 
@@ -9,6 +9,20 @@
 #include "tensorflow/core/framework/types.pb.h"
 
 namespace tf_optim {
+
+// Of a variable's dtype, which the ops say is one of these.
+inline Storage StorageOf(tensorflow::DataType dtype) {
+  switch (dtype) {
+    case tensorflow::DT_DOUBLE:
+      return Storage::kFloat64;
+    case tensorflow::DT_HALF:
+      return Storage::kFloat16;
+    case tensorflow::DT_BFLOAT16:
+      return Storage::kBFloat16;
+    default:
+      return Storage::kFloat32;
+  }
+}
 
 // What a slot's dtype says of how it lies in memory.
 inline SlotFormat FormatOf(tensorflow::DataType dtype) {

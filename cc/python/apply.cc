@@ -4,7 +4,10 @@
 
 #include <utility>
 
-#include "cc/python/binding.h"
+#include "cc/python/threads.h"
+#include "cc/rules/all_rules.h"
+#include "cc/rules/traits.h"
+#include "cc/steps/step.h"
 
 namespace tf_optim {
 namespace {
@@ -54,15 +57,17 @@ double ListValue(const std::vector<double>& values, size_t i,
   return values.empty() ? otherwise : values.at(i);
 }
 
-const BoundRule& RuleNamed(const std::string& name) {
-  const auto found = BoundRules().find(name);
-  if (found != BoundRules().end()) return found->second;
+OptimizerTraits RuleNamed(const std::string& name) {
+  OptimizerTraits found;
   std::string names;
-  for (const auto& [each, rule] : BoundRules()) {
-    names += (names.empty() ? "" : ", ") + each;
-  }
-  throw py::value_error("rule must be one of " + names + ". Received: " + name +
-                        ".");
+  ForEachOptimizer([&](auto variants) {
+    const char* const each = decltype(variants)::kName;
+    names += (names.empty() ? "" : ", ") + std::string(each);
+    if (name == each) found = TraitsOf(variants);
+  });
+  Require(!found.name.empty(),
+          "rule must be one of " + names + ". Received: " + name + ".");
+  return found;
 }
 
 Storage StorageNamed(const std::string& dtype) {
@@ -91,10 +96,10 @@ void CheckNumbers(const StepArguments& a) {
 }
 
 // The variant of a rule that has the slots and flags that are given.
-uint32_t VariantOf(const BoundRule& rule, const StepArguments& a) {
+uint32_t VariantOf(const OptimizerTraits& rule, const StepArguments& a) {
   uint32_t slot_mask = 0, flags = 0;
   for (size_t s = 0; s < rule.slots.size(); ++s) {
-    if (a.slots.contains(rule.slots[s].name.c_str())) slot_mask |= 1u << s;
+    if (a.slots.contains(rule.slots[s].c_str())) slot_mask |= 1u << s;
   }
   for (size_t f = 0; f < rule.flags.size(); ++f) {
     const char* name = rule.flags[f].c_str();
@@ -103,7 +108,8 @@ uint32_t VariantOf(const BoundRule& rule, const StepArguments& a) {
   return VariantKey(slot_mask, flags);
 }
 
-std::vector<double> HyperOf(const BoundRule& rule, const py::dict& given) {
+std::vector<double> HyperOf(const OptimizerTraits& rule,
+                            const py::dict& given) {
   std::vector<double> hyper;
   for (size_t i = 0; i < rule.hyper.size(); ++i) {
     const double value = given[rule.hyper[i].c_str()].cast<double>();
@@ -114,45 +120,50 @@ std::vector<double> HyperOf(const BoundRule& rule, const py::dict& given) {
   return hyper;
 }
 
-void FindSlots(const BoundRule& rule, const StepArguments& a, size_t i,
-               bool is_double, ArrayVariable* variable) {
+void FindSlots(const OptimizerTraits& rule, const StepArguments& a, size_t i,
+               bool is_double, HostVariable* variable) {
+  HostMemory* const memory = &variable->memory;
   const int64_t rows = variable->rows, size = variable->size;
-  const int64_t width = rows > 0 ? size / rows : 0;
   for (size_t s = 0; s < rule.slots.size(); ++s) {
-    const BoundSlot& slot = rule.slots[s];
-    if (!a.slots.contains(slot.name.c_str())) continue;
-    const py::object array = py::list(a.slots[slot.name.c_str()])[i];
-    const std::string what = At(slot.name, i), dtype = DtypeName(array);
+    const char* const name = rule.slots[s].c_str();
+    if (!a.slots.contains(name)) continue;
+    const py::object array = py::list(a.slots[name])[i];
+    const std::string what = At(name, i), dtype = DtypeName(array);
     const bool is_codes = dtype == "uint8";
-    if (slot.is_per_row || is_double || !(is_codes || dtype == "bfloat16")) {
-      variable->slots[s] =
-          Memory(array, what, is_double ? "float64" : "float32",
-                 slot.is_per_row ? rows : size);
+    const bool is_row_slot = rule.IsRowSlot(s);
+    if (is_row_slot || is_double || !(is_codes || dtype == "bfloat16")) {
+      memory->SetSlot(s,
+                      Memory(array, what, is_double ? "float64" : "float32",
+                             is_row_slot ? rows : size),
+                      SlotFormat::kPlain);
       continue;
     }
-    const int64_t bytes = rows * PackedRow{width}.bytes();
-    variable->format = is_codes ? SlotFormat::k8Bits : SlotFormat::kBFloat16;
-    variable->is_packed[s] = true;
-    variable->slots[s] = Memory(array, what, dtype, is_codes ? bytes : size);
+    const int64_t bytes = rows * PackedRow{memory->width}.bytes();
+    memory->SetSlot(s, Memory(array, what, dtype, is_codes ? bytes : size),
+                    is_codes ? SlotFormat::k8Bits : SlotFormat::kBFloat16);
   }
 }
 
-ArrayVariable VariableAt(const BoundRule& rule, const StepArguments& a,
-                         size_t i, const std::string& dtype) {
-  ArrayVariable variable;
+HostVariable VariableAt(const OptimizerTraits& rule, const StepArguments& a,
+                        size_t i, const std::string& dtype) {
+  HostVariable variable;
   variable.size = SizeOf(a.var[i]);
-  variable.var = Memory(a.var[i], At("var", i), dtype, variable.size);
+  variable.memory.var = Memory(a.var[i], At("var", i), dtype, variable.size);
   const auto array = py::reinterpret_borrow<py::array>(a.var[i]);
   variable.rows = array.ndim() > 0 ? array.shape(0) : 1;
+  variable.memory.width = variable.rows > 0 ? variable.size / variable.rows : 0;
   FindSlots(rule, a, i, dtype == "float64", &variable);
   variable.gradient_scale = ListValue(a.gradient_scale, i, 1);
-  variable.weight_decay = ListValue(a.weight_decay, i, 0);
-  if (!a.rounding_seeds.empty()) variable.rounding_seed = a.rounding_seeds[i];
+  variable.clip_value = a.clip_value;
+  variable.decay = a.learning_rate * ListValue(a.weight_decay, i, 0);
+  if (!a.rounding_seeds.empty()) {
+    variable.rounding = RoundingOf(a.rounding_seeds[i], a.iterations);
+  }
   return variable;
 }
 
 // The gradients' ids, if they are sparse.
-void FindIndices(const StepArguments& a, ArrayStep* step) {
+void FindIndices(const StepArguments& a, HostStep* step) {
   Require(a.mode == "lazy" || a.mode == "dense",
           "mode must be 'lazy' or 'dense'. Received: " + a.mode + ".");
   step->mode = a.mode == "lazy" ? SparseMode::kLazy : SparseMode::kDense;
@@ -162,7 +173,7 @@ void FindIndices(const StepArguments& a, ArrayStep* step) {
   for (size_t i = 0; i < step->variables.size(); ++i) {
     const auto var = py::reinterpret_borrow<py::array>(a.var[i]);
     Require(var.ndim() >= 1, "var must have rows.");
-    ArrayVariable& variable = step->variables[i];
+    HostVariable& variable = step->variables[i];
     variable.count = SizeOf(indices[i]);
     variable.indices =
         Memory(indices[i], At("indices", i),
@@ -170,48 +181,40 @@ void FindIndices(const StepArguments& a, ArrayStep* step) {
   }
 }
 
-int64_t IndexAt(const ArrayStep& step, const BadIndex& bad) {
-  const void* const indices = step.variables[bad.item].indices;
-  return step.indices_are_32_bits
-             ? static_cast<const int32_t*>(indices)[bad.position]
-             : static_cast<const int64_t*>(indices)[bad.position];
-}
-
 }  // namespace
 
 void ApplyToArrays(const std::string& name, const StepArguments& a) {
-  const BoundRule& rule = RuleNamed(name);
+  const OptimizerTraits rule = RuleNamed(name);
   CheckNumbers(a);
   const std::string dtype = DtypeName(a.var[0]);
-  const TakeArrayStep take = rule.find(VariantOf(rule, a), StorageNamed(dtype));
-  Require(take != nullptr, "slots must be a set that " + rule.name +
-                               " has. Received another one.");
-  ArrayStep step;
+  const StepsOfRule* const steps =
+      FindSteps(rule.name, VariantOf(rule, a), StorageNamed(dtype));
+  Require(steps != nullptr, "slots must be a set that " + rule.name +
+                                " has. Received another one.");
+  HostStep step;
   step.hyper = HyperOf(rule, a.hyper);
-  step.learning_rate = a.learning_rate;
+  step.learning_rates = a.learning_rate;
   step.iterations = a.iterations;
-  step.clip_value = a.clip_value;
   step.is_sparse = !a.indices.is_none();
-  step.is_rounded = !a.rounding_seeds.empty();
   step.rounds_variables = a.rounds_variables;
-  step.threads = a.threads;
   step.isa = IsaNamed(a.isa);
+  step.parallel_for = ThreadsFor(a.threads);
   for (size_t i = 0; i < a.var.size(); ++i) {
     step.variables.push_back(VariableAt(rule, a, i, dtype));
   }
   if (step.is_sparse) FindIndices(a, &step);
   for (size_t i = 0; i < a.var.size(); ++i) {
-    ArrayVariable& variable = step.variables[i];
-    const int64_t width = variable.rows > 0 ? variable.size / variable.rows : 0;
+    HostVariable& variable = step.variables[i];
     variable.grad =
         Memory(a.grad[i], At("grad", i), dtype,
-               step.is_sparse ? variable.count * width : variable.size);
+               step.is_sparse ? variable.count * variable.memory.width
+                              : variable.size);
   }
 
   BadIndex bad;
   {
     py::gil_scoped_release release;
-    bad = take(step);
+    bad = TakeStep(*steps, step);
   }
   if (bad.item < 0) return;
   Require(false, At("indices", bad.position) + " of " + At("var", bad.item) +

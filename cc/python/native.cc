@@ -9,8 +9,9 @@
 
 #include "cc/cpu/isa.h"
 #include "cc/python/apply.h"
-#include "cc/python/binding.h"
 #include "cc/python/limits_module.h"
+#include "cc/rules/all_rules.h"
+#include "cc/rules/traits.h"
 
 namespace py = pybind11;
 
@@ -37,17 +38,17 @@ py::dict BuildInfo() {
   return info;
 }
 
-py::dict Describe(const BoundRule& rule) {
+py::dict Describe(const OptimizerTraits& rule) {
   py::list ranges, slots;
   for (const Range& range : rule.ranges) {
     ranges.append(py::make_tuple(range.low, range.high, range.closed));
   }
-  for (const BoundSlot& each : rule.slots) {
+  for (size_t i = 0; i < rule.slots.size(); ++i) {
     py::dict slot;
-    slot["name"] = each.name;
-    slot["optional"] = each.is_optional;
-    slot["per_row"] = each.is_per_row;
-    slot["positive"] = each.is_positive;
+    slot["name"] = rule.slots[i];
+    slot["optional"] = rule.IsOptional(i);
+    slot["per_row"] = rule.IsRowSlot(i);
+    slot["positive"] = rule.IsPositiveSlot(i);
     slots.append(slot);
   }
   py::dict out;
@@ -55,16 +56,17 @@ py::dict Describe(const BoundRule& rule) {
   out["ranges"] = ranges;
   out["slots"] = slots;
   out["flags"] = rule.flags;
-  out["per_step"] = rule.per_step;
+  out["per_step"] = rule.hyper_per_step;
   out["needs_whole_table"] = rule.needs_whole_table;
   return out;
 }
 
 py::dict Rules() {
   py::dict out;
-  for (const auto& [name, rule] : BoundRules()) {
-    out[name.c_str()] = Describe(rule);
-  }
+  ForEachOptimizer([&](auto variants) {
+    const OptimizerTraits rule = TraitsOf(variants);
+    out[rule.name.c_str()] = Describe(rule);
+  });
   return out;
 }
 

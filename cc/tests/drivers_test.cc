@@ -25,42 +25,14 @@ GradientNorm SumOfSquares(const T* values, int64_t size) {
 }
 
 template <class AllVariants, class Rule, class T>
-const CpuKernels<Rule, T>& KernelsOf(Isa isa) {
-  const auto find = [](auto table) {
-    return decltype(table)::Find(VariantKey<Rule>(), kStorageOf<T>);
-  };
-  const void* found = nullptr;
-  switch (isa) {
-    case Isa::kScalar:
-      found = find(KernelTable<Scalar, AllVariants>());
-      break;
-    case Isa::kBaseline:
-      found = find(KernelTable<Baseline, AllVariants>());
-      break;
-#if defined(__x86_64__)
-    case Isa::kAvx2:
-      found = find(KernelTable<Avx2, AllVariants>());
-      break;
-    case Isa::kAvx512:
-      found = find(KernelTable<Avx512, AllVariants>());
-      break;
-#endif
-    default:
-      break;
-  }
-  EXPECT(found != nullptr);
-  return *static_cast<const CpuKernels<Rule, T>*>(found);
-}
-
-template <class AllVariants, class Rule, class T>
 void TestSlots(SlotStorage storage) {
   const NormKernels<ComputeType<T>> sums = {&SumOfSquares<ComputeType<T>>,
                                             nullptr};
   for (Kind kind : {Kind::kDense, Kind::kLazy, Kind::kAllRows}) {
     const auto expected = Stepped<Rule, T>(
-        kind, storage, KernelsOf<AllVariants, Rule, T>(Isa::kScalar), 1);
+        kind, storage, FindKernels<AllVariants, Rule, T>(Isa::kScalar), 1);
     for (const Isa isa : UsableIsas()) {
-      const auto& kernels = KernelsOf<AllVariants, Rule, T>(isa);
+      const auto& kernels = FindKernels<AllVariants, Rule, T>(isa);
       UpdateNorms<T> moved(sums);
       EXPECT(
           (*Stepped<Rule, T>(kind, storage, kernels, 1, &moved) == *expected));

@@ -54,6 +54,12 @@ struct SlotStorage {
   uint64_t rounding = 0;
 };
 
+// Of a sparse gradient.
+struct Ids {
+  const int64_t* indices;
+  int64_t count, rows;
+};
+
 // Variables [rows, width] with all that a step needs. Packed slots begin at 0.
 template <class Rule, class T>
 struct List {
@@ -94,8 +100,8 @@ struct List {
       }
       SetClipAndDecay(0.5, 0.25, 0.01, &variable);
       dense.push_back({variable, grads.back().get(), size});
-      rows_of.push_back(
-          {variable, grads.back().get(), ids.back().get(), count, rows});
+      rows_of.push_back({variable, grads.back().get(), rows});
+      ids_of.push_back({ids.back().get(), count, rows});
     }
   }
 
@@ -133,7 +139,8 @@ struct List {
   std::vector<Array<int64_t>> ids;
   std::vector<int64_t> sizes, slot_sizes, packed_sizes;
   std::vector<DenseItem<Rule, T>> dense;
-  std::vector<SparseItem<Rule, T, int64_t>> rows_of;
+  std::vector<SparseItem<Rule, T>> rows_of;
+  std::vector<Ids> ids_of;
 };
 
 enum class Kind { kDense, kLazy, kAllRows };
@@ -159,7 +166,7 @@ std::unique_ptr<List<Rule, T>> Stepped(Kind kind, SlotStorage storage,
   };
   std::vector<IdSorter> sorters;
   if (kind != Kind::kDense) {
-    EXPECT(SortItems(list->rows_of, parallel_for, &sorters).item < 0);
+    EXPECT(SortItems(list->ids_of, parallel_for, &sorters).item < 0);
   }
   for (const double number : {3.0, 4.0}) {
     const auto coefficients =

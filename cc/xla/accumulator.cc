@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cc/drivers/accumulate.h"
-#include "cc/drivers/sparse_cpu.h"
+#include "cc/drivers/sort_ids.h"
 #include "cc/values/storage.h"
 #include "cc/values/xla_version.h"
 #include "cc/xla/cpu_call.h"

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 
+#include "cc/steps/step.h"
 #include "cc/xla/in_place_call.h"
 
 namespace tf_optim {
@@ -42,6 +44,47 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
       operands);
 }
 
+SlotFormat FormatOf(const CallBuffer& slot) {
+  return slot.type() == XLA_FFI_DataType_BF16 ? SlotFormat::kBFloat16
+         : slot.type() == XLA_FFI_DataType_U8 ? SlotFormat::k8Bits
+                                              : SlotFormat::kPlain;
+}
+
+int64_t RowsOf(const CallBuffer& table) {
+  return table.rank() > 0 ? table.size(0) : 1;
+}
+
+// Streams [first, last) are a variable, the slots that it has and its average.
+HostMemory MemoryOf(const CallBuffers& streams, size_t first, size_t last,
+                    uint32_t slot_mask) {
+  const CallBuffer table = streams[first++];
+  const int64_t rows = RowsOf(table);
+  HostMemory memory;
+  memory.var = table.data();
+  memory.width = rows > 0 ? table.element_count() / rows : 0;
+  for (size_t s = 0; s < kMaxSlots; ++s) {
+    if (!(slot_mask >> s & 1)) continue;
+    const CallBuffer slot = streams[first++];
+    memory.SetSlot(s, slot.data(), FormatOf(slot));
+  }
+  if (first < last) memory.average = streams[first++].data();
+  if (first < last) {
+    memory.average_rows = static_cast<int32_t*>(streams[first].data());
+  }
+  return memory;
+}
+
+// Of the computation type.
+std::vector<double> NumbersIn(const CallBuffer& buffer) {
+  const int64_t count = buffer.element_count();
+  if (buffer.type() == XLA_FFI_DataType_F64) {
+    const auto* const data = static_cast<const double*>(buffer.data());
+    return {data, data + count};
+  }
+  const auto* const data = static_cast<const float*>(buffer.data());
+  return {data, data + count};
+}
+
 }  // namespace
 
 Streams CallCpuSteps(const std::string& target, const CpuStepInputs& inputs) {
@@ -65,6 +108,62 @@ Streams CallCpuSteps(const std::string& target, const CpuStepInputs& inputs) {
     std::move(some.begin(), some.end(), std::back_inserter(after));
   }
   return after;
+}
+
+void TakeCpuStep(const CpuStepOf& of, const CallBuffers& inputs,
+                 const CallBuffers& streams, const ParallelFor& parallel_for) {
+  // Behind the streams: gradients, ids, averaging, rounding, numbers.
+  const auto input = [&](size_t i) { return inputs[streams.size() + i]; };
+  const std::vector<double> numbers = NumbersIn(inputs[inputs.size() - 1]);
+  const CallBuffer rounding = inputs[inputs.size() - 2];
+  const auto* const of_rounding = static_cast<const int64_t*>(rounding.data());
+  const double* const of_variables = numbers.data() + of.coefficients;
+  const size_t count =
+      (numbers.size() - of.coefficients) / kFieldCount<ClipAndDecay<double>>;
+  const size_t stride = streams.size() / count;
+
+  HostStep step;
+  step.coefficients.assign(numbers.begin(), numbers.begin() + of.coefficients);
+  step.is_sparse = of.kind != CpuStepKind::kDense;
+  step.outside = Outside::kLeaveOut;
+  step.mode = of.kind == CpuStepKind::kLazyRows ? SparseMode::kLazy
+                                                : SparseMode::kDense;
+  step.isa = ChosenIsa();
+  step.parallel_for = parallel_for;
+  const bool draws = rounding.element_count() > 2;  // iterations, a flag, seeds
+  step.rounds_variables = draws && of_rounding[1] != 0;
+  step.variables.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    const CallBuffer table = streams[i * stride], gradient = input(i);
+    HostVariable& variable = step.variables[i];
+    variable.memory =
+        MemoryOf(streams, i * stride, (i + 1) * stride, of.slot_mask);
+    variable.size = table.element_count();
+    variable.rows = RowsOf(table);
+    variable.grad = gradient.data();
+    if (step.is_sparse) {
+      const CallBuffer ids = input(count + i);
+      variable.indices = ids.data();
+      variable.count = ids.element_count();
+    }
+    variable.gradient_scale = of_variables[i];
+    variable.clip_value = of_variables[count + i];
+    variable.decay = of_variables[2 * count + i];
+    if (draws)
+      variable.rounding = RoundingOf(of_rounding[2 + i], of_rounding[0]);
+  }
+  std::optional<Averaging> averaging;
+  size_t own_streams = 1;
+  for (uint32_t mask = of.slot_mask; mask != 0; mask &= mask - 1) ++own_streams;
+  if (stride > own_streams) {
+    const auto* const numbers_of =
+        static_cast<const double*>(inputs[inputs.size() - 3].data());
+    averaging.emplace(numbers_of[0], static_cast<int64_t>(numbers_of[1]),
+                      static_cast<int64_t>(numbers_of[2]));
+    step.averaging = &*averaging;
+  }
+  const StepsOfRule* const steps = FindSteps(of.rule, of.variant, of.storage);
+  TakeStep(*steps, step);
 }
 
 }  // namespace tf_optim

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cc/cpu/norms.h"
-#include "cc/drivers/sparse_cpu.h"
+#include "cc/drivers/sort_ids.h"
 #include "cc/ops/norms_layout.h"
 #include "cc/values/xla_version.h"
 #include "cc/xla/cpu_call.h"

@@ -328,7 +328,7 @@ void Register(const OptimizerTraits& traits) {
       -> ::tensorflow::OpKernel* {
     return new XlaApplyOp<AllVariants, sparse>(context);
   };
-  RegisterXlaOp(traits.OpName(sparse), make,
+  RegisterXlaOp(OpName(traits, sparse), make,
                 {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16});
 }
 

@@ -8,6 +8,7 @@
 
 #include "cc/drivers/gpu.h"
 #include "cc/ops/layout.h"
+#include "cc/ops/packed_layout.h"
 #include "cc/rules/rule.h"
 #include "cc/values/xla.h"
 #include "cc/xla/cpu_step.h"
@@ -337,14 +338,10 @@ class XlaApplyOp : public XlaStepOp {
   template <class Rule>
   std::vector<Streams> OnGpu(Context* context,
                              const std::vector<Streams>& streams) {
-    Storage storage = Storage::kFloat32;
-    if (dtype() == tensorflow::DT_DOUBLE) storage = Storage::kFloat64;
-    if (dtype() == tensorflow::DT_HALF) storage = Storage::kFloat16;
-    if (dtype() == tensorflow::DT_BFLOAT16) storage = Storage::kBFloat16;
     GpuStepInputs inputs = GpuInputs(context);
     inputs.streams = streams;
-    return CallGpuSteps({AllVariants::kName, VariantKey<Rule>(), storage,
-                         SlotMask<Rule>(), lazy_},
+    return CallGpuSteps({AllVariants::kName, VariantKey<Rule>(),
+                         StorageOf(dtype()), SlotMask<Rule>(), lazy_},
                         inputs);
   }
 

@@ -1,0 +1,5 @@
+#include "@HEADER@"
+
+#include "cc/steps/instantiate.h"
+
+template struct tf_optim::StepTable<tf_optim::@VARIANTS@>;
