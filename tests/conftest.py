@@ -1,6 +1,7 @@
 """What all tests share. Must run before anything imports TensorFlow."""
 
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests of rounding compare with kernels that say what they do.
@@ -31,3 +32,15 @@ def pytest_configure(config):
     if not flavours.IS_CHILD and not config.getoption("exhaustive"):
         # Most of a test under XLA is LLVM at work on code that runs once.
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    if not config.getoption("exhaustive"):
+        _import_less()
+
+
+def _import_less():
+    """Here, and in the processes that tests start."""
+    from tests.lean import sitecustomize
+
+    folder = str(pathlib.Path(sitecustomize.__file__).parent)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if folder not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, paths)])
