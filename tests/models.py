@@ -72,6 +72,11 @@ def train(optimizer, var_list, steps, graph=False):
 
     if graph:
         step = tf.function(step)
+        if not any(
+            each.__module__.startswith("tf_optim") for each in type(optimizer).mro()
+        ):
+            # An oracle: a function that makes variables is traced twice.
+            optimizer.build(var_list)
     for grads in steps:
         step(grads)
     return step
