@@ -17,8 +17,7 @@ ADAM = next(case for case in cases.RICHEST if case.name == "Adam")
 one = pytest.mark.parametrize("case", [ADAM], ids=str)
 
 
-def jobs(workers):
-    return {"chief": 1, "worker": workers, "ps": 2}
+JOBS = {"chief": 1, "worker": 2, "ps": 2}
 
 
 def chief_of(cluster):
@@ -29,19 +28,22 @@ def chief_of(cluster):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with local_cluster.Cluster(jobs(2), own="chief") as cluster:
+    with local_cluster.Cluster(JOBS, own="chief") as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def chiefs(cluster):
-    """Starts one; another where a test has lost it."""
-    made = []
+    """Starts one; another where a test has lost it, or asks for one."""
+    made, waits = [], [cluster.wait]
 
-    def alive():
-        if not made or not made[-1].is_alive():
+    def alive(anew=False):
+        if made and (anew or not made[-1].is_alive()):
+            made.pop().close()
+        if not made:
             made.append(chief_of(cluster))
-            cluster.wait()
+            while waits:  # a server says once that it is up
+                waits.pop()()
         return made[-1]
 
     yield alive
@@ -248,20 +250,17 @@ def test_training_goes_on_without_a_killed_worker(cluster, chief, case):
     np.testing.assert_array_equal(moved[:, 0], named)
 
 
-@exhaustive_twin  # clusters of their own
-def test_training_resumes_after_a_killed_server(path):
+@exhaustive_twin
+def test_training_resumes_after_a_killed_server(cluster, chiefs, path):
     """Nothing is lost but the steps since the checkpoint."""
     case = ADAM
-    with local_cluster.Cluster(jobs(1), own="chief") as cluster:
-        with chief_of(cluster) as chief:
-            cluster.wait()
-            victim = cluster.tasks["ps", 1].process.pid
-            raised, _ = chief.call(served.interrupted, 2, case, victim, path)
-        assert raised in ("UnavailableError", "AbortedError"), raised
-        cluster.start("ps", 1)
-        with chief_of(cluster) as chief:
-            cluster.tasks["ps", 1].wait_up()
-            _, state = chief.call(served.resumed, 2, "ours", case, path, 10)
+    victim = cluster.tasks["ps", 1].process.pid
+    raised, _ = chiefs().call(served.interrupted, 2, case, victim, path)
+    assert raised in ("UnavailableError", "AbortedError"), raised
+    cluster.start("ps", 1)
+    chief = chiefs(anew=True)
+    cluster.tasks["ps", 1].wait_up()
+    _, state = chief.call(served.resumed, 2, "ours", case, path, 10)
     assert_same(state, served.trained(0, "ours", case, 20))
 
 
@@ -270,8 +269,9 @@ def test_servers_without_our_ops_are_named():
     """Before the first step has changed anything."""
     code = "from examples import local_cluster; local_cluster.run_server()"
     command = [sys.executable, "-c", code]
+    jobs = {"chief": 1, "worker": 1, "ps": 1}
     with (
-        local_cluster.Cluster(jobs(1), own="chief", command=command) as cluster,
+        local_cluster.Cluster(jobs, own="chief", command=command) as cluster,
         chief_of(cluster) as chief,
     ):
         cluster.wait()
