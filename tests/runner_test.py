@@ -13,7 +13,8 @@ COMMAND = ["-m", "tf_optim"]
 
 
 def run(arguments, folder, **variables):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return subprocess.run(
         [sys.executable, *arguments],
