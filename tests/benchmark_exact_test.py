@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.marks import both_flavours
-from tf_optim.benchmark import exact, features, turns
+from tf_optim.benchmark import exact, features, tf_subjects, turns
 
 SIZES = exact.Sizes(
     rows=300, width=4, ids=16, batches=40, growth=(50, 100), growth_width=2, idle=(1, 9)
@@ -73,6 +73,7 @@ def test_most_rows_are_stale_when_they_are_looked_up():
 
 def test_every_case_gives_figures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(exact, "QUICK", SIZES)
+    monkeypatch.setattr(tf_subjects, "_CALL", 1e-3)  # seconds: no figure is asked for
     path = tmp_path / "figures.json"
     exact.main(["--quick", "--rounds", "2", "--json", str(path)])
     printed = capsys.readouterr().out
