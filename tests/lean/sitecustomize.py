@@ -2,7 +2,7 @@
 
 Python runs this file when it starts, for tests/conftest.py has its folder in
 PYTHONPATH: scikit-learn and matplotlib are a third of what a process needs to import
-TensorFlow, and a hundred processes of the suite do. Who imports them outside of Keras
+TensorFlow, and many processes of the suite do. Who imports them outside of Keras
 gets them. `--exhaustive` imports all that there is.
 """
 
