@@ -80,6 +80,18 @@ def with_signs(plain, kind):
     return (plain * signs).astype(np.float32)
 
 
+def test_a_negative_number_of_a_slot_that_has_none_is_the_least_share():
+    """As it would come from a checkpoint of something else: neither 0 nor -x."""
+    plain = np.array([[1.0, -0.5, 0.0, -0.0, -1e-30, 2.0**-40]], np.float32)
+    plain = np.tile(plain, (1, 40))  # vectors and what is left behind them
+    codec = codec_of("unsigned", plain.shape)
+    stored = codec.unpack(codec.pack(plain)).numpy()
+    least = packed_codes.values(False)[1]
+    np.testing.assert_array_equal(
+        stored, np.tile([[1.0, least, 0.0, 0.0, least, least]], (1, 40))
+    )
+
+
 @kinds
 def test_all_magnitudes(kind):
     plain = with_signs(magnitudes(), kind)

@@ -19,8 +19,15 @@ import numpy as np
 import tensorflow as tf
 from tests import cases, norms_test, numerics
 from tests.raw_ops import Variables
+from tf_optim import library
 
 saved = {"norms": np.frombuffer(norms_test.many_norms().tobytes(), np.uint8)}
+strange = np.random.default_rng(0).normal(size=(40, 300)).astype(np.float32)
+strange[:, 7::50] = [0.0, -0.0, 1e-45, -1e-45, 1e-30, -1e-30]
+strange[3, 100] = np.inf
+for is_signed in (False, True):
+    packed = library.ops().tf_optim_pack_slot(plain=strange, is_signed=is_signed)
+    saved[f"packed {is_signed}"] = packed.numpy().ravel()
 for case in cases.KINDS:
     rng = np.random.default_rng(0)
     # Long enough for all threads; one shorter than a vector; one of a number.

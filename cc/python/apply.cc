@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <map>
 #include <utility>
 
 #include "cc/python/threads.h"
@@ -57,17 +58,22 @@ double ListValue(const std::vector<double>& values, size_t i,
   return values.empty() ? otherwise : values.at(i);
 }
 
-OptimizerTraits RuleNamed(const std::string& name) {
-  OptimizerTraits found;
+const OptimizerTraits& RuleNamed(const std::string& name) {
+  static const auto* const rules = [] {
+    auto* const all = new std::map<std::string, OptimizerTraits>();
+    ForEachOptimizer([&](auto variants) {
+      all->emplace(decltype(variants)::kName, TraitsOf(variants));
+    });
+    return all;
+  }();
+  const auto found = rules->find(name);
+  if (found != rules->end()) return found->second;
   std::string names;
-  ForEachOptimizer([&](auto variants) {
-    const char* const each = decltype(variants)::kName;
-    names += (names.empty() ? "" : ", ") + std::string(each);
-    if (name == each) found = TraitsOf(variants);
-  });
-  Require(!found.name.empty(),
-          "rule must be one of " + names + ". Received: " + name + ".");
-  return found;
+  for (const auto& [each, rule] : *rules) {
+    names += (names.empty() ? "" : ", ") + each;
+  }
+  throw py::value_error("rule must be one of " + names + ". Received: " + name +
+                        ".");
 }
 
 Storage StorageNamed(const std::string& dtype) {
@@ -184,7 +190,7 @@ void FindIndices(const StepArguments& a, HostStep* step) {
 }  // namespace
 
 void ApplyToArrays(const std::string& name, const StepArguments& a) {
-  const OptimizerTraits rule = RuleNamed(name);
+  const OptimizerTraits& rule = RuleNamed(name);
   CheckNumbers(a);
   const std::string dtype = DtypeName(a.var[0]);
   const StepsOfRule* const steps =

@@ -82,6 +82,7 @@ TFO_HD inline uint8_t ToCode(float share, bool at_random, uint32_t random) {
   if (!is_signed && code == 0 && bits >= 0x10000u) code = 1;
   // Without its sign: that of a NaN is the processor's choice.
   if (!IsFiniteBits(bits)) return C::kNotFinite;
+  if (!is_signed && share < 0) return 1;  // the least that is not 0
   return static_cast<uint8_t>(code |
                               (BitCast<uint32_t>(share) >> 24 & C::kSign));
 }
@@ -102,7 +103,7 @@ struct Scale {
 
 // Random bits by counting: the same for an element and a step on any machine,
 // whatever else is drawn. 16 elements of a block have numbers of their own, of
-// which the others' are multiples.
+// which the others' are odd multiples that have little to do with each other.
 inline constexpr uint32_t kDrawnLanes = 16;
 
 TFO_HD inline uint32_t RandomLane(uint64_t key, uint32_t lane) {
@@ -113,7 +114,7 @@ TFO_HD inline uint32_t RandomLane(uint64_t key, uint32_t lane) {
   return x ^ (x >> 16);
 }
 TFO_HD inline uint32_t RandomFactor(uint32_t sixteens) {
-  return (2 * sixteens + 1) * 0x9e3779b1u;
+  return 0x9e3779b1u ^ (sixteens * 0x3c6ef362u);
 }
 TFO_HD inline uint32_t RandomBits(uint64_t key, uint32_t i) {
   return RandomLane(key, i % kDrawnLanes) * RandomFactor(i / kDrawnLanes);
