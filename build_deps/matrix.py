@@ -34,7 +34,8 @@ TARGETS = ["//:_native.so", "//:_tf_optim_ops.so", "//:_tf_optim_xla.so"]
 # With the newest Keras: each kind of step, state, Keras' features, XLA; in both
 # flavours of Keras.
 CORE = ["training", "features", "sparse", "exact", "wrappers", "checkpoint"]
-CORE += ["accumulation", "kept", "keras_private", "multi", "xla", "xla_calls"]
+CORE += ["graph_order", "accumulation", "kept", "keras_private", "multi"]
+CORE += ["xla", "xla_calls"]
 # With the Keras of TensorFlow's time: what Keras has a part in.
 OF_KERAS = ["training", "features", "exact", "wrappers", "keras_private", "multi"]
 

@@ -102,3 +102,11 @@ def test_stocks_optimizers_inside_of_ours_are_restored(wrap, tmp_path):
     checkpoint.restore(path).assert_existing_objects_matched()
     for name, values in state(optimizer).items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["NovoGrad", "Prodigy"])
+def test_a_rule_that_looks_at_whole_variables_refuses_parts(kind):
+    table, kernel = made(2)
+    optimizer = getattr(tf_optim, kind)()
+    with pytest.raises(ValueError, match=rf"{kind} must be given whole variables.*"):
+        optimizer.build([*table.variables, kernel])
