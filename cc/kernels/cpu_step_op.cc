@@ -1,7 +1,7 @@
 // TfOptim>ResourceApply<Name> and TfOptim>ResourceSparseApply<Name> on the CPU:
 // one step of a list of variables, for any rule.
+#include <algorithm>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,7 +58,7 @@ class CpuStepOp : public StepOp {
                             LockedVariables* variables) const {
     for (int i = 0; i < layout().count; ++i) {
       const Tensor& ids = context->input(layout().indices + i);
-      const absl::Status status = Check32Bits(ids)
+      const absl::Status status = Are32Bits(ids)
                                       ? CheckIds<int32_t>(ids, i, variables)
                                       : CheckIds<int64_t>(ids, i, variables);
       if (!status.ok()) return status;
@@ -75,7 +75,7 @@ class CpuStepOp : public StepOp {
     return bad < 0 ? absl::OkStatus() : BadIndexError(i, bad, rows, of(bad));
   }
 
-  static bool Check32Bits(const Tensor& ids) {
+  static bool Are32Bits(const Tensor& ids) {
     return ids.dtype() == tensorflow::DT_INT32;
   }
 
@@ -100,7 +100,7 @@ class CpuStepOp : public StepOp {
       variable.grad = grad.data();
       if (is_sparse_) {
         const Tensor& ids = context->input(layout().indices + i);
-        step.indices_are_32_bits = Check32Bits(ids);
+        step.indices_are_32_bits = Are32Bits(ids);
         variable.rows = var.dim_size(0);
         variable.indices = ids.data();
         variable.count = ids.NumElements();
