@@ -25,20 +25,17 @@ struct NoGradient {
   HWY_INLINE auto At(int64_t) const { return ZeroGradient<Isa, T>{}; }
 };
 
-template <class Isa, class Rule, class T, class Gradient>
-HWY_INLINE MeasuredRow<Rule, T> MeasureRow(
-    const Variable<Rule, T>& variable, int64_t number,
-    const CoefficientsOf<Rule, T>& coefficients, const Gradient& gradient,
-    int64_t following) {
+// measure(row, &measured) takes the measures of the row.
+template <class Rule, class T, class Measure>
+HWY_INLINE MeasuredRow<Rule, T> MeasureRow(const Variable<Rule, T>& variable,
+                                           int64_t number,
+                                           const Measure& measure) {
   MeasuredRow<Rule, T> row = {number};
   for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
     if (IsRowSlot<Rule>(s)) row.slots[s] = variable.slots[s][number];
   }
   Measured<Rule> measured;
-  const int64_t width = variable.width, begin = number * width;
-  Span<Isa, Rule, T>{variable, begin, width,     coefficients,
-                     {},       &row,  &measured, following}
-      .template Run<Pass::kMeasure>(gradient.At(begin));
+  measure(row, &measured);
   row.means = measured.template Means<T>();
   return row;
 }
@@ -66,9 +63,15 @@ HWY_NOINLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
       const int64_t rows = std::min(kTogether, end_row - first);
       MeasuredRow<Rule, T> row[kTogether];
       for (int64_t r = 0; r < rows; ++r) {
-        row[r] = MeasureRow<Isa, Rule, T>(variable, first + r, coefficients,
-                                          gradient,
-                                          (end_row - first - r - 1) * width);
+        const int64_t at = (first + r) * width, following = end - at - width;
+        row[r] = MeasureRow(
+            variable, first + r,
+            [&](const auto& begun, Measured<Rule>* sums)
+                __attribute__((always_inline)) {
+                  Span<Isa, Rule, T>{variable, at,     width, coefficients,
+                                     {},       &begun, sums,  following}
+                      .template Run<Pass::kMeasure>(gradient.At(at));
+                });
       }
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t at = row[r].number * width;
