@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+import sys
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Tests of rounding compare with kernels that say what they do.
@@ -44,3 +47,14 @@ def _import_less():
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if folder not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, paths)])
+
+
+@pytest.fixture(autouse=True)
+def stock_is_stock():
+    """A test that leaves ours in Keras' place would have later ones compare ours."""
+    yield
+    replacement = sys.modules.get("tf_optim.replacement")
+    left = list(replacement._patch.constructors) if replacement else []
+    if left:
+        replacement.unpatch_keras()
+    assert not left, "the test has to call unpatch_keras()"

@@ -6,6 +6,7 @@ import re
 import pytest
 import tensorflow as tf
 
+import tf_optim
 from build_deps import docs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -22,13 +23,15 @@ PROGRAMS = [
 
 
 @pytest.fixture
-def policy():
+def as_before():
+    """What the pages' programs set for a whole process."""
     yield
     tf.keras.mixed_precision.set_global_policy("float32")
+    tf_optim.unpatch_keras()
 
 
 @pytest.mark.parametrize("page", PROGRAMS)
-def test_programs_of_a_page_run(page, policy, capsys):
+def test_programs_of_a_page_run(page, as_before, capsys):
     """One after the other, as one types them."""
     text = (ROOT / "docs" / page).read_text()
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -49,8 +52,6 @@ def test_navigation_has_every_page():
 
 
 def test_reference_has_every_public_name():
-    import tf_optim
-
     optimizers, others = docs.names()
     assert {*optimizers, *others, "__version__"} == set(tf_optim.__all__)
     assert "::: tf_optim.Adam\n" in docs.reference(docs.OPTIMIZERS, optimizers)
@@ -71,8 +72,6 @@ def test_links_of_the_site():
 
 def test_table_of_slot_dtypes_is_what_the_classes_take():
     """docs/memory.md: "yes", "no", or "-" where there are no slots."""
-    import tf_optim
-
     page = (ROOT / "docs" / "memory.md").read_text()
     cell = "(yes|no|-)"
     rows = re.findall(rf"^\| ([\w, ]+) \| {cell} \| {cell} \|", page, re.MULTILINE)
