@@ -20,7 +20,24 @@ def _ademamix_per_step(hyper, iterations):
     return {"slow_beta": beta, "slow_share": share}
 
 
-OPTIMIZERS = (
+# The arguments of the optimizers whose steps can be cautious.
+_CAUTIOUS = {
+    "RMSprop": {"momentum": 0.9},
+    "Adam": {"amsgrad": True, "beta_1": 0.5, "beta_2": 0.95},
+    "SGD": {"momentum": 0.7, "nesterov": True},
+    "AdamW": {"weight_decay": 0.0},
+    "Adamax": {},
+    "Nadam": {},
+    "Lion": {},
+    "Yogi": {},
+    "RectifiedAdam": {"beta_2": 0.9, "sma_threshold": 4.0},
+    "AdaBelief": {"beta_2": 0.9},
+    "Adopt": {"beta_1": 0.5, "beta_2": 0.9},
+    "Adan": {},
+    "AdEMAMix": {"beta_2": 0.9, "beta_3": 0.99, "warmup_steps": 30},
+}
+
+_ROWS = (
     *KERAS_ROWS,
     Optimizer(
         name="LARS",
@@ -51,32 +68,6 @@ OPTIMIZERS = (
         },
         op_names={"momentum": "momentum_rate"},  # "momentum" is the slot
         flags=("nesterov",),
-        scope="variable",
-        in_stock=(False, False),
-    ),
-    Optimizer(
-        name="CautiousAdam",
-        defaults=BETAS,
-        slots=(
-            Slot("momentum", share=1.0),
-            Slot("velocity"),
-            Slot("velocity_hat", option="amsgrad"),
-        ),
-        variants={
-            "plain": {"beta_1": 0.5, "beta_2": 0.9},
-            "amsgrad": {"amsgrad": True},
-        },
-        errors=BETA_ERRORS,
-        scope="variable",
-        in_stock=(False, False),
-    ),
-    Optimizer(
-        name="CautiousLion",
-        defaults={"beta_1": 0.9, "beta_2": 0.99},
-        slots=(Slot("momentum", share=1.0),),
-        variants={"plain": {}},
-        errors=(({"beta_1": 1.5}, "[0, 1]"), ({"beta_2": -0.1}, "[0, 1]")),
-        bounds={"beta_1": ("in [0, 1]", 1.5), "beta_2": ("in [0, 1]", 1.5)},
         scope="variable",
         in_stock=(False, False),
     ),
@@ -275,6 +266,11 @@ OPTIMIZERS = (
     ),
 )
 
+OPTIMIZERS = tuple(
+    row.with_cautious_steps(**_CAUTIOUS[row.name]) if row.name in _CAUTIOUS else row
+    for row in _ROWS
+)
+
 # Refused by every optimizer.
 COMMON_ERRORS = (
     ({"sparse_update": "sloppy"}, "'lazy'"),
@@ -295,22 +291,28 @@ CASES = tuple(
     for variant in optimizer.variants
 )
 
-# One case per optimizer, all its options on: for tests of what rules share. Of
-# equally many slots the most arguments, and of these the last.
+# One case per optimizer, all its options on but for cautious steps: for tests of what
+# rules share. Of equally many slots the most arguments, and of these the last.
 RICHEST = tuple(
     max(
-        (case for case in reversed(CASES) if case.optimizer is optimizer),
+        (c for c in reversed(CASES) if c.optimizer is optimizer and not c.is_cautious),
         key=lambda case: (len(case.slots), len(case.arguments)),
     )
     for optimizer in OPTIMIZERS
 )
 
 # One case per mechanism: the first of those that are alike in it.
-KINDS = tuple({c.optimizer.mechanism: c for c in reversed(RICHEST)}.values())[::-1]
+CAUTIOUS_ADAM = next(c for c in CASES if c.name == "Adam" and c.is_cautious)
+KINDS = (
+    *tuple({c.optimizer.mechanism: c for c in reversed(RICHEST)}.values())[::-1],
+    CAUTIOUS_ADAM,
+)
 A_FEW = RICHEST[:2]
 
 # Those that stock has in one of the flavours; `models.stock` skips the other.
-STOCK_CASES = tuple(case for case in CASES if any(case.optimizer.in_stock))
+STOCK_CASES = tuple(
+    case for case in CASES if any(case.optimizer.in_stock) and not case.is_cautious
+)
 STOCK_RICHEST = tuple(case for case in RICHEST if any(case.optimizer.in_stock))
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")

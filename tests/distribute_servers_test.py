@@ -77,7 +77,7 @@ def test_one_worker_at_a_time_is_one_device(chief, case):
     }
     for device, slots in places:
         assert slots == [device] * len(case.slots)
-    if case.optimizer.scope != "variable":  # its norms are those of each shard
+    if case.scope != "variable":  # its norms are those of each shard
         assert_same(servers, served.trained(0, "ours", case, 6, **options))
 
 
@@ -88,7 +88,7 @@ AVERAGED = {"use_ema": True, "ema_momentum": 0.9}
 @kinds
 def test_exact_is_the_dense_result_of_one_device(chief, case, options):
     """Slots included, each on its server, and rows that steps did not name."""
-    if case.optimizer.scope == "variable":
+    if case.scope == "variable":
         pytest.skip("its steps need the norm of the whole table")
     exact = {**options, "sparse_update": "exact"}
     servers = chief.call(served.trained, 2, "ours", case, 12, **exact)
@@ -189,7 +189,7 @@ def check_checkpoint(chief, case, shards, makes, path):
     after, later = chief.call(served.resumed, shards[1], makes[1], case, path, 4, **ema)
     assert_same(before, after)
     # Lamb's norms are those of a shard, so that another division trains otherwise.
-    if "stock" not in makes and case.optimizer.scope != "variable":
+    if "stock" not in makes and case.scope != "variable":
         alone = served.trained(0, "ours", case, 14, **ema)
         # An idle row's average takes k updates at once there, and one by one here.
         rounded = ("_model_variables_moving_average", "_variables")

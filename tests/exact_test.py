@@ -15,7 +15,7 @@ from tests.marks import both_flavours, kinds
 from tf_optim import keras_private, reference
 
 ROWS, WIDTH = 12, 5
-EXACT = [case for case in cases.CASES if case.optimizer.scope != "variable"]
+EXACT = [case for case in cases.CASES if case.is_exact]
 every_case = pytest.mark.parametrize("case", EXACT, ids=str)
 
 
@@ -109,7 +109,7 @@ def test_the_reference_with_every_row_in_every_step(case):
 @kinds
 @pytest.mark.parametrize("mode", ["exact", "eventual"])
 def test_weight_decay_and_eager_steps(case, mode):
-    if case.optimizer.scope == "variable":
+    if not case.is_exact:
         pytest.skip(f"{case.name} has no such mode")
     training = Training(case, mode, weight_decay=0.03).run(40, eager=True)
     expected = reference_values(training, 40, 0.03)

@@ -109,7 +109,7 @@ def programs(draw, ways=("eager", "eager", "eager", "function", "function", "jit
     modes = [
         "lazy",
         "dense",
-        *(["eventual"] if case.optimizer.scope != "variable" else []),
+        *(["eventual"] if case.is_exact else []),
     ]
     return Program(
         case=case,

@@ -86,8 +86,8 @@ DENSE = {
     "COCOB": (("gradient_sum", "largest", "total", "reward", "offset"), None),
     "RowWiseAdagrad": (("accumulator",), None),
     "RowWiseAdam": (("momentum", "velocity"), None),
-    "CautiousAdam": (("momentum", "velocity"), None),
-    "CautiousLion": (("momentum",), None),
+    "Adam-cautious": (("momentum", "velocity"), None),
+    "Lion-cautious": (("momentum",), None),
 }
 ROW_SLOTS = {("RowWiseAdagrad", "accumulator"), ("RowWiseAdam", "velocity")}
 SPARSE = ("Adam", "RowWiseAdagrad", "Adagrad", "SGD")
@@ -95,8 +95,8 @@ SPARSE = ("Adam", "RowWiseAdagrad", "Adagrad", "SGD")
 TELLING = ("SGD", "Adam", "Adagrad", "Lamb", "RowWiseAdagrad")
 # Streams that means over the variable cost: Lamb's first pass writes both slots, so its
 # second reads them and the variable again (10 in all); LARS reads both twice (7);
-# cautious rules read the gradient and their slots twice.
-MEASURED = {"Lamb": 3, "LARS": 2, "CautiousAdam": 3, "CautiousLion": 2}
+# cautious steps read the gradient and their slots twice.
+MEASURED = {"Lamb": 3, "LARS": 2, "Adam-cautious": 3, "Lion-cautious": 2}
 
 BERT_BASE = (
     [(30522, 768), (512, 768), (2, 768), (768,), (768,)]
@@ -155,6 +155,7 @@ def ours(library, name, shapes, indices=None):
         torch.tensor(3, device="cuda"),
         number(float("inf")),
         indices=indices,
+        flags={"cautious": name.endswith("-cautious")},
         weight_decay=number([0.01] * len(var)) if name == "AdamW" else None,
         cuda=True,
         stream=torch.cuda.current_stream().cuda_stream,

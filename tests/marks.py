@@ -41,7 +41,7 @@ def _few(case):
 every_case = pytest.mark.parametrize("case", cases.CASES, ids=str)
 richest = pytest.mark.parametrize("case", cases.RICHEST, ids=str)
 # Where a rule's mechanism counts, and not its formula.
-kinds = _marked(_kind)
+kinds = _marked(_kind, (*cases.RICHEST, cases.CAUTIOUS_ADAM))
 # The same of those that stock has.
 every_stock_case = _marked(_stock, cases.STOCK_CASES)
 stock_richest = _marked(_stock, cases.STOCK_RICHEST)

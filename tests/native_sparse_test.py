@@ -116,7 +116,7 @@ def test_sparse_sweep(case):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "case", [c for c in cases.RICHEST if c.optimizer.scope == "element"], ids=str
+    "case", [c for c in cases.RICHEST if c.scope == "element"], ids=str
 )
 def test_columns_of_narrow_tables_are_those_of_wider_ones(case, dtype):
     """Rows of up to 4 elements are stepped together."""

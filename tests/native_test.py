@@ -89,7 +89,7 @@ def test_dense_sweep(case, dtype):
     var, slots, grad = numerics.draw(np.random.default_rng(3), case, most, dtype)
     expected = State(var, slots, grad).run(case, isa="scalar").result()
     for count in range(most + 1):
-        if case.optimizer.scope != "element":
+        if case.scope != "element":
             part = State(
                 var[:count], {k: v[:count] for k, v in slots.items()}, grad[:count]
             )

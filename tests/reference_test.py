@@ -111,7 +111,7 @@ def test_lazy_changes_only_its_rows_and_dense_is_the_dense_gradient(case):
         np.testing.assert_array_equal(
             lazy_slots[key][[0, 2, 3, 5]], value[[0, 2, 3, 5]]
         )
-    if case.optimizer.scope == "element":
+    if case.scope == "element":
         np.testing.assert_allclose(lazy[[1, 4]], after[[1, 4]], rtol=1e-14)
     np.testing.assert_array_equal(lazy[[0, 2, 3, 5]], var[[0, 2, 3, 5]])
 
@@ -130,7 +130,7 @@ def test_nan_reaches_variable_and_slots(case):
     follow = {slot.name for slot in case.slots if slot.follows_nan}
     for value in (value for key, value in slots.items() if key in follow):
         assert np.isnan(value[1]) and not np.isnan(value[[0, 2]]).any()
-    if case.optimizer.scope != "variable":
+    if case.scope != "variable":
         assert not np.isnan(var[[0, 2]]).any()
 
 

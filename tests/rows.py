@@ -99,8 +99,18 @@ class Optimizer:
     def mechanism(self):
         """What its kernels and its class need beyond one step of fixed slots."""
         optional = any(slot.option for slot in self.slots)
-        special = self.flags, self.per_step, self.cancelling
+        flags = [flag for flag in self.flags if flag != "cautious"]
+        special = flags, self.per_step, self.cancelling
         return self.scope, optional, *map(bool, special)
+
+    def with_cautious_steps(self, **arguments):
+        """The row with one more variant, of these constructor arguments."""
+        return dataclasses.replace(
+            self,
+            defaults={**self.defaults, "cautious": False},
+            variants={**self.variants, "cautious": {**arguments, "cautious": True}},
+            flags=(*self.flags, "cautious"),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +136,20 @@ class Case:
             key: self.arguments.get(key, default)
             for key, default in self.optimizer.defaults.items()
         }
+
+    @property
+    def is_cautious(self):
+        return self.arguments.get("cautious", False)
+
+    @property
+    def scope(self):
+        """As the optimizer's; how many elements agree is known of a variable."""
+        return "variable" if self.is_cautious else self.optimizer.scope
+
+    @property
+    def is_exact(self):
+        """Whether there are exact steps of rows."""
+        return self.optimizer.scope != "variable"
 
     @property
     def rule(self):

@@ -242,7 +242,7 @@ def test_rows_of_another_float_type_are_cast(case, mode, dtype):
 @richest
 def test_norms_see_the_summed_rows(case, mode, clip):
     """Stock takes the norm of the rows before they are summed."""
-    if case.optimizer.scope == "variable" and mode == "lazy":
+    if case.scope == "variable" and mode == "lazy":
         pytest.skip("its own norms are over other rows than with a dense gradient")
     results = []
     ids, values = [3, 1, 3], np.array([[1.0, 2.0], [0.5, -1.0], [4.0, 0.25]])
@@ -347,7 +347,7 @@ def test_nan_stays_in_its_row(case, mode):
             continue
         assert not np.isnan(np.delete(value, 2, axis=0)).any()
         assert np.isnan(value[2, 2] if value.ndim == 2 else value[2])
-        if case.optimizer.scope != "row":  # there it is in the row's mean
+        if case.scope != "row":  # there it is in the row's mean
             assert np.isnan(value).sum() == 1
 
 

@@ -64,6 +64,7 @@ class ArgumentsButDecay(TypedDict, total=False):
     use_locking: bool
     slot_dtype: SlotDtype
     stochastic_rounding: bool | None
+    cautious: bool
     averaging: Averaging | None
     use_ema: bool
     ema_momentum: Number
@@ -118,6 +119,12 @@ class SharedArguments(ArgumentsButDecay, total=False):
         stochastic_rounding: whether what is kept in fewer bits is rounded up or down
             at random, right in the mean. None: packed slots are, 16-bit variables are
             not. True: both. False: neither. Default: None.
+        cautious: whether an element moves only where its step u has the sign of its
+            gradient g, u * g > 0, and then by u / max(s, 0.001), where s is the share
+            of the variable's elements that move (with `"lazy"`: of those in the rows
+            named). It costs a second pass over memory, and is for optimizers with a
+            momentum ([Liang et al., 2024](https://arxiv.org/abs/2411.16085)).
+            Default: False.
         averaging: a `tf_optim.Lookahead` or `tf_optim.StochasticWeightAveraging`, in
             the place of `use_ema`. Default: None.
         use_ema: whether moving averages of the variables are kept. Default: False.

@@ -87,7 +87,7 @@ def _shared(cls, own):
     defaults.update(sparse_update="lazy", use_locking=True, name=_name(cls))
     defaults.update(slot_dtype="float32", stochastic_rounding=None)
     defaults.update(exclude_from_weight_decay=None, learning_rate_multipliers=None)
-    defaults.update(averaging=None)
+    defaults.update(averaging=None, cautious=False)
     said = {}
     for each in (hints.SharedArguments, hints.ArgumentsButDecay):
         said |= each.__annotations__

@@ -74,6 +74,16 @@ def check_takes_rates(optimizer):
         )
 
 
+def check_takes_cautious_steps(optimizer):
+    """Raises TypeError if it updates variables itself: no step of ours is taken."""
+    if overridden(optimizer, UPDATE):
+        raise TypeError(
+            "`cautious` must be False for a subclass that overrides `update_step`: "
+            f"the step is its own. Received: {type(optimizer).__name__} with "
+            "cautious=True."
+        )
+
+
 def check_alone(optimizer):
     """Raises RuntimeError if stock's methods are to be called for several replicas.
 

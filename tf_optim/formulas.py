@@ -191,23 +191,11 @@ def lion(p, slots, g, hyper, learning_rate, t):
     return p - learning_rate * step, {"momentum": b2 * m + (1 - b2) * g}
 
 
-def _cautious(formula, p, slots, g, *arguments):
+def cautious(formula, p, slots, g, *arguments):
     """Liang et al., 2024, algorithm 1; the bound is of the authors' program."""
     moved, new = formula(np.zeros_like(p), slots, g, *arguments)
     agrees = -moved * np.sign(g) > 0
     return p + moved * (agrees / max(np.mean(agrees), 0.001)), new
-
-
-@rule("CautiousAdam")
-def cautious_adam(*arguments):
-    """Where Adam's step agrees with the gradient."""
-    return _cautious(adam, *arguments)
-
-
-@rule("CautiousLion")
-def cautious_lion(*arguments):
-    """Where Lion's step agrees with the gradient."""
-    return _cautious(lion, *arguments)
 
 
 @rule("Lamb")

@@ -58,6 +58,7 @@ class Fused(spellings.OldSpellings, state.State):
         use_locking: bool = True,
         slot_dtype: SlotDtype = "float32",
         stochastic_rounding: bool | None = None,
+        cautious: bool = False,
         averaging: Averaging | None = None,
         **kwargs: Any,
     ) -> None:
@@ -65,6 +66,7 @@ class Fused(spellings.OldSpellings, state.State):
         packed.check(slot_dtype, self._spec)
         rounding = checks.switch("stochastic_rounding", stochastic_rounding, None)
         use_locking = checks.switch("use_locking", use_locking)
+        cautious = checks.switch("cautious", cautious)
         averaging = averagings.checked(averaging, kwargs)
         if averaging is not None:  # whose averages lie where Keras has these
             kwargs["use_ema"] = True
@@ -80,6 +82,7 @@ class Fused(spellings.OldSpellings, state.State):
         self._use_locking = use_locking
         self._slots_lie_in = slot_dtype
         self._stochastic_rounding = rounding
+        self._cautious = cautious
         self.averaging = averaging
         self._kept_rows = kept.Memory()
         self._seen_by_averages = averages.Memory()
@@ -101,11 +104,27 @@ class Fused(spellings.OldSpellings, state.State):
         switches = {*self._spec.switches.values(), *self._spec.flags}
         checks.check_switches(self, sorted(switches))
         checks.check_sparse_update(self.sparse_update, self._spec)
+        if self.cautious:
+            self._check_takes_cautious_steps()
         if self._is_built():
             self._check_built_for_options()
             self._members.forget_unless(tuple(map(self._has_slot, self._spec.slots)))
         if is_plain:  # kept where Keras does not look for what it saves
             vars(self)["_checked_values"] = key
+
+    def _check_takes_cautious_steps(self):
+        """Raises ValueError for a step without a momentum, or not of our op's."""
+        is_rule = self._spec.is_cautious_rule
+        if is_rule and checks.static_value(getattr(self, "momentum", 1.0)) != 0:
+            extension.check_takes_cautious_steps(self)
+            return
+        why = "has no cautious step (docs/optimizers.md says which do)"
+        if is_rule:
+            why = "has no momentum as long as `momentum` is 0"
+        raise ValueError(
+            f"`cautious` must be False: {self._spec.name} {why}. Received: "
+            "cautious=True"
+        )
 
     def _has_slot(self, slot):
         """Whether its option is on, or may be some day: a variable's value changes."""
@@ -169,6 +188,8 @@ class Fused(spellings.OldSpellings, state.State):
             "slot_dtype": self.slot_dtype,
             "stochastic_rounding": self.stochastic_rounding,
         }
+        if self.cautious:
+            config["cautious"] = True
         if self.averaging is not None:
             made = tf.keras.utils.serialize_keras_object(self.averaging)
             config["averaging"] = made
@@ -237,6 +258,15 @@ class Fused(spellings.OldSpellings, state.State):
     @use_locking.setter
     def use_locking(self, value: bool) -> None:
         self._use_locking = checks.switch("use_locking", value)
+
+    @property
+    def cautious(self) -> bool:
+        """As given to the constructor, or as set since."""
+        return self._cautious
+
+    @cautious.setter
+    def cautious(self, value: bool) -> None:
+        self._cautious = checks.switch("cautious", value)
 
     @property
     def learning_rate_multipliers(self) -> dict[str, float]:

@@ -5,8 +5,11 @@ are in `formulas.py` and `further_formulas.py`. Everything that optimizers have 
 common (gradient scale, clipping, weight decay, sparse gradients) is around them, once.
 """
 
+import functools
+
 import numpy as np
 
+from tf_optim.formulas import cautious
 from tf_optim.further_formulas import RULES
 
 
@@ -31,7 +34,7 @@ def step(
       slots: dict of slot name to array. An optional slot that is absent means
         that its option (amsgrad, centered, momentum) is off.
       grad: the gradient, of the shape of `var`.
-      hyper: dict of hyperparameter name to float.
+      hyper: dict of hyperparameter name to float, and whether steps are `cautious`.
       learning_rate: float.
       iterations: steps done before this one.
       gradient_scale: the gradient is multiplied by it first.
@@ -44,6 +47,9 @@ def step(
     # float() because np.float32 scalars would pull arithmetic down with them.
     learning_rate = float(learning_rate)
     hyper = {key: float(value) for key, value in hyper.items()}
+    formula = RULES[name]
+    if hyper.pop("cautious", False):
+        formula = functools.partial(cautious, formula)
     p = np.asarray(var, np.float64)
     slots = {key: np.asarray(value, np.float64) for key, value in slots.items()}
     with np.errstate(all="ignore"):  # NaN and Inf go where arithmetic takes them
@@ -51,7 +57,7 @@ def step(
         g = np.clip(g, -float(clip_value), float(clip_value))
         if weight_decay:  # 0 * Inf is not "no decay"
             p = p - learning_rate * float(weight_decay) * p
-        return RULES[name](p, slots, g, hyper, learning_rate, int(iterations) + 1)
+        return formula(p, slots, g, hyper, learning_rate, int(iterations) + 1)
 
 
 def sum_duplicates(values, indices):

@@ -39,7 +39,7 @@ _STEP = "apply" if flavour.is_keras_3() else "apply_gradients"
 _NOT_CHOSEN = ("MultiOptimizer", "RestoredOptimizer")
 _NOT_IN_STOCK = (
     *("sparse_update", "use_locking", "slot_dtype", "stochastic_rounding"),
-    "averaging",
+    *("cautious", "averaging"),
 )
 
 

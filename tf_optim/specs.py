@@ -174,12 +174,18 @@ class Spec:
         """All that the check of hyperparameters reads."""
         own = [hyper.attribute for hyper in (*self.hyper, *self.checked)]
         options = (*self.switches.values(), "sparse_update", "use_ema", "averaging")
+        options = (*options, "cautious")
         return (*own, *options, *checks.KERAS_ARGUMENTS)
 
     @functools.cached_property
     def flags(self) -> tuple[str, ...]:
         """The op's bool attributes, which are attributes of the class too."""
         return tuple(self._said["flags"])
+
+    @property
+    def is_cautious_rule(self) -> bool:
+        """Whether its steps can be cautious."""
+        return self.is_rule and "cautious" in self.flags
 
     @property
     def needs_whole_table(self) -> bool:

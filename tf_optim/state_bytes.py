@@ -59,7 +59,8 @@ def moved(facts, slots):
     item, slot_item = variable.dtype.size, _slot_item(facts)
     average = 2 * item * facts.average_rides
     if not facts.is_by_row:
-        passes = 2 if facts.inner._spec.needs_whole_table else 1
+        is_read_twice = facts.inner._spec.needs_whole_table or facts.inner.cautious
+        passes = 2 if is_read_twice else 1
         moved = traffic.dense_bytes(numbers, full, item, slot_item, passes)
         of_rows = 2 * slot_dtype(variable).size * fewer
         return round(moved + of_rows + average * numbers)

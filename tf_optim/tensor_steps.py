@@ -131,7 +131,8 @@ def descend(numbers, updates, steps, scale=None):
         steps: for each a tensor or `tf.IndexedSlices`, as a gradient may be.
         scale: as `op_calls.call_ops` takes it, of the steps.
     """
-    numbers = dataclasses.replace(numbers, hyper=(0.0,), flags=(False,), clip_value=0.0)
+    off = (False,) * len(_DESCENT.flags)
+    numbers = dataclasses.replace(numbers, hyper=(0.0,), flags=off, clip_value=0.0)
     turned = [
         dataclasses.replace(
             update,

@@ -15,17 +15,9 @@ inline constexpr AverageKernels<T> kAverageKernels = {
 
 template <>
 const void* AverageTable<TFO_ISA>::Find(Storage storage) {
-  switch (storage) {
-    case Storage::kFloat32:
-      return &kAverageKernels<TFO_ISA, float>;
-    case Storage::kFloat64:
-      return &kAverageKernels<TFO_ISA, double>;
-    case Storage::kFloat16:
-      return &kAverageKernels<TFO_ISA, Float16>;
-    case Storage::kBFloat16:
-      return &kAverageKernels<TFO_ISA, BFloat16>;
-  }
-  return nullptr;
+  return WithStorage(storage, [](auto stored) -> const void* {
+    return &kAverageKernels<TFO_ISA, typename decltype(stored)::Type>;
+  });
 }
 
 }  // namespace tf_optim

@@ -15,17 +15,9 @@ inline constexpr CpuKernels<Rule, T> kKernels = {
 
 template <class IsaTag, class Rule>
 const void* KernelsForStorage(Storage storage) {
-  switch (storage) {
-    case Storage::kFloat32:
-      return &kKernels<IsaTag, Rule, float>;
-    case Storage::kFloat64:
-      return &kKernels<IsaTag, Rule, double>;
-    case Storage::kFloat16:
-      return &kKernels<IsaTag, Rule, Float16>;
-    case Storage::kBFloat16:
-      return &kKernels<IsaTag, Rule, BFloat16>;
-  }
-  return nullptr;
+  return WithStorage(storage, [](auto stored) -> const void* {
+    return &kKernels<IsaTag, Rule, typename decltype(stored)::Type>;
+  });
 }
 
 template <class IsaTag, class... Rules>

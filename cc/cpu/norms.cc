@@ -14,17 +14,9 @@ inline constexpr NormKernels<T> kNormKernels = {&MeasureSpan<IsaTag, T>,
 
 template <>
 const void* NormTable<TFO_ISA>::Find(Storage storage) {
-  switch (storage) {
-    case Storage::kFloat32:
-      return &kNormKernels<TFO_ISA, float>;
-    case Storage::kFloat64:
-      return &kNormKernels<TFO_ISA, double>;
-    case Storage::kFloat16:
-      return &kNormKernels<TFO_ISA, Float16>;
-    case Storage::kBFloat16:
-      return &kNormKernels<TFO_ISA, BFloat16>;
-  }
-  return nullptr;
+  return WithStorage(storage, [](auto stored) -> const void* {
+    return &kNormKernels<TFO_ISA, typename decltype(stored)::Type>;
+  });
 }
 
 }  // namespace tf_optim

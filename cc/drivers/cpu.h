@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cc/rules/cautious.h"
 #include "cc/rules/rule.h"
 #include "cc/values/packed.h"
 #include "cc/values/storage.h"
@@ -66,17 +67,21 @@ struct Variable {
   bool clips_or_decays = false;
   ClipAndDecay<ComputeType<T>> clip_and_decay = {};
   MeansOf<Rule, T> means = {};  // over the variable, if the rule has such
+  // The step is a cautious one, and the steps that are taken so much longer.
+  bool is_cautious = false;
+  ComputeType<T> lengthened_by = 0;
+  int64_t measured_elements = 0;  // if not 0: more than a pass comes to
 };
 
 // What Measure returned, summed over some elements, in an order that depends on
-// nothing but their number.
+// nothing but their number. Of a cautious step: how many elements agree.
 template <class Rule>
 struct Measured {
-  double sums[CountMeans<Rule>() + 1] = {};  // not empty for rules without
+  double sums[CountMeans<Rule>() + 1] = {};  // one more than there are means
   int64_t count = 0;
 
   Measured& operator+=(const Measured& other) {
-    for (size_t i = 0; i < CountMeans<Rule>(); ++i) sums[i] += other.sums[i];
+    for (size_t i = 0; i <= CountMeans<Rule>(); ++i) sums[i] += other.sums[i];
     count += other.count;
     return *this;
   }
@@ -92,7 +97,26 @@ struct Measured {
     }
     return means;
   }
+
+  // What the step needs to know of a whole variable.
+  template <class T>
+  void SetMeans(Variable<Rule, T>* variable) const {
+    variable->means = Means<T>();
+    if constexpr (Rule::kMayBeCautious) {
+      const auto of =
+          static_cast<double>(std::max(count, variable->measured_elements));
+      variable->lengthened_by =
+          LengthenedBy(static_cast<ComputeType<T>>(sums[0] / of));
+    }
+  }
 };
+
+// Whether a pass over all variables measures them before they are updated.
+template <class Rule, class T>
+constexpr bool IsMeasured(const Variable<Rule, T>& variable) {
+  if (Rule::kMeansOver == Over::kVariable) return true;
+  return Rule::kMayBeCautious && variable.is_cautious;
+}
 
 // Where a variable may be cut into pieces: multiples of so many elements.
 template <class Rule, class T>
@@ -141,7 +165,7 @@ struct IdleRows;
 
 // Each kernel is one pass over a part of a variable: the update or, if
 // `measured` is not null, the measuring that a rule with means over the
-// variable needs before it.
+// variable, or a cautious step, needs before it.
 template <class Rule, class T>
 struct CpuKernels {
   // Elements [begin, end) of a variable, whole rows if the rule looks at rows;

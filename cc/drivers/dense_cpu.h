@@ -50,9 +50,10 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
                 UpdateNorms<T>* norms = nullptr) {
   // Twice as many where chunks are measured, and as many for what a rule
   // measures in either case: its sums depend on it.
-  const int64_t least = Rule::kMeansOver == Over::kVariable ? kMeasuredChunk
-                        : norms != nullptr                  ? 2 * kDenseChunk
-                                                            : kDenseChunk;
+  const bool measures = !items->empty() && IsMeasured(items->front().variable);
+  const int64_t least = measures           ? kMeasuredChunk
+                        : norms != nullptr ? 2 * kDenseChunk
+                                           : kDenseChunk;
   Chunks chunks;
   for (const auto& item : *items) {
     chunks.Add(item.size, InPieces(item.variable, least),

@@ -118,7 +118,7 @@ void LaunchTables(Device* device, const std::vector<Entry>& entries,
 
 template <class Rule, class T, class Device>
 void ApplyDenseOn(Device* device, const std::vector<GpuItem>& items,
-                  const GpuStep& step) {
+                  const GpuStep& step, bool is_cautious) {
   const GpuShared<Rule, T> shared =
       PrepareOn<Rule, T>(device, items.size(), step, nullptr);
   const auto entries_of = [&](const auto& make_entry) {
@@ -141,7 +141,7 @@ void ApplyDenseOn(Device* device, const std::vector<GpuItem>& items,
       const int64_t blocks = body->table.SetBlocks([](const auto& entry) {
         return entry.ids.BlocksFor(entry.ids.rows);
       });
-      RunGpuRowPasses<Rule, T>(device, body, blocks);
+      RunGpuRowPasses<Rule, T>(device, body, blocks, is_cautious);
     });
   } else {
     using Short = DenseBody<Rule, T, kShortParameterBytes>;
@@ -154,7 +154,7 @@ void ApplyDenseOn(Device* device, const std::vector<GpuItem>& items,
       body->shared = shared;
       const int64_t blocks = body->table.SetBlocks(
           [](const auto& entry) { return CeilDiv(entry.size, kGpuChunk<T>); });
-      RunGpuPasses<Rule, T>(device, body, blocks);
+      RunGpuPasses<Rule, T>(device, body, blocks, is_cautious);
     });
   }
 }

@@ -11,49 +11,42 @@
 
 namespace tf_optim {
 
-template <class Device, class Rule, class T>
+template <class Device, class Rule, class T, bool is_cautious>
 GpuStatus RunDenseOn(const std::vector<GpuItem>& items, const GpuStep& step,
                      const GpuContext& context) {
   return RunOnDevice<Device>(context, [&](Device* device) {
-    ApplyDenseOn<Rule, T>(device, items, step);
+    ApplyDenseOn<Rule, T>(device, items, step, is_cautious);
   });
 }
 
-template <class Device, class Rule, class T>
+template <class Device, class Rule, class T, bool is_cautious>
 GpuStatus RunSparseOn(const std::vector<GpuItem>& items,
                       const GpuSparse& sparse, const GpuStep& step,
                       const GpuContext& context) {
   return RunOnDevice<Device>(context, [&](Device* device) {
     ApplySparseOn<Rule, T>(device, items, sparse, step,
-                           {context.report, context.generation});
+                           {context.report, context.generation}, is_cautious);
   });
 }
 
-template <class Device, class Rule, class T>
-inline constexpr GpuKernels kGpuKernels = {&RunDenseOn<Device, Rule, T>,
-                                           &RunSparseOn<Device, Rule, T>};
-
-template <class Device, class Rule>
-const GpuKernels* GpuKernelsForStorage(Storage storage) {
-  switch (storage) {
-    case Storage::kFloat32:
-      return &kGpuKernels<Device, Rule, float>;
-    case Storage::kFloat64:
-      return &kGpuKernels<Device, Rule, double>;
-    case Storage::kFloat16:
-      return &kGpuKernels<Device, Rule, Float16>;
-    case Storage::kBFloat16:
-      return &kGpuKernels<Device, Rule, BFloat16>;
-  }
-  return nullptr;
-}
+template <class Device, class Rule, class T, bool is_cautious>
+inline constexpr GpuKernels kGpuKernels = {
+    &RunDenseOn<Device, Rule, T, is_cautious>,
+    &RunSparseOn<Device, Rule, T, is_cautious>};
 
 template <class Device, class... Rules>
 const GpuKernels* FindGpuKernels(Variants<Rules...> variants, uint32_t variant,
                                  Storage storage) {
   const GpuKernels* found = nullptr;
-  VisitVariant(variants, variant, [&](auto rule) {
-    found = GpuKernelsForStorage<Device, decltype(rule)>(storage);
+  VisitVariant(variants, variant, [&](auto rule, bool is_cautious) {
+    using Rule = decltype(rule);
+    found = WithStorage(storage, [&](auto stored) {
+      using T = typename decltype(stored)::Type;
+      if constexpr (Rule::kMayBeCautious) {
+        if (is_cautious) return &kGpuKernels<Device, Rule, T, true>;
+      }
+      return &kGpuKernels<Device, Rule, T, false>;
+    });
   });
   return found;
 }

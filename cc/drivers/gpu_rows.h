@@ -332,11 +332,12 @@ struct RowBody {
 
 // Runs a row body the way its rule's means ask for.
 template <class Rule, class T, class Body, class Device>
-void RunGpuRowPasses(Device* device, Body* body, int64_t blocks) {
+void RunGpuRowPasses(Device* device, Body* body, int64_t blocks,
+                     bool is_cautious) {
   if constexpr (Rule::kMeansOver == Over::kRow) {
     device->LaunchRowMeans(*body, blocks);
   } else {
-    RunGpuPasses<Rule, T>(device, body, blocks);
+    RunGpuPasses<Rule, T>(device, body, blocks, is_cautious);
   }
 }
 

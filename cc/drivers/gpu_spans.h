@@ -39,12 +39,14 @@ TFO_HD inline void StorePack(const ComputeType<T>* from, T* to) {
   *reinterpret_cast<Pack<T, count>*>(to) = pack;
 }
 
-// What Measure returned, summed up; over a variable, whose blocks are not all
-// full, also of how many elements.
+// What Measure returned, or how many elements agree with a cautious step,
+// summed up; over a variable, whose blocks are not all full, also of how many
+// elements.
 template <class Rule>
 struct GpuSums {
-  static constexpr bool kCounts = Rule::kMeansOver == Over::kVariable;
-  static constexpr int kMeans = static_cast<int>(CountMeans<Rule>());
+  static constexpr bool kCounts = kMayMeasureVariable<Rule>;
+  static constexpr int kMeans =
+      static_cast<int>(CountMeans<Rule>()) + Rule::kMayBeCautious;
   static constexpr int kCount = kMeans + (kCounts || kMeans == 0 ? 1 : 0);
   double values[kCount] = {};
 
@@ -65,6 +67,23 @@ struct GpuSums {
   }
 };
 
+// What a step needs to know of a whole variable.
+template <class Rule, class T>
+struct GpuMeans {
+  MeansOf<Rule, T> means;
+  ComputeType<T> lengthened_by;  // of a cautious step
+
+  TFO_HD static GpuMeans Of(const GpuSums<Rule>& total) {
+    const double count = total.values[GpuSums<Rule>::kMeans];
+    GpuMeans of = {total.template Means<T>(count), 0};
+    if constexpr (Rule::kMayBeCautious) {
+      of.lengthened_by =
+          LengthenedBy(static_cast<ComputeType<T>>(total.values[0] / count));
+    }
+    return of;
+  }
+};
+
 // The row slots of the row that a thread works on, as they were and as the rule
 // left them. Nothing for rules without such.
 template <class Rule, class T>
@@ -74,7 +93,7 @@ struct RowSlots {
 
 enum class GpuPass {
   kUpdate,
-  kMeasure,  // sums up what Measure returns
+  kMeasure,  // sums up what Measure returns, or counts who agrees
 };
 
 // What a pack of a variable's elements was, in registers. It is loaded before
@@ -111,8 +130,7 @@ TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
   constexpr size_t kSlots = kSlotFields<Rule>;
   constexpr uint32_t kStreams = Loaded<Rule, T>::kStreams;
   constexpr bool kSlotsChange =
-      CountMeans<Rule>() == 0 ||
-      Rule::kMeasureChangesSlots == (pass == GpuPass::kMeasure);
+      (pass == GpuPass::kMeasure) == Rule::kMeasureChangesSlots;
 
   C p[count];
   C streams[kSlots][count];
@@ -128,7 +146,20 @@ TFO_HD inline void RunPack(const Variable<Rule, T>& variable,
     ForEachField(slots, [&](auto s, auto& slot) {
       if constexpr (kStreams >> s() & 1) slot = loaded.streams[s()][i];
     });
-    if constexpr (pass == GpuPass::kMeasure) {
+    if constexpr (Rule::kMayBeCautious) {
+      const bool is_cautious =
+          pass == GpuPass::kMeasure || variable.is_cautious;
+      const C after =
+          Rule::Update(is_cautious ? C(0) : p[i], g, slots, coefficients);
+      const C step = C(0) - after;
+      if constexpr (pass == GpuPass::kMeasure) {
+        sums->values[0] += static_cast<double>(Agrees(step, g));
+      } else {
+        p[i] = is_cautious
+                   ? CautiousUpdate(p[i], step, g, variable.lengthened_by)
+                   : after;
+      }
+    } else if constexpr (pass == GpuPass::kMeasure) {
       const auto result = Rule::Measure(p[i], g, slots, coefficients);
       ForEachField(result, [&](auto m, const auto& value) {
         sums->values[m()] += static_cast<double>(value);
@@ -195,7 +226,7 @@ struct GpuShared {
   const CoefficientsOf<Rule, T>* coefficients = nullptr;
   const GpuClipAndDecay<T>* clips_and_decays = nullptr;  // one per item
   GpuSums<Rule>* parts = nullptr;                        // one per block
-  const MeansOf<Rule, T>* means = nullptr;  // one per entry of the table
+  const GpuMeans<Rule, T>* means = nullptr;  // one per entry of the table
 
   TFO_HD Variable<Rule, T> VariableAt(const RuleEntry<Rule, T>& entry,
                                       int number) const {
@@ -207,8 +238,12 @@ struct GpuShared {
     const GpuClipAndDecay<T> own = clips_and_decays[entry.item];
     variable.clip_and_decay = own.numbers;
     variable.clips_or_decays = own.clips_or_decays;
-    if constexpr (Rule::kMeansOver == Over::kVariable) {
-      if (means != nullptr) variable.means = means[number];
+    if constexpr (kMayMeasureVariable<Rule>) {
+      if (means != nullptr) {
+        variable.means = means[number].means;
+        variable.is_cautious = Rule::kMayBeCautious;
+        variable.lengthened_by = means[number].lengthened_by;
+      }
     }
     return variable;
   }
@@ -278,11 +313,11 @@ template <class Rule, class T, int capacity>
 struct FinishMeansBody {
   int32_t first_block[capacity + 1];
   const GpuSums<Rule>* parts;
-  MeansOf<Rule, T>* means;
+  GpuMeans<Rule, T>* means;
 
   TFO_HD GpuSums<Rule> Measure(int64_t block, int thread) const;
   TFO_HD void Store(int64_t block, const GpuSums<Rule>& total) const {
-    means[block] = total.template Means<T>(total.values[GpuSums<Rule>::kMeans]);
+    means[block] = GpuMeans<Rule, T>::Of(total);
   }
 };
 
@@ -298,22 +333,26 @@ TFO_HD GpuSums<Rule> FinishMeansBody<Rule, T, capacity>::Measure(
 }
 
 // Runs the body's passes over `blocks` blocks: the update and, for rules with
-// means over the variable, the measuring before it.
+// means over the variable and cautious steps, the measuring before it.
 template <class Rule, class T, class Body, class Device>
-void RunGpuPasses(Device* device, Body* body, int64_t blocks) {
-  if constexpr (Rule::kMeansOver == Over::kVariable) {
-    constexpr int kCapacity = decltype(body->table)::kCapacity;
-    body->shared.parts = device->template Take<GpuSums<Rule>>(blocks);
-    device->LaunchMeasure(*body, blocks);
-    FinishMeansBody<Rule, T, kCapacity> finish = {};
-    for (int i = 0; i < body->table.count; ++i) {
-      finish.first_block[i] = body->table.first_block[i];
+void RunGpuPasses(Device* device, Body* body, int64_t blocks,
+                  bool is_cautious) {
+  if constexpr (kMayMeasureVariable<Rule>) {
+    if (Rule::kMeansOver == Over::kVariable || is_cautious) {
+      constexpr int kCapacity = decltype(body->table)::kCapacity;
+      body->shared.parts = device->template Take<GpuSums<Rule>>(blocks);
+      device->LaunchMeasure(*body, blocks);
+      FinishMeansBody<Rule, T, kCapacity> finish = {};
+      for (int i = 0; i < body->table.count; ++i) {
+        finish.first_block[i] = body->table.first_block[i];
+      }
+      finish.first_block[body->table.count] = static_cast<int32_t>(blocks);
+      finish.parts = body->shared.parts;
+      finish.means =
+          device->template Take<GpuMeans<Rule, T>>(body->table.count);
+      device->LaunchMeasure(finish, body->table.count);
+      body->shared.means = finish.means;
     }
-    finish.first_block[body->table.count] = static_cast<int32_t>(blocks);
-    finish.parts = body->shared.parts;
-    finish.means = device->template Take<MeansOf<Rule, T>>(body->table.count);
-    device->LaunchMeasure(finish, body->table.count);
-    body->shared.means = finish.means;
   }
   device->Launch(*body, blocks);
 }

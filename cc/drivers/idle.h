@@ -67,10 +67,15 @@ class IdleHistory {
   static constexpr bool kHasRoot = kMoves && Rule::kIdleHasRoot;
   static constexpr int kMostTerms = kHasRoot ? 16 : 1;
 
-  // `averaged`: whether there is a moving average. `precision`: the relative
-  // error that G may have.
-  IdleHistory(const Hyper& hyper, bool averaged, double precision)
-      : hyper_(hyper), averaged_(averaged), precision_(precision) {
+  // `averaged`: whether there is a moving average. `is_cautious`: G is 0, for
+  // without a gradient nothing agrees with it. `precision`: the relative error
+  // that G may have.
+  IdleHistory(const Hyper& hyper, bool averaged, bool is_cautious,
+              double precision)
+      : hyper_(hyper),
+        averaged_(averaged),
+        is_cautious_(is_cautious),
+        precision_(precision) {
     if constexpr (Rule::kIdle == Idle::kRepeated) {
       way_ = Way::kRepeat;
     } else if constexpr (Rule::kIdle == Idle::kLast) {
@@ -94,6 +99,7 @@ class IdleHistory {
     if constexpr (kMoves) {
       least_.push_back(0);
       error_.push_back(0);
+      if (is_cautious_) open_ = length();
       for (int64_t i = open_; i < length(); ++i) AddTo(i, step);
       while (open_ < length() && IsAtRest(open_, step)) ++open_;
     }
@@ -270,7 +276,7 @@ class IdleHistory {
   }
 
   Hyper hyper_;
-  bool averaged_;
+  bool averaged_, is_cautious_;
   double precision_;
   Way way_ = Way::kClosed;
   int count_ = 1;  // of coefficients of G

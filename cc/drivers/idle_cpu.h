@@ -90,8 +90,8 @@ struct IdleSpan {
   };
 
   void Run(const IdleRows& row) const {
-    PlainSlots<Isa, Rule, T, true> part(variable, row.row * variable.width,
-                                        row.count * variable.width);
+    PlainSlots<Isa, Rule, T> part(variable, row.row * variable.width,
+                                  row.count * variable.width, /*writes=*/true);
     while (part.Next()) {
       if (history.is_averaged()) {
         RunPart<true>(row, part);
@@ -179,8 +179,8 @@ struct IdleSpan {
   // Whether a slot becomes 0 on the way, where a rule's closed form ends.
   bool EndsAtZero(const IdleRows& row) const {
     bool ends = false;
-    PlainSlots<Isa, Rule, T, false> part(variable, row.row * variable.width,
-                                         row.count * variable.width);
+    PlainSlots<Isa, Rule, T> part(variable, row.row * variable.width,
+                                  row.count * variable.width, /*writes=*/false);
     while (part.Next()) {
       ForEachField(history.KeptSince(row.first), [&](auto s, const auto& kept) {
         if constexpr (kIsPresent<decltype(kept)>) {

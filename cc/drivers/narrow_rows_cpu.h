@@ -27,7 +27,7 @@ inline constexpr bool kMayGather =
 template <class Rule, class T>
 constexpr bool AreNarrow(const Variable<Rule, T>& variable) {
   return kMayGather<Rule, T> && variable.width <= kNarrow &&
-         variable.format == SlotFormat::kPlain;
+         variable.format == SlotFormat::kPlain && !variable.is_cautious;
 }
 
 // Calls f(width) with it known to the compiler, where that is usual.

@@ -195,21 +195,21 @@ class PackedSpan {
 
 // Slots as a rule's loop takes them:
 //
-//   PlainSlots<Isa, Rule, T, true> part(variable, begin, size);
+//   PlainSlots<Isa, Rule, T> part(variable, begin, size, writes);
 //   while (part.Next()) work on part.count() elements from part.offset() on,
 //                       whose slot s is part.slot(s)[0 .. count)
 //
 // Slots in computation type are one part, in place. With them comes what random
 // rounding draws from: blocks begin at the same elements whichever span they
 // belong to.
-template <class Isa, class Rule, class T, bool writes>
+template <class Isa, class Rule, class T>
 class PlainSlots {
  public:
   using C = ComputeType<T>;
 
   HWY_INLINE PlainSlots(const Variable<Rule, T>& variable, int64_t begin,
-                        int64_t size)
-      : variable_(variable), begin_(begin), size_(size) {}
+                        int64_t size, bool writes)
+      : variable_(variable), begin_(begin), size_(size), writes_(writes) {}
 
   HWY_INLINE bool Next() {
     if (InBlocks(variable_)) return NextBlocks();
@@ -259,7 +259,7 @@ class PlainSlots {
           packed_.Add(s, variable_.packed[s], !IsPositiveSlot<Rule>(s),
                       buffer_[s]);
         }
-      } else if constexpr (writes) {
+      } else if (writes_) {
         packed_.Pack();
       }
       return packed_.Next();
@@ -269,6 +269,7 @@ class PlainSlots {
 
   const Variable<Rule, T>& variable_;
   const int64_t begin_, size_;
+  const bool writes_;  // or what is done to the slots is dropped
   bool begun_ = false;
   PackedSpan<Isa> packed_;
   // Not initialized.

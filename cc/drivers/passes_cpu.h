@@ -1,5 +1,5 @@
 // The passes of one step over a list of variables: the update and, before it,
-// the measuring for rules with means over the variable.
+// the measuring for rules with means over the variable and cautious steps.
 #ifndef TF_OPTIM_CC_DRIVERS_PASSES_CPU_H_
 #define TF_OPTIM_CC_DRIVERS_PASSES_CPU_H_
 
@@ -25,7 +25,7 @@ inline double MemoryCost(double bytes) { return bytes / 20; }
 template <class Rule, class T, class Item, class Run>
 void RunPasses(const Chunks& chunks, std::vector<Item>* items,
                const ParallelFor& parallel_for, const Run& run) {
-  constexpr bool measures = Rule::kMeansOver == Over::kVariable;
+  const bool measures = !items->empty() && IsMeasured(items->front().variable);
   const double cached = MemoryCost(16 << 20);
   for (size_t first = 0, last; first < items->size(); first = last) {
     double cost = chunks.cost(first);
@@ -37,7 +37,7 @@ void RunPasses(const Chunks& chunks, std::vector<Item>* items,
     const int64_t count = chunks.first(last) - begin;
     if (count == 0) continue;
     cost /= static_cast<double>(count);
-    if constexpr (measures) {
+    if (measures) {
       std::vector<Measured<Rule>> parts(count);
       parallel_for(count, cost, [&](int64_t a, int64_t b) {
         const ScopedFlushDenormals flush;
@@ -53,7 +53,7 @@ void RunPasses(const Chunks& chunks, std::vector<Item>* items,
         for (int64_t c = chunks.first(i); c < chunks.first(i + 1); ++c) {
           total += parts[c - begin];
         }
-        (*items)[i].variable.means = total.template Means<T>();
+        total.SetMeans(&(*items)[i].variable);
       }
     }
     parallel_for(count, cost, [&](int64_t a, int64_t b) {

@@ -40,6 +40,9 @@ HWY_INLINE MeasuredRow<Rule, T> MeasureRow(const Variable<Rule, T>& variable,
   return row;
 }
 
+// Elements that are counted in a float.
+inline constexpr int64_t kCounted = 1 << 20;
+
 // A pass over elements [begin, end), whole rows if the rule looks at rows. One
 // function for all who have the same kind of gradient.
 template <class Isa, class Rule, class T, class Gradient>
@@ -81,6 +84,17 @@ HWY_NOINLINE void RunRows(const Variable<Rule, T>& variable, int64_t begin,
       }
     }
   } else {
+    if constexpr (Rule::kMayBeCautious) {
+      if (measured != nullptr) {
+        for (int64_t b = begin; b < end; b += kCounted) {
+          Span<Isa, Rule, T>{variable,     b,  std::min(kCounted, end - b),
+                             coefficients, {}, nullptr,
+                             measured}
+              .CountAgreeing(gradient.At(b));
+        }
+        return;
+      }
+    }
     const Span<Isa, Rule, T> span = {variable,     begin,          end - begin,
                                      coefficients, variable.means, nullptr,
                                      measured};

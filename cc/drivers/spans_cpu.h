@@ -74,6 +74,12 @@ struct Span {
     RunPlain<pass>(gradient);
   }
 
+  // The pass before a cautious step: its loop, which then writes nothing.
+  template <class Gradient>
+  HWY_INLINE void CountAgreeing(const Gradient& gradient) const {
+    RunPlain<Pass::kUpdate>(gradient);
+  }
+
  private:
   template <Pass pass>
   static constexpr bool kSlotsChange =
@@ -81,6 +87,8 @@ struct Span {
       Rule::kMeasureChangesSlots == (pass == Pass::kMeasure);
   // Such variables may be rounded at random.
   static constexpr bool kIsHalf = !std::is_same_v<T, C>;
+  template <bool is_general>
+  static constexpr bool kMayBeCautious = is_general && Rule::kMayBeCautious;
   // Not where the elements have just been measured.
   template <Pass pass>
   static constexpr bool kPrefetches =
@@ -102,6 +110,16 @@ struct Span {
     return pass != Pass::kUpdateEach && IsRowSlot<Rule>(slot);
   }
 
+  // Most steps are plain. One loop is for all others: those that clip or decay,
+  // and cautious ones.
+  HWY_INLINE bool IsGeneral() const {
+    return variable.clips_or_decays ||
+           (Rule::kMayBeCautious && variable.is_cautious);
+  }
+  HWY_INLINE bool IsCounting() const {
+    return Rule::kMayBeCautious && measured != nullptr;
+  }
+
   HWY_INLINE bool IsPacked() const {
     bool is_packed = variable.format != SlotFormat::kPlain;
     ForEachSlotNumber<Rule>([&](auto s) {
@@ -112,7 +130,8 @@ struct Span {
 
   template <Pass pass, class Gradient>
   HWY_INLINE void RunPlain(const Gradient& gradient) const {
-    PlainSlots<Isa, Rule, T, kSlotsChange<pass>> part(variable, begin, size);
+    PlainSlots<Isa, Rule, T> part(variable, begin, size,
+                                  kSlotsChange<pass> && !IsCounting());
     while (part.Next()) {
       SlotsInPlace<Isa, Rule, C> slots;
       for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
@@ -121,12 +140,11 @@ struct Span {
       Drawn drawn;
       const bool at_random = part.DrawsVar();
       if (at_random) drawn = part.drawn();
-      const auto run =
-          [&](auto clips_or_decays) __attribute__((always_inline)) {
-            RunPart<pass, clips_or_decays()>(gradient, part.offset(),
-                                             part.count(), drawn, slots);
-          };
-      if (variable.clips_or_decays) {
+      const auto run = [&](auto is_general) __attribute__((always_inline)) {
+        RunPart<pass, is_general()>(gradient, part.offset(), part.count(),
+                                    drawn, slots);
+      };
+      if (IsGeneral()) {
         run(std::true_type());
       } else {
         run(std::false_type());
@@ -138,7 +156,7 @@ struct Span {
   template <class Gradient>
   HWY_NOINLINE void RunBlocks(const Gradient& gradient) const {
     const auto run = [&](auto format) __attribute__((always_inline)) {
-      if (variable.clips_or_decays) {
+      if (IsGeneral()) {
         RunBlocksOf<format(), true>(gradient);
       } else {
         RunBlocksOf<format(), false>(gradient);
@@ -156,7 +174,7 @@ struct Span {
     RunPlain<Pass::kUpdate>(gradient);
   }
 
-  template <SlotFormat format, bool clips_or_decays, class Gradient>
+  template <SlotFormat format, bool is_general, class Gradient>
   HWY_INLINE void RunBlocksOf(const Gradient& gradient) const {
     PackedRun<Isa> run;
     run.Begin(format, variable.rounding, variable.width, begin, size);
@@ -177,8 +195,8 @@ struct Span {
       if (kIsHalf && variable.rounds_var) {
         drawn = run.DrawnBy(part, kSlotFields<Rule>);
       }
-      RunPart<Pass::kUpdate, clips_or_decays>(gradient, part.at, part.count,
-                                              drawn, slots);
+      RunPart<Pass::kUpdate, is_general>(gradient, part.at, part.count, drawn,
+                                         slots);
       slots.Close(run, part);
     }
   }
@@ -204,7 +222,7 @@ struct Span {
 
   // Elements [offset, offset + length), whose slots are `memory`. The last,
   // incomplete vector runs through the same rule with masked loads and stores.
-  template <Pass pass, bool clips_or_decays, class Gradient, class Memory>
+  template <Pass pass, bool is_general, class Gradient, class Memory>
   HWY_INLINE void RunPart(const Gradient& gradient, int64_t offset,
                           int64_t length, const Drawn& drawn,
                           Memory& memory) const {
@@ -212,7 +230,7 @@ struct Span {
     typename Rule::template Coefficients<V> c;
     MapFields(coefficients, c, broadcast);
     ClipAndDecay<V> clip_and_decay;
-    if constexpr (clips_or_decays)
+    if constexpr (is_general)
       MapFields(variable.clip_and_decay, clip_and_decay, broadcast);
     typename Rule::template Means<V> mean;
     if constexpr (CountMeans<Rule>() > 0) MapFields(means, mean, broadcast);
@@ -223,6 +241,10 @@ struct Span {
       });
     }
     Slots row_after = of_row;
+    [[maybe_unused]] const bool is_cautious = variable.is_cautious;
+    [[maybe_unused]] const bool is_counting = IsCounting();
+    [[maybe_unused]] const V lengthened_by = V(variable.lengthened_by);
+    [[maybe_unused]] V agreeing = V(0);
 
     [[maybe_unused]] RandomRounding<
         Isa, std::conditional_t<kIsHalf, T, BFloat16>> rounding;
@@ -254,13 +276,18 @@ struct Span {
                       slot = memory.template Load<s()>(i, count...);
                     }
                   });
-      if constexpr (clips_or_decays) {
+      if constexpr (is_general) {
         g = ClippedGradient(g, clip_and_decay);
         p = DecayedVariable(p, clip_and_decay);
       }
       typename Rule::template Means<V> result;
       if constexpr (pass == Pass::kMeasure) {
         result = Rule::Measure(p, g, slots, c);
+      } else if constexpr (kMayBeCautious<is_general>) {
+        const V after = Rule::Update(is_cautious ? V(0) : p, g, slots, c);
+        const V step = V(0) - after;
+        if (is_counting) agreeing = agreeing + Agrees(step, g);
+        p = is_cautious ? CautiousUpdate(p, step, g, lengthened_by) : after;
       } else if constexpr (CountMeans<Rule>() == 0) {
         p = Rule::Update(p, g, slots, c);
       } else {
@@ -268,6 +295,9 @@ struct Span {
           mean = Rule::Measure(p, g, slots, c);
         }
         p = UpdateWithMeans<Rule>(p, g, slots, c, mean);
+      }
+      if constexpr (kMayBeCautious<is_general>) {
+        if (is_counting) return result;
       }
       if constexpr (kSlotsChange<pass>) {
         ForEachSlot(slots,
@@ -299,6 +329,9 @@ struct Span {
         for (; i + kLanes <= length; i += kLanes) run(i);
       }
       for (; i < length; i += kLanes) run(i, std::min(kLanes, length - i));
+      if constexpr (kMayBeCautious<is_general>) {
+        if (is_counting) AddCounted(agreeing, length);
+      }
       if constexpr (Rule::kRowSlots != 0 && pass == Pass::kUpdate) {
         ForEachSlot(row_after,
                     [&](auto s, auto& slot) __attribute__((always_inline)) {
@@ -310,6 +343,13 @@ struct Span {
     } else {
       AddUp(run, length);
     }
+  }
+
+  HWY_INLINE void AddCounted(V agreeing, int64_t length) const {
+    alignas(64) C each[kLanes];
+    Lanes<Isa, C>::Store(agreeing, each);
+    for (const C lane : each) measured->sums[0] += lane;
+    measured->count += length;
   }
 
   // Adds what run(i, count...) measures of `length` elements to `measured`.

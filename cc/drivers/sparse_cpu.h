@@ -31,9 +31,9 @@ void ApplySparse(std::vector<SparseItem<Rule, T>>* items,
   constexpr int64_t kIdsPerChunk = 8;
   const bool lazy = mode == SparseMode::kLazy;
   // As ApplyDense: more where rows are asked for before a chunk.
-  const int64_t least = Rule::kMeansOver != Over::kVariable && norms != nullptr
-                            ? 4 * kIdsPerChunk
-                            : kIdsPerChunk;
+  const bool measures = !items->empty() && IsMeasured(items->front().variable);
+  const int64_t least =
+      norms != nullptr && !measures ? 4 * kIdsPerChunk : kIdsPerChunk;
   constexpr double kRandomAccess = 2;  // dearer than a stream
   const double cost = kRandomAccess * MemoryCost(BytesPerElement<Rule, T>());
   const auto chunk_of = [=](const auto& item) -> int64_t {

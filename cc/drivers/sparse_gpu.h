@@ -16,7 +16,7 @@ namespace tf_optim {
 // The tables of one launch: as many as there is room for.
 template <class Rule, class T, RowSource source, class Device>
 void ApplyTablesOn(Device* device, RowBody<Rule, T, source>* body,
-                   const BadIndices& bad) {
+                   const BadIndices& bad, bool is_cautious) {
   auto& table = body->table;
   IdTable ids;
   ids.count = table.count;
@@ -27,12 +27,13 @@ void ApplyTablesOn(Device* device, RowBody<Rule, T, source>* body,
     return entry.ids.BlocksFor(source == RowSource::kNamed ? entry.ids.count
                                                            : entry.ids.rows);
   });
-  if (blocks > 0) RunGpuRowPasses<Rule, T>(device, body, blocks);
+  if (blocks > 0) RunGpuRowPasses<Rule, T>(device, body, blocks, is_cautious);
 }
 
 template <class Rule, class T, RowSource source, class Device>
 void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
-                     bool wide_indices, const GpuStep& step, BadIndices bad) {
+                     bool wide_indices, const GpuStep& step, BadIndices bad,
+                     bool is_cautious) {
   using Body = RowBody<Rule, T, source>;
   constexpr int kCapacity = decltype(Body::table)::kCapacity;
   static_assert(kCapacity <= IdTable::kCapacity);
@@ -42,7 +43,7 @@ void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
   int64_t rows = 0, count = 0, most = 0;
   const auto flush = [&] {
     if (body.table.count > 0) {
-      ApplyTablesOn<Rule, T, source>(device, &body, bad);
+      ApplyTablesOn<Rule, T, source>(device, &body, bad, is_cautious);
     }
     body.table.count = 0;
     body.shared = shared;
@@ -74,13 +75,13 @@ void ApplySparseFrom(Device* device, const std::vector<GpuItem>& items,
 template <class Rule, class T, class Device>
 void ApplySparseOn(Device* device, const std::vector<GpuItem>& items,
                    const GpuSparse& sparse, const GpuStep& step,
-                   const BadIndices& bad) {
+                   const BadIndices& bad, bool is_cautious) {
   if (sparse.lazy) {
-    ApplySparseFrom<Rule, T, RowSource::kNamed>(device, items,
-                                                sparse.wide_indices, step, bad);
+    ApplySparseFrom<Rule, T, RowSource::kNamed>(
+        device, items, sparse.wide_indices, step, bad, is_cautious);
   } else {
-    ApplySparseFrom<Rule, T, RowSource::kAll>(device, items,
-                                              sparse.wide_indices, step, bad);
+    ApplySparseFrom<Rule, T, RowSource::kAll>(
+        device, items, sparse.wide_indices, step, bad, is_cautious);
   }
 }
 

@@ -87,6 +87,7 @@ class CpuStepOp : public StepOp {
     step.iterations = numbers.iterations;
     step.is_sparse = is_sparse_;
     step.mode = layout().IsByRows() ? SparseMode::kLazy : SparseMode::kDense;
+    step.means_over_idle_rows = layout().LeavesIdleRows();
     step.rounds_variables = rounds_variables();
     step.isa = isa();
     step.parallel_for = DeviceThreads(context);

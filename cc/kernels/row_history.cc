@@ -202,7 +202,8 @@ std::string RowHistory::StaleRow(int64_t row, int64_t number) const {
       "Row ", row, " of table ", number, " must be up to date before it is ",
       "read in \"exact\" mode. Received: a gradient for it while it has seen ",
       SeenBy(row), " of ", now_, " steps. Read the table with ",
-      "tf_optim.lookup(table, ids) or tf_optim.Embedding, or take ",
+      "tf_optim.lookup(table, ids) or tf_optim.Embedding, call ",
+      "optimizer.catch_up(table, ids) before the step, or take ",
       "sparse_update=\"eventual\".");
 }
 

@@ -210,7 +210,13 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
       "XLA.\n"
       "N: how many variables.\n");
   for (const std::string& flag : traits.flags) {
-    StrAppend(&doc, flag, ": see the formula.\n");
+    StrAppend(&doc, flag,
+              flag == kCautious
+                  ? ": where step * grad > 0, step becomes step / "
+                    "max(share, 0.001), and 0 elsewhere. share is how much "
+                    "of the variable this is or, in mode \"lazy\", of the "
+                    "rows that are named.\n"
+                  : ": see the formula.\n");
   }
   StrAppend(&doc, "use_locking: hold each variable's lock alone. Without it ",
             sparse ? "steps may run at once and mix.\n"

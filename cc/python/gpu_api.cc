@@ -14,6 +14,7 @@
 #include "cc/drivers/gpu_kernels.h"
 #include "cc/drivers/gpu_support.h"
 #include "cc/rules/all_rules.h"
+#include "cc/rules/traits.h"
 #if TFO_CUDA
 #include "cc/cuda/memory.h"
 #endif
@@ -117,24 +118,28 @@ GpuStatus Apply(const Call& call) {
   return status;
 }
 
-template <class Names>
-std::string Quoted(const Names& names) {
+std::string Quoted(const std::vector<std::string>& names) {
   std::string out;
-  for (const char* name : names) {
-    out += std::string(out.empty() ? "\"" : ", \"") + name + "\"";
+  for (const std::string& name : names) {
+    out += (out.empty() ? "\"" : ", \"") + name + "\"";
   }
   return "[" + out + "]";
 }
 
-template <class First, class... Rest>
-std::string Describe(Variants<First, Rest...>) {
-  std::string variants = std::to_string(VariantKey<First>());
-  ((variants += ", " + std::to_string(VariantKey<Rest>())), ...);
-  return "{\"hyper\": " + Quoted(First::kHyperNames) +
-         ", \"slots\": " + Quoted(First::kSlotNames) +
-         ", \"flags\": " + Quoted(First::kFlagNames) +
-         ", \"row_slots\": " + std::to_string(First::kRowSlots) +
-         ", \"variants\": [" + variants + "]}";
+template <class... Rules>
+std::string Describe(Variants<Rules...> variants) {
+  const OptimizerTraits traits = TraitsOf(variants);
+  std::string keys;
+  const auto add = [&](uint32_t key) {
+    keys += (keys.empty() ? "" : ", ") + std::to_string(key);
+  };
+  (add(VariantKey<Rules>()), ...);
+  ((Rules::kMayBeCautious ? add(VariantKey<Rules>(true)) : void()), ...);
+  return "{\"hyper\": " + Quoted(traits.hyper) +
+         ", \"slots\": " + Quoted(traits.slots) +
+         ", \"flags\": " + Quoted(traits.flags) +
+         ", \"row_slots\": " + std::to_string(traits.row_slots) +
+         ", \"variants\": [" + keys + "]}";
 }
 
 }  // namespace

@@ -40,6 +40,8 @@ struct AdaBelief : ElementwiseRule {
                                                "variance_hat"};
   static constexpr uint32_t kPositiveSlots = 0b110;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V alpha, rate_1, rate_2, of_variance, epsilon;

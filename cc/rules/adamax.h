@@ -29,6 +29,8 @@ struct Adamax : ElementwiseRule {
   static constexpr const char* kSlotNames[] = {"momentum", "norm"};
   static constexpr uint32_t kPositiveSlots = 0b10;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V alpha, rate_1, beta_2, epsilon;

@@ -36,6 +36,8 @@ struct Adan : ElementwiseRule {
                                                "velocity", "previous_gradient"};
   static constexpr uint32_t kPositiveSlots = 0b100;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V rate_1, rate_2, rate_3, beta_2, has_previous;

@@ -38,6 +38,8 @@ with slow_beta and slow_share those of this step)";
                                                "slow_momentum"};
   static constexpr uint32_t kPositiveSlots = 0b010;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V rate_1, rate_2, slow_rate, of_momentum, of_slow, of_velocity, epsilon;

@@ -35,6 +35,8 @@ struct Adopt : ElementwiseRule {
   static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
   static constexpr uint32_t kPositiveSlots = 0b10;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V learning_rate, rate_1, rate_2, epsilon, bound;

@@ -1,5 +1,12 @@
 // Cautious steps (Liang et al., 2024): where a rule's step goes up along the
 // gradient it is not taken, and the others are lengthened for it.
+//
+//   agrees = 1 where step * grad > 0, else 0
+//   var -= step * agrees / max(mean(agrees), 0.001)
+//
+// The mean is over the variable or, with sparse gradients and mode "lazy", over
+// the rows named. Of any rule that says kMayBeCautious; drivers take the mean
+// in a pass of its own, which changes nothing.
 #ifndef TF_OPTIM_CC_RULES_CAUTIOUS_H_
 #define TF_OPTIM_CC_RULES_CAUTIOUS_H_
 
@@ -8,47 +15,25 @@
 
 namespace tf_optim {
 
-// Of any rule whose step does not depend on where the variable is: p - step.
-template <class Base>
-struct Cautious : Base {
-  static constexpr Over kMeansOver = Over::kVariable;
-  template <class V>
-  struct Means {
-    V agreeing;
-  };
+inline constexpr char kCautious[] = "cautious";  // the flag
 
-  template <class V, class Slots, class Coefficients>
-  static constexpr Means<V> Measure(V, V g, const Slots& s,
-                                    const Coefficients& c) {
-    Slots after = s;
-    return {Agrees(StepOf(g, after, c), g)};
-  }
+// 1 or 0. The product of both could be 0 by underflow.
+template <class V>
+constexpr V Agrees(V step, V g) {
+  return IfPositive(step * Sign(g), V(1), V(0));
+}
 
-  template <class V, class Slots, class Coefficients>
-  static constexpr V Update(V p, V g, Slots& s, const Coefficients& c,
-                            const Means<V>& means) {
-    const V step = StepOf(g, s, c);
-    // Times 0 or 1: a step that is NaN stays it.
-    return p - step * (Agrees(step, g) / Max(V(0.001), means.agreeing));
-  }
+// What the mean of Agrees makes of the steps that are taken.
+template <class V>
+constexpr V LengthenedBy(V agreeing) {
+  return V(1) / Max(V(0.001), agreeing);
+}
 
-  // An idle row does not move, but counts as one that does not agree.
-  static constexpr Idle kIdle = Idle::kRepeated;
-  static constexpr bool kIdleHasRoot = false;
-  static constexpr bool kIdleEndsAtZero = false;
-
- private:
-  template <class V, class Slots, class Coefficients>
-  static constexpr V StepOf(V g, Slots& s, const Coefficients& c) {
-    return V(0) - Base::Update(V(0), g, s, c);
-  }
-
-  // 1 or 0. The product of both could be 0 by underflow.
-  template <class V>
-  static constexpr V Agrees(V step, V g) {
-    return IfPositive(step * Sign(g), V(1), V(0));
-  }
-};
+// A factor of 0 leaves a step that is NaN as it is.
+template <class V>
+constexpr V CautiousUpdate(V p, V step, V g, V lengthened_by) {
+  return p - step * (Agrees(step, g) * lengthened_by);
+}
 
 }  // namespace tf_optim
 

@@ -26,6 +26,8 @@ struct Lion : ElementwiseRule {
   };
   static constexpr const char* kSlotNames[] = {"momentum"};
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V learning_rate, beta_1, rate_1, beta_2, rate_2;

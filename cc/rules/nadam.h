@@ -37,6 +37,8 @@ beta_1 * (1 - 0.5 * 0.96^t), and mu_product the product of mu up to this step)";
   static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
   static constexpr uint32_t kPositiveSlots = 0b10;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V rate_1, rate_2, of_momentum, of_grad, of_velocity, epsilon;

@@ -35,6 +35,8 @@ struct RMSprop : ElementwiseRule {
                                                "average_gradient"};
   static constexpr uint32_t kPositiveSlots = 0b1;
 
+  static constexpr bool kMayBeCautious = with_momentum;
+
   template <class V>
   struct Coefficients {
     V learning_rate, rho, one_minus_rho, momentum_rate, epsilon;

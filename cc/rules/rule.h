@@ -57,6 +57,10 @@
 //     Update(V p, const Slots<V>&, const Coefficients<V>&, const Means<V>&);
 //     static constexpr bool kMeasureChangesSlots = true;
 //
+//   A momentum, and a step that does not depend on where the variable is. The
+//   optimizer can then be cautious (cautious.h), a flag that all such have:
+//     static constexpr bool kMayBeCautious = true;
+//
 //   What steps with a zero gradient do, so that a row that lies idle can be
 //   brought up to date at once (idle.h); without it they are taken one by one:
 //     static constexpr Idle kIdle = Idle::kMoves;
@@ -127,6 +131,7 @@ struct ElementwiseRule {
   static constexpr uint32_t kPositiveSlots = 0;
   static constexpr Over kMeansOver = Over::kNothing;
   static constexpr bool kMeasureChangesSlots = false;
+  static constexpr bool kMayBeCautious = false;
   static constexpr size_t kHyperPerStep = 0;  // the last ones, new at each step
   static constexpr Idle kIdle = Idle::kRepeated;
   static constexpr bool kIdleHasRoot = false;
@@ -165,6 +170,8 @@ constexpr bool IsComplete() {
       Rule::kMeansOver != Over::kNothing || !Rule::kMeasureChangesSlots,
       "kMeasureChangesSlots is for rules whose kMeansOver is kRow or "
       "kVariable");
+  static_assert(Rule::kMeansOver == Over::kNothing || !Rule::kMayBeCautious,
+                "kMayBeCautious is for rules without means");
   return true;
 }
 
@@ -219,10 +226,17 @@ constexpr uint32_t VariantKey(uint32_t slot_mask, uint32_t flags) {
   return flags << kMaxSlots | slot_mask;
 }
 
+// `is_cautious` is a flag behind the rule's own.
 template <class Rule>
-constexpr uint32_t VariantKey() {
-  return VariantKey(SlotMask<Rule>(), Rule::kFlags);
+constexpr uint32_t VariantKey(bool is_cautious = false) {
+  const uint32_t cautious = is_cautious ? 1u << std::size(Rule::kFlagNames) : 0;
+  return VariantKey(SlotMask<Rule>(), Rule::kFlags | cautious);
 }
+
+// What has to be known of a whole variable before it is updated.
+template <class Rule>
+inline constexpr bool kMayMeasureVariable =
+    Rule::kMeansOver == Over::kVariable || Rule::kMayBeCautious;
 
 template <class Rule>
 constexpr bool IsRowSlot(size_t slot) {
@@ -264,10 +278,19 @@ constexpr V UpdateWithMeans(V p, [[maybe_unused]] V g, Slots& slots,
   }
 }
 
-// Calls f(Rule{}) for the variant of this VariantKey; false if there is none.
+// Calls f(Rule{}, whether it is cautious) for the variant of this VariantKey;
+// false if there is none.
 template <class... Rules, class F>
 bool VisitVariant(Variants<Rules...>, uint32_t key, F&& f) {
-  return ((key == VariantKey<Rules>() && (f(Rules{}), true)) || ...);
+  const auto visit = [&](auto rule) {
+    using Rule = decltype(rule);
+    const bool is_cautious =
+        Rule::kMayBeCautious && key == VariantKey<Rule>(true);
+    if (!is_cautious && key != VariantKey<Rule>()) return false;
+    f(rule, is_cautious);
+    return true;
+  };
+  return (visit(Rules{}) || ...);
 }
 
 // What every optimizer does to a gradient and a variable before its own

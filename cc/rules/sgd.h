@@ -31,6 +31,8 @@ struct SGD : ElementwiseRule {
   };
   static constexpr const char* kSlotNames[] = {"momentum"};
 
+  static constexpr bool kMayBeCautious = with_momentum;
+
   template <class V>
   struct Coefficients {
     V learning_rate, momentum_rate;

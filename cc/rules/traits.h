@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cc/rules/cautious.h"
 #include "cc/rules/rule.h"
 
 namespace tf_optim {
@@ -19,11 +20,12 @@ struct OptimizerTraits {
   std::vector<Range> ranges;  // of hyper
   size_t hyper_per_step;      // the last ones, new at each step
   std::vector<std::string> slots;
-  std::vector<std::string> flags;  // options that are attributes of the op
-  uint32_t required_slots;         // bit i: every variant has slot i
-  uint32_t row_slots;              // bit i: slot i has one number per row
-  uint32_t positive_slots;         // bit i: slot i is never negative
-  bool needs_whole_table;          // it has means over the variable
+  // Options that are attributes of the op; `cautious` is the last.
+  std::vector<std::string> flags;
+  uint32_t required_slots;  // bit i: every variant has slot i
+  uint32_t row_slots;       // bit i: slot i has one number per row
+  uint32_t positive_slots;  // bit i: slot i is never negative
+  bool needs_whole_table;   // it has means over the variable
 
   bool IsRowSlot(size_t slot) const { return row_slots >> slot & 1; }
   bool IsPositiveSlot(size_t slot) const { return positive_slots >> slot & 1; }
@@ -45,6 +47,7 @@ OptimizerTraits TraitsOf(Variants<Rules...>) {
                       std::end(First::kSlotNames));
   traits.flags.assign(std::begin(First::kFlagNames),
                       std::end(First::kFlagNames));
+  if ((Rules::kMayBeCautious || ...)) traits.flags.push_back(kCautious);
   traits.required_slots = (SlotMask<Rules>() & ...);
   traits.row_slots = First::kRowSlots;
   traits.positive_slots = First::kPositiveSlots;

@@ -31,6 +31,8 @@ struct Yogi : ElementwiseRule {
   static constexpr const char* kSlotNames[] = {"momentum", "velocity"};
   static constexpr uint32_t kPositiveSlots = 0b10;
 
+  static constexpr bool kMayBeCautious = true;
+
   template <class V>
   struct Coefficients {
     V alpha, rate_1, rate_2, epsilon;

@@ -8,32 +8,24 @@
 
 namespace tf_optim {
 
-template <class AllVariants, class Rule, class T>
+template <class AllVariants, class Rule, class T, bool is_cautious>
 inline constexpr StepsOfRule kSteps = {
-    &TypedStep<AllVariants, Rule, T>::Apply,
-    &TypedIdleSteps<AllVariants, Rule, T>::New};
-
-template <class AllVariants, class Rule>
-const StepsOfRule* StepsForStorage(Storage storage) {
-  switch (storage) {
-    case Storage::kFloat32:
-      return &kSteps<AllVariants, Rule, float>;
-    case Storage::kFloat64:
-      return &kSteps<AllVariants, Rule, double>;
-    case Storage::kFloat16:
-      return &kSteps<AllVariants, Rule, Float16>;
-    case Storage::kBFloat16:
-      return &kSteps<AllVariants, Rule, BFloat16>;
-  }
-  return nullptr;
-}
+    &TypedStep<AllVariants, Rule, T>::template Apply<is_cautious>,
+    &TypedIdleSteps<AllVariants, Rule, T>::template New<is_cautious>};
 
 template <class AllVariants>
 const StepsOfRule* StepTable<AllVariants>::Find(uint32_t variant,
                                                 Storage storage) {
   const StepsOfRule* found = nullptr;
-  VisitVariant(AllVariants(), variant, [&](auto rule) {
-    found = StepsForStorage<AllVariants, decltype(rule)>(storage);
+  VisitVariant(AllVariants(), variant, [&](auto rule, bool is_cautious) {
+    using Rule = decltype(rule);
+    found = WithStorage(storage, [&](auto stored) {
+      using T = typename decltype(stored)::Type;
+      if constexpr (Rule::kMayBeCautious) {
+        if (is_cautious) return &kSteps<AllVariants, Rule, T, true>;
+      }
+      return &kSteps<AllVariants, Rule, T, false>;
+    });
   });
   return found;
 }

@@ -60,6 +60,9 @@ struct HostStep {
   bool indices_are_32_bits = false;
   Outside outside = Outside::kRefuse;
   SparseMode mode = SparseMode::kLazy;
+  // Rows that are not named count in means over the variable: histories have
+  // their steps.
+  bool means_over_idle_rows = false;
   bool rounds_variables = false;         // 16-bit variables draw too
   const Averaging* averaging = nullptr;  // of the variables' averages
   // If not null: the sum of squares of what the step changes in each variable.

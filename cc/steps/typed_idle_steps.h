@@ -14,18 +14,21 @@ namespace tf_optim {
 template <class AllVariants, class Rule, class T>
 class TypedIdleSteps : public IdleSteps {
  public:
+  template <bool is_cautious>
   static std::unique_ptr<IdleSteps> New(const std::vector<double>& hyper,
                                         bool averaged, Isa isa) {
     using Hyper = typename Rule::template Hyper<double>;
     if (hyper.size() != kFieldCount<Hyper>) return nullptr;
-    return std::make_unique<TypedIdleSteps>(hyper, averaged, isa);
+    return std::make_unique<TypedIdleSteps>(hyper, averaged, is_cautious, isa);
   }
 
-  TypedIdleSteps(const std::vector<double>& hyper, bool averaged, Isa isa)
+  TypedIdleSteps(const std::vector<double>& hyper, bool averaged,
+                 bool is_cautious, Isa isa)
       : hyper_(hyper),
+        is_cautious_(is_cautious),
         kernels_(FindKernels<AllVariants, Rule, T>(isa)),
         average_kernels_(FindAverageKernels<T>(isa)),
-        history_(TypedHyper<Rule>(hyper), averaged,
+        history_(TypedHyper<Rule>(hyper), averaged, is_cautious,
                  std::is_same_v<T, double> ? 1e-12 : 1e-7) {}
 
   int64_t length() const override { return history_.length(); }
@@ -60,6 +63,7 @@ class TypedIdleSteps : public IdleSteps {
     // Not what the steps themselves draw.
     if (rounding_ != 0) variable.rounding = ~rounding_;
     variable.rounds_var = rounds_var_;
+    variable.is_cautious = is_cautious_;
     kernels_.catch_up(variable, static_cast<T*>(table.average), rows, count,
                       ahead, history_);
   }
@@ -73,6 +77,7 @@ class TypedIdleSteps : public IdleSteps {
 
  private:
   std::vector<double> hyper_;
+  bool is_cautious_;
   const CpuKernels<Rule, T>& kernels_;
   const AverageKernels<T>& average_kernels_;
   IdleHistory<Rule> history_;

@@ -42,8 +42,20 @@ typename Rule::template Hyper<double> TypedHyper(
 template <class AllVariants, class Rule, class T>
 class TypedStep {
  public:
+  template <bool is_cautious>
   static void Apply(const HostStep& step,
                     const std::vector<IdSorter>& sorters) {
+    Take(step, sorters, is_cautious);
+  }
+
+ private:
+  using C = ComputeType<T>;
+  using Coefficients = CoefficientsOf<Rule, T>;
+  static_assert(kFieldCount<Coefficients> > 0,
+                "none given and none needed must not look the same");
+
+  static void Take(const HostStep& step, const std::vector<IdSorter>& sorters,
+                   bool is_cautious) {
     const auto& kernels = FindKernels<AllVariants, Rule, T>(step.isa);
     const auto coefficients = CoefficientsAt(step);
     const Averages<T> averages = AveragesAt(step);
@@ -55,7 +67,7 @@ class TypedStep {
       std::vector<SparseItem<Rule, T>> items;
       items.reserve(step.variables.size());
       for (const HostVariable& variable : step.variables) {
-        items.push_back({VariableAt(step, variable),
+        items.push_back({VariableAt(step, variable, is_cautious),
                          static_cast<const T*>(variable.grad), variable.rows});
       }
       ApplySparse(&items, sorters, step.mode, coefficients, kernels,
@@ -64,7 +76,7 @@ class TypedStep {
       std::vector<DenseItem<Rule, T>> items;
       items.reserve(step.variables.size());
       for (const HostVariable& variable : step.variables) {
-        items.push_back({VariableAt(step, variable),
+        items.push_back({VariableAt(step, variable, is_cautious),
                          static_cast<const T*>(variable.grad), variable.size});
       }
       ApplyDense(&items, coefficients, kernels, step.parallel_for, averages,
@@ -72,12 +84,6 @@ class TypedStep {
     }
     if (measured != nullptr) *step.update_norms = measured->squares();
   }
-
- private:
-  using C = ComputeType<T>;
-  using Coefficients = CoefficientsOf<Rule, T>;
-  static_assert(kFieldCount<Coefficients> > 0,
-                "none given and none needed must not look the same");
 
   static ForVariables<Coefficients> CoefficientsAt(const HostStep& step) {
     if (!step.coefficients.empty()) {
@@ -94,8 +100,11 @@ class TypedStep {
   }
 
   static Variable<Rule, T> VariableAt(const HostStep& step,
-                                      const HostVariable& of) {
+                                      const HostVariable& of,
+                                      bool is_cautious) {
     Variable<Rule, T> variable = TypedMemory<Rule, T>(of.memory);
+    variable.is_cautious = is_cautious;
+    if (step.means_over_idle_rows) variable.measured_elements = of.size;
     variable.rounding = of.rounding;
     variable.rounds_var = of.rounding != 0 && step.rounds_variables;
     SetClipAndDecay(of.gradient_scale, of.clip_value, of.decay, &variable);

@@ -51,11 +51,18 @@ void TestSlots(SlotStorage storage) {
 template <class AllVariants, class Rule, class T>
 void TestStorage() {
   TestSlots<AllVariants, Rule, T>({});
+  const bool is_cautious = Rule::kMayBeCautious;
+  if (is_cautious) {
+    TestSlots<AllVariants, Rule, T>({SlotFormat::kPlain, 0, is_cautious});
+  }
   // Slots of float64 are not packed.
   if constexpr (std::is_same_v<ComputeType<T>, float>) {
     for (const uint64_t rounding : {0, 5}) {
       for (const auto format : {SlotFormat::kBFloat16, SlotFormat::k8Bits}) {
         TestSlots<AllVariants, Rule, T>({format, rounding});
+        if (is_cautious) {
+          TestSlots<AllVariants, Rule, T>({format, rounding, is_cautious});
+        }
       }
     }
   }

@@ -48,10 +48,12 @@ Array<T> Draw(int64_t size, Numbers* numbers) {
   return array;
 }
 
-// What slots are kept in, and what they are rounded by: 0 is to nearest.
+// What slots are kept in, what they are rounded by (0 is to nearest), and
+// whether steps are cautious.
 struct SlotStorage {
   SlotFormat format = SlotFormat::kPlain;
   uint64_t rounding = 0;
+  bool is_cautious = false;
 };
 
 // Of a sparse gradient.
@@ -82,6 +84,7 @@ struct List {
       variable.format = storage.format;
       variable.rounding = storage.rounding;
       variable.rounds_var = storage.rounding != 0;
+      variable.is_cautious = storage.is_cautious;
       for (size_t s = 0; s < kSlotFields<Rule>; ++s) {
         if (!(SlotMask<Rule>() >> s & 1)) continue;
         if (storage.format != SlotFormat::kPlain && !IsRowSlot<Rule>(s)) {

@@ -44,6 +44,26 @@ inline constexpr Storage kStorageOf<Float16> = Storage::kFloat16;
 template <>
 inline constexpr Storage kStorageOf<BFloat16> = Storage::kBFloat16;
 
+template <class T>
+struct Stored {
+  using Type = T;
+};
+
+// Calls f(Stored<T>()) for a storage's T.
+template <class F>
+auto WithStorage(Storage storage, const F& f) {
+  switch (storage) {
+    case Storage::kFloat64:
+      return f(Stored<double>());
+    case Storage::kFloat16:
+      return f(Stored<Float16>());
+    case Storage::kBFloat16:
+      return f(Stored<BFloat16>());
+    default:
+      return f(Stored<float>());
+  }
+}
+
 template <class To, class From>
 TFO_HD inline To BitCast(From from) {
   static_assert(sizeof(To) == sizeof(From));

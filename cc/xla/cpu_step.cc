@@ -27,14 +27,14 @@ Streams CallCpuStep(const std::string& target, const CpuStepInputs& inputs,
   }
   operands.insert(operands.end(), inputs.averaging.begin(),
                   inputs.averaging.end());
-  std::vector<int64_t> rounding = {inputs.rounds_variables};
+  std::vector<int64_t> options = {inputs.is_cautious, inputs.rounds_variables};
   if (!inputs.rounding_seeds.empty()) {
-    rounding.insert(rounding.end(), inputs.rounding_seeds.begin() + begin,
-                    inputs.rounding_seeds.begin() + end);
+    options.insert(options.end(), inputs.rounding_seeds.begin() + begin,
+                   inputs.rounding_seeds.begin() + end);
   }
   xla::XlaBuilder* const builder = numbers.builder();
   operands.push_back(xla::ConcatInDim(
-      builder, {inputs.iterations, xla::ConstantR1<int64_t>(builder, rounding)},
+      builder, {inputs.iterations, xla::ConstantR1<int64_t>(builder, options)},
       /*dimension=*/0));
   operands.push_back(numbers);
 
@@ -112,11 +112,13 @@ Streams CallCpuSteps(const std::string& target, const CpuStepInputs& inputs) {
 
 void TakeCpuStep(const CpuStepOf& of, const CallBuffers& inputs,
                  const CallBuffers& streams, const ParallelFor& parallel_for) {
-  // Behind the streams: gradients, ids, averaging, rounding, numbers.
+  // Behind the streams: gradients, ids, averaging, options, numbers.
   const auto input = [&](size_t i) { return inputs[streams.size() + i]; };
   const std::vector<double> numbers = NumbersIn(inputs[inputs.size() - 1]);
-  const CallBuffer rounding = inputs[inputs.size() - 2];
-  const auto* const of_rounding = static_cast<const int64_t*>(rounding.data());
+  // The iterations, two flags, then seeds if there are such.
+  const CallBuffer options = inputs[inputs.size() - 2];
+  const auto* const option = static_cast<const int64_t*>(options.data());
+  constexpr int64_t kFirstSeed = 3;
   const double* const of_variables = numbers.data() + of.coefficients;
   const size_t count =
       (numbers.size() - of.coefficients) / kFieldCount<ClipAndDecay<double>>;
@@ -130,8 +132,8 @@ void TakeCpuStep(const CpuStepOf& of, const CallBuffers& inputs,
                                                 : SparseMode::kDense;
   step.isa = ChosenIsa();
   step.parallel_for = parallel_for;
-  const bool draws = rounding.element_count() > 2;  // iterations, a flag, seeds
-  step.rounds_variables = draws && of_rounding[1] != 0;
+  const bool draws = options.element_count() > kFirstSeed;
+  step.rounds_variables = draws && option[2] != 0;
   step.variables.resize(count);
   for (size_t i = 0; i < count; ++i) {
     const CallBuffer table = streams[i * stride], gradient = input(i);
@@ -150,7 +152,7 @@ void TakeCpuStep(const CpuStepOf& of, const CallBuffers& inputs,
     variable.clip_value = of_variables[count + i];
     variable.decay = of_variables[2 * count + i];
     if (draws)
-      variable.rounding = RoundingOf(of_rounding[2 + i], of_rounding[0]);
+      variable.rounding = RoundingOf(option[kFirstSeed + i], option[0]);
   }
   std::optional<Averaging> averaging;
   size_t own_streams = 1;
@@ -162,7 +164,8 @@ void TakeCpuStep(const CpuStepOf& of, const CallBuffers& inputs,
                       static_cast<int64_t>(numbers_of[2]));
     step.averaging = &*averaging;
   }
-  const StepsOfRule* const steps = FindSteps(of.rule, of.variant, of.storage);
+  const uint32_t variant = option[1] != 0 ? of.cautious_variant : of.variant;
+  const StepsOfRule* const steps = FindSteps(of.rule, variant, of.storage);
   TakeStep(*steps, step);
 }
 

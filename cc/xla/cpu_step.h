@@ -33,6 +33,7 @@ struct CpuStepInputs {
   xla::XlaOp iterations;                // int64 [1]
   std::vector<int64_t> rounding_seeds;  // one per variable, or none
   bool rounds_variables = false;
+  bool is_cautious = false;
 };
 
 // The streams after the step that `target` names, in their own memory.
@@ -44,7 +45,7 @@ enum class CpuStepKind { kDense, kLazyRows, kAllRows };
 // Which step a call takes.
 struct CpuStepOf {
   const char* rule;
-  uint32_t variant;
+  uint32_t variant, cautious_variant;
   uint32_t slot_mask;
   size_t coefficients;
   Storage storage;
@@ -70,9 +71,13 @@ class CpuStep {
 
   static void Call(const CallBuffers& inputs, const CallBuffers& streams,
                    const ParallelFor& parallel_for) {
-    constexpr CpuStepOf kOf = {AllVariants::kName, VariantKey<Rule>(),
-                               SlotMask<Rule>(),   kCoefficients,
-                               kStorageOf<T>,      kind};
+    constexpr CpuStepOf kOf = {AllVariants::kName,
+                               VariantKey<Rule>(),
+                               VariantKey<Rule>(/*is_cautious=*/true),
+                               SlotMask<Rule>(),
+                               kCoefficients,
+                               kStorageOf<T>,
+                               kind};
     TakeCpuStep(kOf, inputs, streams, parallel_for);
   }
 

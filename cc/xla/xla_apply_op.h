@@ -131,6 +131,9 @@ class XlaApplyOp : public XlaStepOp {
       : XlaStepOp(context, TraitsOf(AllVariants()), sparse) {
     OP_REQUIRES_OK(context, CheckNoHistory(layout(), "under XLA"));
     lazy_ = layout().IsLazy();
+    VisitVariant(
+        AllVariants(), layout().variant,
+        [this](auto, bool is_cautious) { is_cautious_ = is_cautious; });
   }
 
   void Compile(tensorflow::XlaOpKernelContext* context) override {
@@ -138,7 +141,7 @@ class XlaApplyOp : public XlaStepOp {
     OP_REQUIRES_OK(context, CheckNumbers(context));
     OP_REQUIRES_OK(context, CheckDistinct(context));
     const bool found =
-        VisitVariant(AllVariants(), layout().variant, [&](auto rule) {
+        VisitVariant(AllVariants(), layout().variant, [&](auto rule, bool) {
           OP_REQUIRES_OK(context, Update<decltype(rule)>(context));
         });
     OP_REQUIRES(context, found, NoSuchVariantError(traits(), layout()));
@@ -289,7 +292,9 @@ class XlaApplyOp : public XlaStepOp {
       p = DecayedVariable(p, own);
       g = ClippedGradient(g, own);
     }
-    if constexpr (CountMeans<Rule>() == 0) {
+    if (Rule::kMayBeCautious && is_cautious_) {
+      p = Cautiously<Rule>(p, g, &slots, coefficients, rows);
+    } else if constexpr (CountMeans<Rule>() == 0) {
       p = Rule::Update(p, g, slots, coefficients);
     } else {
       auto means = Rule::Measure(p, g, slots, coefficients);
@@ -305,6 +310,20 @@ class XlaApplyOp : public XlaStepOp {
       }
     });
     return after;
+  }
+
+  template <class Rule, class Slots, class Coefficients>
+  XlaValue Cautiously(XlaValue p, XlaValue g, Slots* slots,
+                      const Coefficients& coefficients,
+                      const SparseRows* rows) const {
+    if constexpr (Rule::kMayBeCautious) {
+      const XlaValue step =
+          XlaValue(0) - Rule::Update(XlaValue(0), g, *slots, coefficients);
+      const XlaValue agreeing =
+          MeanOver(Over::kVariable, Agrees(step, g), rows);
+      p = CautiousUpdate(p, step, g, LengthenedBy(agreeing));
+    }
+    return p;
   }
 
   // The same, by the CPU drivers.
@@ -327,6 +346,7 @@ class XlaApplyOp : public XlaStepOp {
     inputs.iterations = xla::Reshape(context->Input(layout().iterations), {1});
     inputs.rounding_seeds = rounding_seeds();
     inputs.rounds_variables = rounds_variables();
+    inputs.is_cautious = is_cautious_;
     using Kind = CpuStepKind;
     const auto& target = !sparse ? Target<Rule, Kind::kDense>()
                          : lazy_ ? Target<Rule, Kind::kLazyRows>()
@@ -340,7 +360,7 @@ class XlaApplyOp : public XlaStepOp {
                              const std::vector<Streams>& streams) {
     GpuStepInputs inputs = GpuInputs(context);
     inputs.streams = streams;
-    return CallGpuSteps({AllVariants::kName, VariantKey<Rule>(),
+    return CallGpuSteps({AllVariants::kName, VariantKey<Rule>(is_cautious_),
                          StorageOf(dtype()), SlotMask<Rule>(), lazy_},
                         inputs);
   }
@@ -360,6 +380,7 @@ class XlaApplyOp : public XlaStepOp {
   }
 
   bool lazy_;
+  bool is_cautious_ = false;
 };
 
 }  // namespace tf_optim

@@ -11,8 +11,6 @@ from tf_optim.optimizers.adan import Adan
 from tf_optim.optimizers.ademamix import AdEMAMix
 from tf_optim.optimizers.adopt import Adopt
 from tf_optim.optimizers.asgd import ASGD
-from tf_optim.optimizers.cautious_adam import CautiousAdam
-from tf_optim.optimizers.cautious_lion import CautiousLion
 from tf_optim.optimizers.cocob import COCOB
 from tf_optim.optimizers.conditional_gradient import ConditionalGradient
 from tf_optim.optimizers.ftrl import Ftrl
@@ -48,8 +46,6 @@ __all__ = [
     "Adan",
     "Adopt",
     "COCOB",
-    "CautiousAdam",
-    "CautiousLion",
     "ConditionalGradient",
     "Ftrl",
     "LARS",

@@ -54,7 +54,7 @@ class Adam(flavour.FusedOptimizer, tf.keras.optimizers.Adam):
 
     _spec = specs.Spec(
         "Adam",
-        options=({}, {"amsgrad": True}),
+        options=({}, {"amsgrad": True}, {"cautious": True}),
         switches={"velocity_hat": "amsgrad"},
     )
 
