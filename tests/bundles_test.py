@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tf_optim
-from tests import models
+from tests import flavours, models
 from tests.marks import both_flavours, every
 from tf_optim import bundles, library
 
@@ -120,6 +120,16 @@ def test_a_saved_model_goes_on_training(tmp_path):
     assert_after(3, again.train())
     # Each has variables of its own.
     assert_after(2, module.train())
+
+
+def test_a_table_in_parts_is_saved(tmp_path):
+    """tf_keras gives an optimizer such a table of parameter servers whole."""
+    parts = [tf.Variable([[i, i + 1.0]], name=f"part_{i}") for i in range(2)]
+    module = tf.Module()
+    module.table = tf.__internal__.distribute.ShardedVariable(parts)
+    module.optimizer = built([module.table] if flavours.LEGACY else parts)
+    loaded = tf.saved_model.load(saved(module, tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.table, [[0, 1], [1, 2]])
 
 
 @every("times")

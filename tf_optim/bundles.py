@@ -155,9 +155,11 @@ class Bundles:
 
         Args:
             variables: all of the optimizer's and its model's, as Keras has them. Each
-                is another object in a SavedModel than its `tf.Variable`.
+                is another object in a SavedModel than its `tf.Variable`; but a split
+                one, whose parts are variables of their own.
         """
-        owners = {id(keras_private.raw(variable)): variable for variable in variables}
+        whole = [v for v in variables if not keras_private.is_split(v)]
+        owners = {id(keras_private.raw(variable)): variable for variable in whole}
         return {
             f"variable_bundle_{i}": bundle.to_be_saved(lambda v: owners.get(id(v), v))
             for i, bundle in enumerate(self._by_handles.values())

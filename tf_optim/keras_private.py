@@ -79,6 +79,11 @@ def raw(variable):
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
+def is_split(variable):
+    """Whether it is of several variables, each with a part of its rows."""
+    return isinstance(variable, tf.__internal__.distribute.ShardedVariable)
+
+
 def made_from(config, custom_objects=None):
     """An object of what `serialize_keras_object` has made of one.
 

@@ -29,24 +29,20 @@ _numbers = itertools.count()  # of tables, as they are prepared
 
 def as_tensorflow_has_it(table):
     """What TensorFlow looks rows up in, of a Keras variable too."""
-    is_keras = hasattr(table, "value") and not _is_split(table)
+    is_keras = hasattr(table, "value") and not keras_private.is_split(table)
     return keras_private.raw(table) if is_keras else table
-
-
-def _is_split(table):
-    return isinstance(table, tf.__internal__.distribute.ShardedVariable)
 
 
 def is_table(thing):
     """Whether it is a variable, of TensorFlow or of Keras, whole or split."""
     is_keras = keras_private.is_keras_3() and isinstance(thing, tf.keras.Variable)
-    return is_keras or _is_split(thing) or isinstance(thing, tf.Variable)
+    return is_keras or keras_private.is_split(thing) or isinstance(thing, tf.Variable)
 
 
 def parts_of(table):
     """The shards of a table that is split over servers, or the table alone."""
     table = as_tensorflow_has_it(table)
-    return table.variables if _is_split(table) else [table]
+    return table.variables if keras_private.is_split(table) else [table]
 
 
 def history_of(variable):
