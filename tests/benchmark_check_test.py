@@ -227,3 +227,11 @@ def test_fit_sees_the_whole_table_where_stock_does():
 
     apart = dataclasses.replace(FIT, shapes=((4096, 4),), zipf=None)
     assert verdict(fit_subjects.Keras, apart, "Lamb").note == ""
+
+
+def test_no_peer_is_asked_for_cautious_steps():
+    work = dataclasses.replace(plain(DENSE, "Adam"), options={"cautious": True})
+    for name in (subjects.OURS, subjects.LIMIT, "ours jit"):
+        subjects.check_has_options(name, work)
+    with pytest.raises(subjects.Unsupported, match="no cautious steps"):
+        subjects.check_has_options("keras3 graph", work)

@@ -27,6 +27,12 @@ def passes(work):
     return 2 if check.reach(work) == "variable" else 1
 
 
+def check_has_options(subject, work):
+    """Raises Unsupported for a peer if the work has an option that is ours alone."""
+    if work.options.get("cautious") and not subject.startswith((OURS, LIMIT)):
+        raise Unsupported("has no cautious steps")
+
+
 class Subject(abc.ABC):
     """One way to make the steps of a `Work`, ready to step when constructed.
 

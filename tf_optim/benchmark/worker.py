@@ -90,6 +90,7 @@ class Worker:
             self._inputs = Inputs(work.case)
         entry = subjects.find(subject, self._inputs.case.kind)
         try:
+            subjects.check_has_options(subject, work)
             made = entry.load()(work, self._inputs)
             note = ""
             if subject != subjects.LIMIT:
