@@ -122,9 +122,9 @@ class SharedArguments(ArgumentsButDecay, total=False):
         cautious: whether an element moves only where its step u has the sign of its
             gradient g, u * g > 0, and then by u / max(s, 0.001), where s is the share
             of the variable's elements that move (with `"lazy"`: of those in the rows
-            named). It costs a second pass over memory, and is for optimizers with a
-            momentum ([Liang et al., 2024](https://arxiv.org/abs/2411.16085)).
-            Default: False.
+            named). It costs a second pass over memory, and is an error for an
+            optimizer without a momentum and for some with one
+            ([Liang et al., 2024](https://arxiv.org/abs/2411.16085)). Default: False.
         averaging: a `tf_optim.Lookahead` or `tf_optim.StochasticWeightAveraging`, in
             the place of `use_ema`. Default: None.
         use_ema: whether moving averages of the variables are kept. Default: False.

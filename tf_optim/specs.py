@@ -173,9 +173,8 @@ class Spec:
     def checked_attributes(self) -> tuple[str, ...]:
         """All that the check of hyperparameters reads."""
         own = [hyper.attribute for hyper in (*self.hyper, *self.checked)]
-        options = (*self.switches.values(), "sparse_update", "use_ema", "averaging")
-        options = (*options, "cautious")
-        return (*own, *options, *checks.KERAS_ARGUMENTS)
+        options = "sparse_update", "use_ema", "averaging", "cautious"
+        return (*own, *self.switches.values(), *options, *checks.KERAS_ARGUMENTS)
 
     @functools.cached_property
     def flags(self) -> tuple[str, ...]:
