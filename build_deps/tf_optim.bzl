@@ -25,6 +25,9 @@ _ISA_COPTS = {
     "Avx512": _AVX512,
 }
 
+# x86-64's Baseline is for processors older than AVX2: quick to compile too.
+_X86_64_COPTS = {"Baseline": ["-O1"]}
+
 def tf_optim_library(name, copts = [], **kwargs):
     """A cc_library with our flags, linked whole: registrations are found by nobody's name."""
     native.cc_library(
@@ -118,7 +121,10 @@ def tf_optim_isa_libraries(name, srcs, deps, tags = []):
         tf_optim_library(
             name = library,
             srcs = srcs,
-            copts = copts + ["-DTFO_ISA=" + isa],
+            copts = copts + ["-DTFO_ISA=" + isa] + select({
+                "@platforms//cpu:x86_64": _X86_64_COPTS.get(isa, []),
+                "//conditions:default": [],
+            }),
             # Not part of //...: only `name` knows which sets the machine's compiler has.
             tags = ["manual"],
             deps = deps,

@@ -17,6 +17,10 @@ pytestmark = both_flavours
 ROWS = 12
 SHAPES = ((ROWS, 5), (3, 2), (5,))
 EMA = {"use_ema": True, "ema_momentum": 0.75}
+MEANS = {"averaging": tf_optim.StochasticWeightAveraging(1, 2)}
+SLOW = {"averaging": tf_optim.Lookahead(sync_period=3, slow_step_size=0.25)}
+every_kind = pytest.mark.parametrize("averaged", [EMA, MEANS, SLOW], ids=str)
+others = pytest.mark.parametrize("averaged", [MEANS, SLOW], ids=str)
 how = pytest.mark.parametrize("how", ["eager", "function", "jit"])
 
 
@@ -31,7 +35,8 @@ class Training:
     def __init__(self, case, rides, how="eager", dtype="float32", **options):
         self.rides = rides
         self.variables = models.variables(SHAPES, dtype)
-        self.optimizer = models.ours(case, 0.1, **{**EMA, **options})
+        averaged = {} if "averaging" in options else EMA
+        self.optimizer = models.ours(case, 0.1, **{**averaged, **options})
         self.optimizer.build(self.variables)
         self.steps = [self._step, self._dense_step, self._step_of_others]
         if how != "eager":
@@ -86,9 +91,10 @@ LAZY = [0] * 9
 
 @how
 @kinds
-def test_a_lazy_step_averages_every_row(case, how, monkeypatch):
+@every_kind
+def test_a_lazy_step_averages_every_row(averaged, case, how, monkeypatch):
     """Rows that lie idle for some steps, or for good, included."""
-    riding, apart = both(case, monkeypatch, LAZY, how)
+    riding, apart = both(case, monkeypatch, LAZY, how, **averaged)
     assert riding.optimizer._seen_by_averages.tables
     assert not apart.optimizer._seen_by_averages.tables
     assert_close(riding.values(), apart.values())
@@ -103,9 +109,10 @@ def test_momentum(case, momentum, monkeypatch):
 
 @every_dtype
 @a_few
-def test_dtypes(case, dtype, monkeypatch):
+@every_kind
+def test_dtypes(averaged, case, dtype, monkeypatch):
     """An average has the variable's dtype, and is computed in the other."""
-    riding, apart = both(case, monkeypatch, LAZY, dtype=dtype)
+    riding, apart = both(case, monkeypatch, LAZY, dtype=dtype, **averaged)
     coarse = dtype in ("float16", "bfloat16")
     tolerance = {"rtol": 0.04, "atol": 0.04} if coarse else {}
     assert_close(riding.values(), apart.values(), **tolerance)
@@ -117,8 +124,11 @@ MIXED = [0, 0, 1, 0, 2, 0, 0, 2, 2, 1, 1, 0, 0]
 @how
 @pytest.mark.parametrize("mode", ["lazy", "dense"])
 @a_few
-def test_dense_steps_and_steps_without_the_table_between(case, mode, how, monkeypatch):
-    results = both(case, monkeypatch, MIXED, how, sparse_update=mode)
+@every_kind
+def test_dense_steps_and_steps_without_the_table_between(
+    averaged, case, mode, how, monkeypatch
+):
+    results = both(case, monkeypatch, MIXED, how, sparse_update=mode, **averaged)
     assert_close(*(each.values() for each in results))
 
 
@@ -140,9 +150,10 @@ def test_accumulation(case, how, options, monkeypatch):
     assert_close(*(each.values() for each in results))
 
 
-def test_reading_in_the_middle_changes_nothing(monkeypatch):
+@every_kind
+def test_reading_in_the_middle_changes_nothing(averaged, monkeypatch):
     case = next(c for c in cases.CASES if c.name == "Adam")
-    read, unread = (Training(case, True) for _ in range(2))
+    read, unread = (Training(case, True, **averaged) for _ in range(2))
     for i in range(6):
         read.run(monkeypatch, [0, 0], seed=i)
         read.values()
@@ -168,10 +179,13 @@ def weights(training, other, folder):
 @pytest.mark.parametrize("way", [checkpoint, weights])
 @pytest.mark.parametrize("done", [0, 4, 7])
 @a_few
-def test_state_that_comes_from_elsewhere(case, way, done, monkeypatch, tmp_path):
+@every_kind
+def test_state_that_comes_from_elsewhere(
+    averaged, case, way, done, monkeypatch, tmp_path
+):
     """At any count of steps, the same one included: the other's rows count."""
-    other = Training(case, True).run(monkeypatch, [0] * 4)
-    training = Training(case, True).run(monkeypatch, [0] * done, seed=5)
+    other = Training(case, True, **averaged).run(monkeypatch, [0] * 4)
+    training = Training(case, True, **averaged).run(monkeypatch, [0] * done, seed=5)
     way(training, other, tmp_path)
     assert_close(training.values(), other.values())
     after = [t.run(monkeypatch, [0] * 4, seed=7).values() for t in (training, other)]
@@ -186,12 +200,13 @@ def test_finalizing_reads_what_is_up_to_date(monkeypatch):
     assert_close(riding.variables, apart.variables)
 
 
-def test_a_lazy_step_touches_no_whole_average():
+@every_kind
+def test_a_lazy_step_touches_no_whole_average(averaged):
     """In its graph the average goes nowhere but into the op of the step.
 
     And to where rows are brought up to date if the count has moved without a step.
     """
-    optimizer = tf_optim.Adam(0.1, **EMA)
+    optimizer = tf_optim.Adam(0.1, **averaged)
     (table,) = models.variables(SHAPES[:1])
     optimizer.build([table])
 
@@ -229,6 +244,31 @@ def test_a_constraint_moves_rows_that_lie_idle(monkeypatch):
                 optimizer.apply_gradients([(gradient, table)])
         results.append(models.everything([table], optimizer))
     assert_close(*results)
+
+
+@others
+def test_means_and_slow_weights_move_the_rows_that_steps_have_named(
+    averaged, monkeypatch
+):
+    """The others keep their bits: a pass over the whole table rounds them."""
+    case = next(c for c in cases.CASES if c.name == "SGD")
+    training = Training(case, True, "function", **averaged)
+    before = training.variables[0].numpy()
+    training.run(monkeypatch, [0] * 12)
+    average = training.optimizer._model_variables_moving_average[0]
+    idle = slice(ROWS - 3, None)  # no step names these
+    np.testing.assert_array_equal(training.variables[0].numpy()[idle], before[idle])
+    np.testing.assert_array_equal(average.numpy()[idle], before[idle])
+
+
+@how
+@pytest.mark.parametrize("first", [1, 2], ids=["dense", "others"])
+@others
+def test_others_whose_functions_are_traced_before(averaged, first, how, monkeypatch):
+    case = next(c for c in cases.CASES if c.name == "SGD")
+    which = [first, 0, 0, first, 0, 0, 0, first, first, 0, 0, 0, 0]
+    results = both(case, monkeypatch, which, how, **averaged)
+    assert_close(*(each.values() for each in results))
 
 
 @how

@@ -77,8 +77,8 @@ class Training:
         return self
 
     def values(self):
-        average = keras_private.averages_of(self.optimizer, [self.variable])[0][1]
-        return self.variable.numpy(), average.numpy()
+        (average,) = self.optimizer._model_variables_moving_average
+        return self.variable.numpy(), np.asarray(average)
 
 
 def assert_close(received, expected):

@@ -111,8 +111,11 @@ def test_the_features_go_by_the_same_turns(monkeypatch):
     monkeypatch.setattr(features, "ROUNDS", 2)
     monkeypatch.setattr(features, "STOCK_ROUNDS", 2)
     rows = features.measure("sparse", "Adam", say=lambda text: None)
-    assert [row["feature"] for row in rows] == ["plain", "clipvalue"]
+    names = ["plain", "clipvalue", "Lookahead", "StochasticWeightAveraging"]
+    assert [row["feature"] for row in rows] == names
     for make in ("ours", "stock"):
         assert rows[0][make]["ratio"] == 1.0
         assert rows[1][make]["ms"] > 0
-    assert features.table(rows).count("\n") == 3
+    for row in rows[2:]:
+        assert row["ours"]["ms"] > 0 and "stock" not in row
+    assert features.table(rows).count("\n") == 5

@@ -79,3 +79,36 @@ def test_adamax_keeps_what_its_norm_has_seen(bad):
             optimizer.apply_gradients([(tf.constant(gradient), variable)])
         norms.append(models.state(optimizer)[-1])
     np.testing.assert_allclose(*norms, rtol=1e-6)
+
+
+@both_flavours
+@pytest.mark.parametrize("way", ["eager", "function", "jit"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clipvalue": 1.0},
+        {"cautious": True},
+        {"use_ema": True, "ema_momentum": 1.0},
+        {"averaging": tf_optim.StochasticWeightAveraging(start_averaging=9)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_no_decay_leaves_an_infinite_element_infinite(sparse, options, way):
+    """0 * inf is NaN: a factor of 0 must not stand for what is left out."""
+    optimizer = tf_optim.SGD(0.5, momentum=0.5, **options)
+    variable = tf.Variable([[np.inf, 1.0], [-np.inf, 1.0]])
+    optimizer.build([variable])
+
+    @tf.function(jit_compile=way == "jit")
+    def step():
+        gradient = tf.ones([2, 2])
+        if sparse:
+            gradient = tf.IndexedSlices(gradient, tf.constant([1, 0]), [2, 2])
+        optimizer.apply_gradients([(gradient, variable)])
+
+    for _ in range(2):
+        step.python_function() if way == "eager" else step()
+    np.testing.assert_array_equal(variable, [[np.inf, -0.25], [-np.inf, -0.25]])
+    for average in getattr(optimizer, "_model_variables_moving_average", []):
+        assert not np.isnan(average.numpy()).any()

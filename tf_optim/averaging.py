@@ -28,11 +28,13 @@ class Averaging:
     Attributes:
         starts_at_variable: whether the average is the variable before the first step.
         overwrites: whether each new average is given to the variable.
+        is_mean: whether each average is the mean of the variable at these steps.
         is_result: whether the average is what training gives in the end.
     """
 
     starts_at_variable = False
     overwrites = False
+    is_mean = False
     is_result = False
 
     def is_due(self, steps: Any) -> Any:
@@ -136,6 +138,7 @@ class StochasticWeightAveraging(Averaging):
         ValueError: for an argument out of its range.
     """
 
+    is_mean = True
     is_result = True
 
     def __init__(self, start_averaging: int = 0, average_period: int = 10) -> None:

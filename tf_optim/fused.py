@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_optim import (
-    averages,
+    average_rows,
     bundles,
     checks,
     exact,
@@ -85,7 +85,7 @@ class Fused(spellings.OldSpellings, state.State):
         self._cautious = cautious
         self.averaging = averaging
         self._kept_rows = kept.Memory()
-        self._seen_by_averages = averages.Memory()
+        self._seen_by_averages = average_rows.Memory()
         self._tables = exact.Memory()
         self._bundles = bundles.Bundles()
         self._members = members.Members()

@@ -221,9 +221,9 @@ class _Step:
         else:
             numbers = optimizer._step_numbers(per_step)
             if riders.riding:
-                numbers.average_momentum = riders.momentum
-                numbers.average_updates = riders.count
-                numbers.average_begins = riders.begins
+                numbers.average_momentum = riders.numbers.momentum
+                numbers.average_updates = riders.numbers.count
+                numbers.average_begins = riders.numbers.begins
             ops = []
             for updates in self._by_device(local, pairs, riders):
                 ops += self._update_device(numbers, updates, clipped, scale, known)

@@ -95,12 +95,13 @@ class Facts:
     def average_rides(self):
         """Whether its moving average is updated by the same op."""
         inner = self.inner
-        if not self.is_ours or not inner.use_ema or self.is_on_gpu or inner.averaging:
+        if not self.is_ours or not inner.use_ema or self.is_on_gpu:
             return False
         if extension.overridden(inner, extension.UPDATE):
             return False
         if not self.is_by_row or self.mode in exact.MODES:
-            return not self.accumulates
+            gives = inner.averaging is not None and inner.averaging.overwrites
+            return not (self.accumulates or gives)
         on_server = servers.is_server(self.variable.device or "")
         replicated = getattr(self.variable, "distribute_strategy", None)
         several = replicated is not None and replicated.num_replicas_in_sync > 1
@@ -229,21 +230,23 @@ def _accumulation(facts):
 def _average(facts):
     if not facts.inner.use_ema:
         return None
-    if facts.inner.averaging is not None:
-        return Reason(
-            "`averaging` goes over the variable and its average, once in several "
-            "steps.",
-            "`use_ema` brings a moving average along in the step.",
-        )
+    name = "use_ema" if facts.inner.averaging is None else "averaging"
     if facts.is_by_row and facts.xla:
         return Reason(
-            "Under XLA `use_ema` updates the average of the whole table.",
+            f"Under XLA `{name}` updates the average of the whole table.",
             "Compile the model with `jit_compile=False`.",
         )
     if facts.average_rides:
         return None
+    if facts.inner.averaging is not None and facts.inner.averaging.overwrites:
+        return Reason(
+            "`averaging` gives slow weights to the whole variable, once in several "
+            "steps.",
+            "With `sparse_update='lazy'` those of a table are given to the rows that "
+            "steps have named since, on one CPU and without a constraint.",
+        )
     return Reason(
-        "`use_ema` updates the average in a pass of its own here.",
+        f"`{name}` updates the average in a pass of its own here.",
         "It rides along in the step on a CPU, without gradient accumulation, and "
         "for a table on one device without a constraint.",
     )

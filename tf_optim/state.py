@@ -19,7 +19,7 @@ class State(methods.Methods):
 
     Attributes:
         _kept_rows: the `kept.Memory` of accumulated gradients.
-        _seen_by_averages: the `averages.Memory` of what each row's average has seen.
+        _seen_by_averages: the `average_rows.Memory` of what the rows have seen.
         _tables: the `exact.Memory` of tables that have rows to catch up.
         _bundles: the `bundles.Bundles` that ops are given in place of handles.
         _step_statistics: the `statistics.StepStatistics`, if somebody asks for them.

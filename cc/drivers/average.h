@@ -5,6 +5,10 @@
 // A row that lies idle keeps its value, so k such updates are one with
 // momentum^k. The average of a table is therefore brought along row by row:
 // each row knows how many updates its average has seen.
+//
+// The average may also be the mean of the variable at its updates, so that
+// momentum is n / (n + 1) after n of them; k updates of an idle row are one
+// with n / (n + k). A step that is none of the updates has momentum 1.
 #ifndef TF_OPTIM_CC_DRIVERS_AVERAGE_H_
 #define TF_OPTIM_CC_DRIVERS_AVERAGE_H_
 
@@ -21,7 +25,7 @@ namespace tf_optim {
 class Averaging {
  public:
   // `updates` have been done before this one; the first `begins` of all set the
-  // average to the variable.
+  // average to the variable. -1: it is the mean.
   Averaging(double momentum, int64_t updates, int64_t begins)
       : momentum_(momentum),
         updates_(updates),
@@ -35,13 +39,21 @@ class Averaging {
   }
 
   int64_t updates() const { return updates_; }
+  int64_t updates_with_this() const {
+    return is_mean() && momentum_ == 1 ? updates_ : updates_ + 1;
+  }
 
   // What the update of this step keeps of the average.
-  double Kept() const { return KeptBy(updates_, updates_ + 1); }
+  double Kept() const {
+    return is_mean() ? momentum_ : KeptBy(updates_, updates_ + 1);
+  }
 
   // What the updates behind number `seen` and up to number `last` keep of it.
   double KeptBy(int64_t seen, int64_t last) const {
     if (seen >= last) return 1;
+    if (is_mean()) {
+      return static_cast<double>(seen) / static_cast<double>(last);
+    }
     if (seen < std::min(begins_, last)) return 0;
     const int64_t count = last - seen;
     return count < kPowers ? powers_[count]
@@ -49,6 +61,8 @@ class Averaging {
   }
 
  private:
+  bool is_mean() const { return begins_ < 0; }
+
   static constexpr int64_t kPowers = 512;  // that a step does not call pow for
 
   double momentum_;

@@ -15,6 +15,7 @@ HWY_INLINE void MoveAverage(T* average, const T* var, int64_t size, double kept,
                             int64_t ahead = 0) {
   using L = Lanes<Isa, T>;
   using V = typename L::V;
+  if (kept == 1) return;
   const V keep(kept), take(1 - kept);
   const auto run = [&](int64_t i, auto... count) {
     L::Store(keep * L::Load(average + i, count...) +
@@ -57,7 +58,6 @@ void CatchUpAverageRows(const Average<T>& average, const T* var, int64_t width,
   ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
     const double kept =
         averaging.KeptBy(average.updates_seen[row], averaging.updates());
-    if (kept == 1) return;
     MoveAverage<Isa>(average.data + row * width, var + row * width, width,
                      kept);
   });
@@ -70,7 +70,8 @@ void AverageRows(const Average<T>& average, const T* var, int64_t width,
   ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
     MoveAverage<Isa>(average.data + row * width, var + row * width, width,
                      averaging.Kept());
-    average.updates_seen[row] = static_cast<int32_t>(averaging.updates() + 1);
+    average.updates_seen[row] =
+        static_cast<int32_t>(averaging.updates_with_this());
   });
 }
 

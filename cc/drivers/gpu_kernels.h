@@ -38,14 +38,11 @@ template <class Device, class... Rules>
 const GpuKernels* FindGpuKernels(Variants<Rules...> variants, uint32_t variant,
                                  Storage storage) {
   const GpuKernels* found = nullptr;
-  VisitVariant(variants, variant, [&](auto rule, bool is_cautious) {
+  VisitVariant(variants, variant, [&](auto rule, auto is_cautious) {
     using Rule = decltype(rule);
     found = WithStorage(storage, [&](auto stored) {
       using T = typename decltype(stored)::Type;
-      if constexpr (Rule::kMayBeCautious) {
-        if (is_cautious) return &kGpuKernels<Device, Rule, T, true>;
-      }
-      return &kGpuKernels<Device, Rule, T, false>;
+      return &kGpuKernels<Device, Rule, T, is_cautious()>;
     });
   });
   return found;

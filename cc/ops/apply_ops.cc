@@ -195,7 +195,9 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
       "average_momentum: a scalar in [0, 1].\n"
       "average_updates: how many updates of averages were done before.\n"
       "average_begins: so many updates, the first, set the average to the "
-      "variable.\n"
+      "variable. -1: the average is the mean of the variable at its updates, "
+      "and average_momentum n / (n + 1) after n of them, or 1 at a step that "
+      "is no update.\n"
       "rounding_seeds: one per variable: packed slots are rounded at random, "
       "up "
       "or down, right in the mean; what is drawn depends on seed, iterations "
@@ -268,7 +270,7 @@ void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
     op->Attr("N_average: int >= 0");
     if (sparse) op->Attr("N_average_rows: int >= 0");
   }
-  op->Attr("average_begins: int >= 0 = 0");
+  op->Attr("average_begins: int >= -1 = 0");
   op->Attr("rounding_seeds: list(int) = []");
   op->Attr("rounds_variables: bool = false");
   for (size_t i = 0; i < traits.slots.size(); ++i) {

@@ -92,6 +92,7 @@
 #include <cstdint>
 #include <iterator>
 #include <tuple>
+#include <type_traits>
 
 #include "cc/rules/fields.h"
 #include "cc/rules/range.h"
@@ -279,16 +280,22 @@ constexpr V UpdateWithMeans(V p, [[maybe_unused]] V g, Slots& slots,
 }
 
 // Calls f(Rule{}, whether it is cautious) for the variant of this VariantKey;
-// false if there is none.
+// false if there is none. What f is told is known at compile time.
 template <class... Rules, class F>
 bool VisitVariant(Variants<Rules...>, uint32_t key, F&& f) {
   const auto visit = [&](auto rule) {
     using Rule = decltype(rule);
-    const bool is_cautious =
-        Rule::kMayBeCautious && key == VariantKey<Rule>(true);
-    if (!is_cautious && key != VariantKey<Rule>()) return false;
-    f(rule, is_cautious);
-    return true;
+    if (key == VariantKey<Rule>()) {
+      f(rule, std::false_type());
+      return true;
+    }
+    if constexpr (Rule::kMayBeCautious) {
+      if (key == VariantKey<Rule>(true)) {
+        f(rule, std::true_type());
+        return true;
+      }
+    }
+    return false;
   };
   return (visit(Rules{}) || ...);
 }
@@ -324,7 +331,8 @@ constexpr V ClippedGradient(V g, const ClipAndDecay<V>& numbers) {
 
 template <class V>
 constexpr V DecayedVariable(V p, const ClipAndDecay<V>& numbers) {
-  return p - numbers.decay * p;
+  // No decay leaves an infinite p too as it is: 0 * p is NaN there.
+  return IfPositive(Abs(numbers.decay), p - numbers.decay * p, p);
 }
 
 }  // namespace tf_optim

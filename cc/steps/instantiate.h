@@ -17,14 +17,11 @@ template <class AllVariants>
 const StepsOfRule* StepTable<AllVariants>::Find(uint32_t variant,
                                                 Storage storage) {
   const StepsOfRule* found = nullptr;
-  VisitVariant(AllVariants(), variant, [&](auto rule, bool is_cautious) {
+  VisitVariant(AllVariants(), variant, [&](auto rule, auto is_cautious) {
     using Rule = decltype(rule);
     found = WithStorage(storage, [&](auto stored) {
       using T = typename decltype(stored)::Type;
-      if constexpr (Rule::kMayBeCautious) {
-        if (is_cautious) return &kSteps<AllVariants, Rule, T, true>;
-      }
-      return &kSteps<AllVariants, Rule, T, false>;
+      return &kSteps<AllVariants, Rule, T, is_cautious()>;
     });
   });
   return found;

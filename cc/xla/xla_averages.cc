@@ -66,7 +66,9 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
       context->ReadVariableInput(layout_.average + i, dtype_, &shape, &op));
   XlaValue average = ToComputeType(op);
   const auto move = [&](XlaValue kept, xla::XlaOp variable) {
-    average = kept * average + (XlaValue(1) - kept) * ToComputeType(variable);
+    const XlaValue taken = XlaValue(1) - kept;
+    average = IfPositive(
+        taken, kept * average + taken * ToComputeType(variable), average);
   };
   const xla::XlaOp updates = Number(context, layout_.average_updates).op();
   const xla::XlaOp momentum = Number(context, layout_.average_momentum).op();
@@ -76,13 +78,19 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
     TF_RETURN_IF_ERROR(context->ReadVariableInput(
         layout_.average_rows + i, tensorflow::DT_INT32, &shape, &op));
     const xla::XlaOp seen = xla::ConvertElementType(op, xla::F64);
-    xla::XlaOp kept = xla::Pow(momentum, xla::Sub(updates, seen));
+    const bool is_mean = average_begins_ < 0;
+    xla::XlaOp kept = is_mean ? xla::Div(seen, updates)
+                              : xla::Pow(momentum, xla::Sub(updates, seen));
     kept = xla::Select(xla::Lt(seen, xla::Min(begins, updates)),
                        xla::ZerosLike(kept), kept);
     kept = xla::Select(xla::Ge(seen, updates), xla::FullLike(kept, 1), kept);
     move(XlaValue(ToElements(ToComputeType(kept).op(), average)), before);
-    const xla::XlaOp done = xla::ConvertElementType(
-        updates + xla::ScalarLike(updates, 1), xla::S32);
+    xla::XlaOp done = updates + xla::ScalarLike(updates, 1);
+    if (is_mean) {
+      done = xla::Select(xla::Ge(momentum, xla::ScalarLike(momentum, 1)),
+                         updates, done);
+    }
+    done = xla::ConvertElementType(done, xla::S32);
     TF_RETURN_IF_ERROR(
         context->AssignVariable(layout_.average_rows + i, tensorflow::DT_INT32,
                                 xla::Broadcast(done, {shape.dim_size(0)})));

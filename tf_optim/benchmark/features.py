@@ -28,6 +28,13 @@ FEATURES = {
     "LossScaleOptimizer": {},  # ours around ours
     "Keras' LossScaleOptimizer": {},
 }
+# In one of four steps: as many as a loop takes are a power of two.
+OURS_ALONE = {
+    "Lookahead": lambda module: module.Lookahead(sync_period=4),
+    "StochasticWeightAveraging": lambda module: module.StochasticWeightAveraging(
+        average_period=4
+    ),
+}
 CASES = {"dense": "dense", "sparse": "sparse-uniform"}
 ROUNDS, STOCK_ROUNDS = 15, 5
 
@@ -51,6 +58,8 @@ def _subject(base, features, feature, work_, inputs):
                 self._optimizer.build(self._variables)
 
     options = {**work_.options, **features[feature]}
+    if feature in OURS_ALONE:
+        options["averaging"] = OURS_ALONE[feature](tf_optim)
     subject = Subject(dataclasses.replace(work_, options=options), inputs)
     subject.make_step()
     subject.tune()
@@ -71,14 +80,15 @@ def measure(
         case: a key of `CASES`.
         optimizer: the class's name.
         features: name -> the optimizer's arguments; "plain" is among them. Default:
-            `FEATURES`.
+            `FEATURES` and `OURS_ALONE`, which stock lacks.
         makes: whose.
         jit: whether XLA compiles the steps.
         say: is told what goes on.
     """
     from tf_optim.benchmark import tf_subjects
 
-    features = FEATURES if features is None else features
+    if features is None:
+        features = FEATURES | dict.fromkeys(OURS_ALONE, {})
     (chosen,) = cases.select([CASES[case]])
     plan = work.plan([chosen], [optimizer])
     work_ = next(each for each in plan if not each.options)
@@ -91,12 +101,13 @@ def measure(
         if make not in makes:
             continue
         subjects = {}
-        for name in features:
+        has = [name for name in features if make == "ours" or name not in OURS_ALONE]
+        for name in has:
             say(f"{case}: making {make} {name}")
             subjects[name] = _subject(base, features, name, work_, inputs)
         told = f"{case}: {make} round {{}} of {rounds}"
         times = turns.take(subjects, rounds, lambda i, told=told: say(told.format(i)))
-        for name in features:
+        for name in has:
             rows[name][make] = turns.figure(times[name], times["plain"])
     return list(rows.values())
 
@@ -110,7 +121,10 @@ def table(rows):
     for row in rows:
         cells = [row["case"], row["feature"]]
         for make in ("ours", "stock"):
-            figure = row[make]
+            figure = row.get(make)
+            if figure is None:
+                cells += ["-", "-"]
+                continue
             cells.append(f"{figure['ms']:.3g}")
             cells.append(f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
