@@ -81,6 +81,14 @@ def test_one_worker_at_a_time_is_one_device(chief, case):
         assert_same(servers, served.trained(0, "ours", case, 6, **options))
 
 
+@pytest.mark.parametrize("in_scope", [True, False])
+@one
+def test_packed_slots_are_refused(chief, case, in_scope):
+    """Servers could not restore them."""
+    said = chief.call(served.packed, 2, case, in_scope)
+    assert "other than MirroredStrategy and OneDeviceStrategy. Received" in said
+
+
 AVERAGED = {"use_ema": True, "ema_momentum": 0.9}
 
 

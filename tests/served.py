@@ -127,6 +127,18 @@ def trained(shards, make, case, steps, **arguments):
     return Training(shards, make, case, **arguments).run(steps).state()
 
 
+def packed(shards, case, in_scope):
+    """The error of packed slots on servers."""
+    variables = Training(shards, "ours", case).variables
+    optimizer = tf_optim.Adam(slot_dtype={"table": "int8"})
+    with strategy(shards).scope() if in_scope else contextlib.nullcontext():
+        try:
+            optimizer.build(variables)
+        except ValueError as error:
+            return str(error)
+    return None
+
+
 def trained_in(shards, make, case, steps, **arguments):
     """As `trained`, and for each variable its device and those of its slots."""
     training = Training(shards, make, case, **arguments).run(steps)

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.distribute.values import DistributedVariable
 
-from tf_optim import keras_private, library, own_reads
+from tf_optim import keras_private, library, own_reads, servers
 
 DTYPES = ("float32", "bfloat16", "int8")
 BLOCK = 128  # elements that share a scale, of one row
@@ -290,9 +290,29 @@ def made_for(optimizer, variable, name, is_zero):
     dtype = dtype_of_slots(optimizer.slot_dtype, variable, optimizer._spec)
     if dtype == "float32":
         return contextlib.nullcontext()
+    _check_place(dtype, variable)
     return tf.variable_creator_scope(
         _creator(dtype, slots[name], variable.shape, is_zero)
     )
+
+
+def _check_place(dtype, variable):
+    """Raises where no such slot can be, inside of a strategy's scope or outside."""
+    variable = keras_private.raw(variable)
+    if tf.distribute.has_strategy():  # inside of `strategy.run` too
+        strategy = tf.distribute.get_strategy()
+    else:
+        strategy = getattr(variable, "distribute_strategy", None)
+    place = None
+    if strategy is not None and not isinstance(strategy, _STRATEGIES):
+        place = f"under {strategy}"
+    elif servers.is_server(variable.device):
+        place = f"for '{variable.name}' on {variable.device}"
+    if place is not None:
+        raise ValueError(
+            "`slot_dtype` must be 'float32' under a tf.distribute strategy other than "
+            f"MirroredStrategy and OneDeviceStrategy. Received: {dtype!r} {place}."
+        )
 
 
 def _creator(name, slot, shape, is_zero) -> Callable[..., Any]:
@@ -301,14 +321,6 @@ def _creator(name, slot, shape, is_zero) -> Callable[..., Any]:
     )
 
     def create(next_creator, **kwargs):
-        if tf.distribute.has_strategy():  # inside of `strategy.run` too
-            strategy = tf.distribute.get_strategy()
-            if not isinstance(strategy, _STRATEGIES):
-                raise ValueError(
-                    "`slot_dtype` must be 'float32' under a tf.distribute strategy "
-                    "other than MirroredStrategy and OneDeviceStrategy. "
-                    f"Received: {name!r} under {strategy}."
-                )
         value = kwargs["initial_value"]
 
         def initial():
