@@ -38,9 +38,7 @@ SparseUpdate: TypeAlias = Literal["lazy", "dense", "exact", "eventual"]
 class Averaging(Protocol):
     """A `tf_optim.Lookahead` or `tf_optim.StochasticWeightAveraging`."""
 
-    starts_at_variable: bool
-    overwrites: bool
-    is_result: bool
+    kind: str
 
     def is_due(self, steps: Any) -> Any: ...
 

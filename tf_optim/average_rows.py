@@ -16,16 +16,18 @@ class Numbers:
     """What a step tells its op of the averages, and what rows are counted by.
 
     Attributes:
+        kind: "moving", "mean" or "slow", as the op has it.
+        begins: so many updates set a moving average to the variable.
         momentum: what an update keeps of the average, a float64 scalar; 1 where the
             step is none.
-        begins: so many updates set the average to the variable; -1 if it is the mean.
         count: how many updates were done before the step, int64.
         last: the same behind it.
         unknown: what rows have seen of which nothing is known.
     """
 
-    momentum: tf.Tensor
+    kind: str
     begins: int
+    momentum: tf.Tensor
     count: tf.Tensor | None = None
     last: tf.Tensor | None = None
     unknown: tf.Tensor | None = None
@@ -73,7 +75,7 @@ class Seen:
     def bring_up_to_date(self, count, numbers):
         """Returns the ops that do what `KeptBy` of cc/drivers/average.h says."""
         seen = tf.cast(self.rows, tf.int64)
-        if numbers.begins < 0:
+        if numbers.kind == "mean":
             kept = tf.cast(seen, tf.float64) / tf.cast(count, tf.float64)
         else:
             kept = tf.pow(numbers.momentum, tf.cast(count - seen, tf.float64))
@@ -104,18 +106,6 @@ class Touched(Seen):
         """Nothing: what was not named equals its slow weights."""
         del count, numbers
         return []
-
-    def give_slow_weights(self, numbers, kept):
-        """Moves the slow weights of those rows, and gives them. Returns the ops."""
-        rows = tf.where(tf.cast(self.rows, tf.int64) > numbers.count)[:, 0]
-        fast, slow = tf.gather(self.variable, rows), tf.gather(self.average, rows)
-        slow = moved(slow, fast, kept)
-        return [
-            tf.raw_ops.ResourceScatterUpdate(
-                resource=given.handle, indices=rows, updates=tf.cast(slow, given.dtype)
-            )
-            for given in (self.average, self.variable)
-        ]
 
 
 class Memory:

@@ -35,10 +35,9 @@ def _rule(optimizer):
     """The `Numbers` that do not depend on the step."""
     other = optimizer.averaging
     if other is not None:
-        begins = -1 if other.is_mean else 0
-        return average_rows.Numbers(tf.ones([], tf.float64), begins)
+        return average_rows.Numbers(other.kind, 0, tf.ones([], tf.float64))
     momentum = checks.as_tensor(optimizer.ema_momentum, tf.float64)
-    return average_rows.Numbers(momentum, _begins(optimizer))
+    return average_rows.Numbers("moving", _begins(optimizer), momentum)
 
 
 def _begins(optimizer):
@@ -112,14 +111,13 @@ class Riders:
             return numbers
         self.is_due = self.other.is_due(steps)
         numbers.count = numbers.unknown = self.means
-        if self.other.starts_at_variable:  # the start is counted: it is the first
+        if numbers.kind == "slow":  # the start is counted: it is the first
             numbers.count = tf.maximum(self.means, 1)
             # All rows may have moved since the last, but not since the start.
             numbers.unknown = tf.where(self.means > 0, self.means + 1, 1)
         numbers.last = numbers.count + tf.cast(self.is_due, tf.int64)
-        if self.other.is_mean:
-            kept = self.other.kept(self.means)
-            numbers.momentum = tf.where(self.is_due, kept, numbers.momentum)
+        kept = self.other.kept(self.means)
+        numbers.momentum = tf.where(self.is_due, kept, numbers.momentum)
         return numbers
 
     def _take_on(self, index, gradient, variable, average):
@@ -130,15 +128,15 @@ class Riders:
         ):
             return
         sparse = isinstance(self.local(gradient)[0], tf.IndexedSlices)
-        memory, tables = optimizer._seen_by_averages, average_rows.Seen
-        if self.other is not None and self.other.overwrites:
-            tables = average_rows.Touched
+        memory, is_slow = optimizer._seen_by_averages, self.numbers.kind == "slow"
         if not sparse and index not in memory.tables and not tf.executing_eagerly():
             memory.moved_whole.add(index)
         if not sparse or optimizer.sparse_update != "lazy":
             # Steps that end no window have no op.
             accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
-            if not accumulates and tables is average_rows.Seen:
+            # Rows that histories hold back would miss their slow weights.
+            misses = is_slow and sparse and optimizer.sparse_update in exact.MODES
+            if not (accumulates or misses):
                 self.riding[index] = average
         elif not (
             replicas.are_several()
@@ -147,7 +145,8 @@ class Riders:
             or index in memory.moved_whole
         ):
             if index not in memory.tables:
-                memory.tables[index] = tables(variable, average)
+                make = average_rows.Touched if is_slow else average_rows.Seen
+                memory.tables[index] = make(variable, average)
             self.riding[index], self.seen[index] = average, memory.tables[index]
 
     def of(self, variable):
@@ -163,7 +162,7 @@ class Riders:
         if not self.optimizer.use_ema:
             return []
         ops = []
-        if self.other is not None and self.other.starts_at_variable:
+        if self.other is not None and self.other.kind == "slow":
             set_all = functools.partial(self._set_averages, 0.0)
             ops.append(unless(self.means > 0, set_all))
         numbers = self.numbers
@@ -187,7 +186,7 @@ class Riders:
             if index not in self.riding
         ]
         if self.other is not None:
-            if apart or self.other.overwrites:
+            if apart:
                 average = functools.partial(self._average_by_other, apart)
                 ops.append(unless(tf.logical_not(self.is_due), average))
             with tf.control_dependencies(in_graph(ops)):
@@ -224,18 +223,11 @@ class Riders:
 
     def _average_by_other(self, apart):
         """Takes averages of whole variables; gives slow weights, if they are such."""
-        kept, ops = self.other.kept(self.means), []
-        if self.other.overwrites:
-            for index, seen in self.seen.items():
-                if checks.is_compiled_by_xla():  # which has no lists of rows
-                    apart = [*apart, self.pairs[self.indices.index(index)]]
-                else:
-                    ops += seen.give_slow_weights(self.numbers, kept)
-        ops += self._set_averages(kept, apart)
-        if not self.other.overwrites:
+        ops = self._set_averages(self.other.kept(self.means), apart)
+        if self.other.kind != "slow":
             return ops
         with tf.control_dependencies(in_graph(ops)):
-            return [*in_graph(ops), *in_graph(_overwritten(self.local, apart))]
+            return _overwritten(self.local, apart)
 
     def _overwrite(self):
         ops = []
@@ -268,7 +260,7 @@ def overwrite(optimizer, variables):
     other = optimizer.averaging
     if other is not None:
         means = keras_private.raw(optimizer._averages_taken)
-        if not other.is_result or not int(tf.identity(means)):
+        if other.kind != "mean" or not int(tf.identity(means)):
             return
     if optimizer.use_ema:
         exact.catch_up_all(optimizer)

@@ -26,16 +26,12 @@ class Averaging:
     """How an optimizer averages its variables.
 
     Attributes:
-        starts_at_variable: whether the average is the variable before the first step.
-        overwrites: whether each new average is given to the variable.
-        is_mean: whether each average is the mean of the variable at these steps.
-        is_result: whether the average is what training gives in the end.
+        kind: "mean", of the variable at the steps that are due, which is what training
+            gives in the end, or "slow" weights, which start at the variable and are
+            given to it at these steps.
     """
 
-    starts_at_variable = False
-    overwrites = False
-    is_mean = False
-    is_result = False
+    kind: str
 
     def is_due(self, steps: Any) -> Any:
         """Whether the step behind `steps` others ends with a new average."""
@@ -92,8 +88,7 @@ class Lookahead(Averaging):
     0.5
     """
 
-    starts_at_variable = True
-    overwrites = True
+    kind = "slow"
 
     def __init__(self, sync_period: int = 6, slow_step_size: float = 0.5) -> None:
         self.sync_period = _whole("sync_period", sync_period, 1)
@@ -138,8 +133,7 @@ class StochasticWeightAveraging(Averaging):
         ValueError: for an argument out of its range.
     """
 
-    is_mean = True
-    is_result = True
+    kind = "mean"
 
     def __init__(self, start_averaging: int = 0, average_period: int = 10) -> None:
         self.start_averaging = _whole("start_averaging", start_averaging, 0)

@@ -114,7 +114,8 @@ class StepNumbers:
         use_locking: whether sparse steps wait for each other.
         average_momentum: of the moving averages.
         average_updates: how many updates of averages were done before.
-        average_begins: so many of these set the average to the variable.
+        average_kind: "moving", "mean" or "slow".
+        average_begins: so many updates set a moving average to the variable.
         stochastic_rounding: the optimizer's argument.
         update_squares: a list to which each op's output of that name is added; None
             where nobody asks for it.
@@ -130,6 +131,7 @@ class StepNumbers:
     use_locking: bool = True
     average_momentum: object = 0.0
     average_updates: object = 0
+    average_kind: str = "moving"
     average_begins: int = 0
     stochastic_rounding: bool | None = None
     bundles: object = None
@@ -235,6 +237,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
         "use_locking": numbers.use_locking,
         "average_momentum": numbers.average_momentum,
         "average_updates": numbers.average_updates,
+        "average_kind": numbers.average_kind,
         "average_begins": numbers.average_begins,
         "history": [each for each in histories if each is not None],
         **numbers.rounding_of(updates),

@@ -223,6 +223,7 @@ class _Step:
             if riders.riding:
                 numbers.average_momentum = riders.numbers.momentum
                 numbers.average_updates = riders.numbers.count
+                numbers.average_kind = riders.numbers.kind
                 numbers.average_begins = riders.numbers.begins
             ops = []
             for updates in self._by_device(local, pairs, riders):

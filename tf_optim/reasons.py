@@ -100,8 +100,9 @@ class Facts:
         if extension.overridden(inner, extension.UPDATE):
             return False
         if not self.is_by_row or self.mode in exact.MODES:
-            gives = inner.averaging is not None and inner.averaging.overwrites
-            return not (self.accumulates or gives)
+            is_slow = inner.averaging is not None and inner.averaging.kind == "slow"
+            misses = is_slow and self.is_by_row and self.mode in exact.MODES
+            return not (self.accumulates or misses)
         on_server = servers.is_server(self.variable.device or "")
         replicated = getattr(self.variable, "distribute_strategy", None)
         several = replicated is not None and replicated.num_replicas_in_sync > 1
@@ -238,13 +239,6 @@ def _average(facts):
         )
     if facts.average_rides:
         return None
-    if facts.inner.averaging is not None and facts.inner.averaging.overwrites:
-        return Reason(
-            "`averaging` gives slow weights to the whole variable, once in several "
-            "steps.",
-            "With `sparse_update='lazy'` those of a table are given to the rows that "
-            "steps have named since, on one CPU and without a constraint.",
-        )
     return Reason(
         f"`{name}` updates the average in a pass of its own here.",
         "It rides along in the step on a CPU, without gradient accumulation, and "

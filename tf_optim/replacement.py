@@ -16,7 +16,6 @@ import inspect
 import logging
 import sys
 import time
-import weakref
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -29,6 +28,8 @@ from tf_optim import (
     flavour,
     fused,
     keras_private,
+    loss_scale,
+    tallies,
 )
 from tf_optim.annotations import SparseUpdate
 from tf_optim.runner import SPARSE_UPDATES
@@ -41,32 +42,6 @@ _NOT_IN_STOCK = (
     *("sparse_update", "use_locking", "slot_dtype", "stochastic_rounding"),
     *("cautious", "averaging"),
 )
-
-
-@dataclasses.dataclass
-class _Tally:
-    """What has become of one class's optimizers."""
-
-    name: str
-    made: list = dataclasses.field(default_factory=list)
-    calls: int = 0
-    seconds: float = 0.0
-
-    def add(self, optimizer):
-        # The optimizer may go, and its slots with it; the count is a number.
-        self.made.append((weakref.ref(optimizer), keras_private.count(optimizer)))
-
-    def steps(self):
-        """By the optimizers' own counts; None where they cannot be read."""
-        total = 0
-        for optimizer, count in self.made:
-            if optimizer() is not None:
-                count = keras_private.count(optimizer())
-            try:
-                total += int(count.numpy())
-            except (AttributeError, NotImplementedError, RuntimeError):
-                return None
-        return total
 
 
 @dataclasses.dataclass
@@ -159,6 +134,7 @@ def replace(names, sparse_update, verbose):
         _replace(*pairs[name])
     if sparse_update in exact.MODES:
         _replace_layers(tf.keras.layers.Embedding)
+    _replace_wrapper(loss_scale.STOCK)
     watch()
     return chosen
 
@@ -230,6 +206,26 @@ def _replace_layers(stock):
     stock.__init__ = __init__
 
 
+def _replace_wrapper(stock):
+    """Lets stock's LossScaleOptimizer be ours if it is made around one of ours.
+
+    `compile` makes one under the policy "mixed_float16".
+    """
+    constructor = stock.__init__
+    members = {"__module__": stock.__module__, "__doc__": stock.__doc__}
+    members |= keras_private.pickled_as(stock, loss_scale.LossScaleOptimizer)
+    stand_in = type(stock.__name__, (loss_scale.LossScaleOptimizer,), members)
+
+    @functools.wraps(constructor)
+    def __init__(self, *args, **kwargs):
+        constructor(self, *args, **kwargs)
+        if type(self) is stock and isinstance(self.inner_optimizer, fused.Fused):
+            object.__setattr__(self, "__class__", stand_in)
+
+    _patch.constructors[stock] = constructor
+    stock.__init__ = __init__
+
+
 def _stand_in(stock, ours, signature):
     """Our class with stock's signature, and saved under stock's name."""
     instance = next(iter(signature.parameters))
@@ -279,7 +275,7 @@ def _stand_in(stock, ours, signature):
 
 def _note(optimizer):
     name = type(optimizer).__name__
-    _patch.tallies.setdefault(name, _Tally(name)).add(optimizer)
+    _patch.tallies.setdefault(name, tallies.Tally(name)).add(optimizer)
     if _patch.verbose:
         said = _name(type(optimizer)), optimizer.sparse_update
         _LOG.warning("%s is made by tf_optim, with sparse_update=%r.", *said)
@@ -370,25 +366,4 @@ def _say_why_not(cls):
 
 def summary():
     """One line: what was replaced, how many steps it took, and their time."""
-    tallies = [tally for tally in _patch.tallies.values() if tally.made]
-    if not tallies:
-        return "nothing was replaced: no optimizer that it has was made"
-    made = ", ".join(f"{tally.name} ({len(tally.made)})" for tally in tallies)
-    steps = [tally.steps() for tally in tallies]
-    calls = sum(tally.calls for tally in tallies)
-    parts = [f"replaced {made}"]
-    if None in steps:
-        parts.append("an unknown number of steps")
-    else:
-        parts.append(f"{_counted(sum(steps), 'step')} by the optimizers' counts")
-    if calls:
-        seconds = sum(tally.seconds for tally in tallies)
-        made_by = _counted(calls, "call")
-        parts.append(f"{made_by} outside of a tf.function took {seconds:.3f} s")
-    if None in steps or sum(steps) > calls:
-        parts.append("the time of steps inside a tf.function is not known to Python")
-    return "; ".join(parts)
-
-
-def _counted(number, noun):
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return tallies.summary([tally for tally in _patch.tallies.values() if tally.made])

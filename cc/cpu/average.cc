@@ -9,7 +9,7 @@ namespace {
 template <class IsaTag, class T>
 inline constexpr AverageKernels<T> kAverageKernels = {
     &AverageSpan<IsaTag, T>, &CatchUpAverageRows<IsaTag, T>,
-    &AverageRows<IsaTag, T>};
+    &AverageRows<IsaTag, T>, &GiveAverageRows<IsaTag, T>};
 
 }  // namespace
 

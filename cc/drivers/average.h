@@ -1,36 +1,54 @@
-// The moving average of a variable (use_ema), which its step brings along:
+// The average of a variable, which its step brings along:
 //
 //   average = momentum * average + (1 - momentum) * var
 //
-// A row that lies idle keeps its value, so k such updates are one with
-// momentum^k. The average of a table is therefore brought along row by row:
-// each row knows how many updates its average has seen.
-//
-// The average may also be the mean of the variable at its updates, so that
-// momentum is n / (n + 1) after n of them; k updates of an idle row are one
-// with n / (n + k). A step that is none of the updates has momentum 1.
+// A row that lies idle keeps its value, so k such updates are one, and the
+// average of a table is brought along row by row: each row knows how many
+// updates its average has seen.
 #ifndef TF_OPTIM_CC_DRIVERS_AVERAGE_H_
 #define TF_OPTIM_CC_DRIVERS_AVERAGE_H_
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cc/drivers/cpu.h"
 
 namespace tf_optim {
 
+// A step that is no update of a mean, or of slow weights, has momentum 1.
+enum class AverageKind {
+  kMoving,  // k updates of an idle row are one with momentum^k
+  kMean,  // of the variable at n updates: momentum is n / (n + 1) then, and of
+          // an idle row that has missed k of them n / (n + k)
+  kSlow,  // an update gives the average to the variable; an idle row equals it
+};
+
+struct AverageForm {
+  AverageKind kind = AverageKind::kMoving;
+  int64_t begins = 0;  // so many updates, the first, set it to the variable
+
+  // `read(attribute, &value)` reads an op's attribute.
+  template <class Read>
+  auto ReadFrom(const Read& read) {
+    std::string name;
+    auto status = read("average_kind", &name);
+    if (!status.ok()) return status;
+    kind = name == "mean"   ? AverageKind::kMean
+           : name == "slow" ? AverageKind::kSlow
+                            : AverageKind::kMoving;
+    return read("average_begins", &begins);
+  }
+};
+
 // What all averages of a step share.
 class Averaging {
  public:
-  // `updates` have been done before this one; the first `begins` of all set the
-  // average to the variable. -1: it is the mean.
-  Averaging(double momentum, int64_t updates, int64_t begins)
-      : momentum_(momentum),
-        updates_(updates),
-        begins_(begins),
-        powers_(kPowers) {
+  // `updates` have been done before this one.
+  Averaging(const AverageForm& form, double momentum, int64_t updates)
+      : form_(form), momentum_(momentum), updates_(updates), powers_(kPowers) {
     double power = 1;
     for (double& p : powers_) {
       p = power;
@@ -39,34 +57,45 @@ class Averaging {
   }
 
   int64_t updates() const { return updates_; }
-  int64_t updates_with_this() const {
-    return is_mean() && momentum_ == 1 ? updates_ : updates_ + 1;
+  // How many a row that the step names has seen then. Slow weights: one more
+  // than were done, for all that have been named since the last.
+  int64_t SeenByNamed() const {
+    const bool is_none = form_.kind == AverageKind::kMean && momentum_ == 1;
+    return is_none ? updates_ : updates_ + 1;
+  }
+  // Whether this step gives slow weights to the variable.
+  bool Gives() const {
+    return form_.kind == AverageKind::kSlow && momentum_ < 1;
   }
 
   // What the update of this step keeps of the average.
   double Kept() const {
-    return is_mean() ? momentum_ : KeptBy(updates_, updates_ + 1);
+    return form_.kind == AverageKind::kMoving ? KeptBy(updates_, updates_ + 1)
+                                              : momentum_;
+  }
+  // The same of a row that it names: slow weights wait for all rows.
+  double KeptOfNamed() const {
+    return form_.kind == AverageKind::kSlow ? 1 : Kept();
   }
 
   // What the updates behind number `seen` and up to number `last` keep of it.
   double KeptBy(int64_t seen, int64_t last) const {
-    if (seen >= last) return 1;
-    if (is_mean()) {
+    if (seen >= last || form_.kind == AverageKind::kSlow) return 1;
+    if (form_.kind == AverageKind::kMean) {
       return static_cast<double>(seen) / static_cast<double>(last);
     }
-    if (seen < std::min(begins_, last)) return 0;
+    if (seen < std::min(form_.begins, last)) return 0;
     const int64_t count = last - seen;
     return count < kPowers ? powers_[count]
                            : std::pow(momentum_, static_cast<double>(count));
   }
 
  private:
-  bool is_mean() const { return begins_ < 0; }
-
   static constexpr int64_t kPowers = 512;  // that a step does not call pow for
 
+  AverageForm form_;
   double momentum_;
-  int64_t updates_, begins_;
+  int64_t updates_;
   std::vector<double> powers_;
 };
 
@@ -81,8 +110,8 @@ struct Average {
 template <class T>
 struct AverageKernels {
   // Elements [begin, end), after their update.
-  void (*span)(const Average<T>& average, const T* var, int64_t begin,
-               int64_t end, const Averaging& averaging);
+  void (*span)(const Average<T>& average, T* var, int64_t begin, int64_t end,
+               const Averaging& averaging);
   // The rows whose ids begin at sorted positions [begin, end): before their
   // update for the updates that they have missed, and after it.
   void (*catch_up_rows)(const Average<T>& average, const T* var, int64_t width,
@@ -91,6 +120,10 @@ struct AverageKernels {
   void (*rows)(const Average<T>& average, const T* var, int64_t width,
                const SortedIds& ids, int64_t begin, int64_t end,
                const Averaging& averaging);
+  // Slow weights, for those of the table's rows [begin, end) that have been
+  // named since the last.
+  void (*give_rows)(const Average<T>& average, T* var, int64_t width,
+                    int64_t begin, int64_t end, const Averaging& averaging);
 };
 
 // The averages of a step's variables; nothing where there are none.

@@ -31,10 +31,14 @@ HWY_INLINE void MoveAverage(T* average, const T* var, int64_t size, double kept,
 }
 
 template <class Isa, class T>
-void AverageSpan(const Average<T>& average, const T* var, int64_t begin,
-                 int64_t end, const Averaging& averaging) {
+void AverageSpan(const Average<T>& average, T* var, int64_t begin, int64_t end,
+                 const Averaging& averaging) {
   MoveAverage<Isa>(average.data + begin, var + begin, end - begin,
                    averaging.Kept(), kPrefetchAhead);
+  if (averaging.Gives()) {
+    __builtin_memcpy(var + begin, average.data + begin,
+                     static_cast<size_t>(end - begin) * sizeof(T));
+  }
 }
 
 // Calls visit(row) for each row whose run of ids begins in [begin, end).
@@ -69,10 +73,18 @@ void AverageRows(const Average<T>& average, const T* var, int64_t width,
                  const Averaging& averaging) {
   ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
     MoveAverage<Isa>(average.data + row * width, var + row * width, width,
-                     averaging.Kept());
-    average.updates_seen[row] =
-        static_cast<int32_t>(averaging.updates_with_this());
+                     averaging.KeptOfNamed());
+    average.updates_seen[row] = static_cast<int32_t>(averaging.SeenByNamed());
   });
+}
+
+template <class Isa, class T>
+void GiveAverageRows(const Average<T>& average, T* var, int64_t width,
+                     int64_t begin, int64_t end, const Averaging& averaging) {
+  for (int64_t row = begin; row < end; ++row) {
+    if (average.updates_seen[row] <= averaging.updates()) continue;
+    AverageSpan<Isa>(average, var, row * width, (row + 1) * width, averaging);
+  }
 }
 
 }  // namespace tf_optim

@@ -69,16 +69,17 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
                         measured);
         };
         if (measured != nullptr) return pass(begin, end);
-        const auto update = [&](int64_t b, int64_t e) {
-          const Average<T>* const average = averages.at(i);
-          if (average == nullptr) return pass(b, e);
-          InBlocks(b, e, InPieces(item.variable, kAveragedBlock), pass,
-                   [&](int64_t from, int64_t to) {
-                     averages.kernels->span(*average, item.variable.var, from,
-                                            to, *averages.averaging);
-                   });
+        const Average<T>* const average = averages.at(i);
+        const auto move_average = [&](int64_t b, int64_t e) {
+          averages.kernels->span(*average, item.variable.var, b, e,
+                                 *averages.averaging);
         };
-        if (norms == nullptr) return update(begin, end);
+        if (norms == nullptr) {
+          if (average == nullptr) return pass(begin, end);
+          InBlocks(begin, end, InPieces(item.variable, kAveragedBlock), pass,
+                   move_average);
+          return;
+        }
         const int64_t chunk = InPieces(item.variable, least);
         typename UpdateNorms<T>::Room room;
         for (int64_t b = begin; b < end; b += chunk) {
@@ -86,7 +87,8 @@ void ApplyDense(std::vector<DenseItem<Rule, T>>* items,
           norms->Measure(
               chunks.first(i) + b / chunk, &room,
               [&](const auto& visit) { visit(item.variable.var + b, e - b); },
-              [&] { update(b, e); });
+              [&] { pass(b, e); });
+          if (average != nullptr) move_average(b, e);
         }
       });
   if (norms != nullptr) norms->End(chunks, items->size());

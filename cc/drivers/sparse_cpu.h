@@ -60,19 +60,14 @@ void ApplySparse(std::vector<SparseItem<Rule, T>>* items,
       kernel(item.variable, item.grad, ids, b, e, coefficients.at(i), measured);
     };
     if (measured != nullptr) return pass(begin, end);
+    const Average<T>* const average = averages.at(i);
+    const auto move_average = [&](int64_t b, int64_t e) {
+      averages.kernels->span(*average, var, b * width, e * width,
+                             *averages.averaging);
+    };
+    const bool moves_all = !lazy && average != nullptr;
     const auto update = [&](int64_t from, int64_t to) {
-      const Average<T>* const average = averages.at(i);
-      if (average == nullptr) return pass(from, to);
-      if (!lazy) {
-        InBlocks(
-            from, to,
-            std::max<int64_t>(1, kAveragedBlock / std::max<int64_t>(1, width)),
-            pass, [&](int64_t b, int64_t e) {
-              averages.kernels->span(*average, var, b * width, e * width,
-                                     *averages.averaging);
-            });
-        return;
-      }
+      if (!lazy || average == nullptr) return pass(from, to);
       InBlocks(
           from, to, 2 * kIdsPerChunk,
           [&](int64_t b, int64_t e) {
@@ -85,7 +80,14 @@ void ApplySparse(std::vector<SparseItem<Rule, T>>* items,
                                    *averages.averaging);
           });
     };
-    if (norms == nullptr) return update(begin, end);
+    if (norms == nullptr) {
+      if (!moves_all) return update(begin, end);
+      InBlocks(
+          begin, end,
+          std::max<int64_t>(1, kAveragedBlock / std::max<int64_t>(1, width)),
+          pass, move_average);
+      return;
+    }
     const int64_t chunk = chunk_of(item);
     typename UpdateNorms<T>::Room room;
     for (int64_t b = begin; b < end; b += chunk) {
@@ -100,10 +102,25 @@ void ApplySparse(std::vector<SparseItem<Rule, T>>* items,
             }
           },
           [&] { update(b, e); });
+      if (moves_all) move_average(b, e);
     }
   };
   RunPasses<Rule, T>(chunks, items, parallel_for, run);
   if (norms != nullptr) norms->End(chunks, items->size());
+  if (!lazy || averages.averaging == nullptr || !averages.averaging->Gives()) {
+    return;
+  }
+  for (size_t i = 0; i < items->size(); ++i) {
+    const auto& item = (*items)[i];
+    const Average<T>* const average = averages.at(i);
+    if (average == nullptr || item.variable.width == 0) continue;
+    parallel_for(item.rows, cost * static_cast<double>(item.variable.width),
+                 [&](int64_t begin, int64_t end) {
+                   averages.kernels->give_rows(*average, item.variable.var,
+                                               item.variable.width, begin, end,
+                                               *averages.averaging);
+                 });
+  }
 }
 
 }  // namespace tf_optim

@@ -314,7 +314,7 @@ void RowHistory::MarkRows(const Index* ids, int64_t count, int32_t step) {
 template <class Index>
 void RowHistory::MoveAverages(OpKernelContext* context, const HostMemory& table,
                               const Index* ids, int64_t count, double kept) {
-  const Averaging averaging(kept, 1, 0);
+  const Averaging averaging({}, kept, 1);
   const auto now = static_cast<int32_t>(now_);
   DeviceThreads(context)(
       count, CostOfRow(table.width), [&](int64_t begin, int64_t end) {

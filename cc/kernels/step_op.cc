@@ -15,15 +15,13 @@ StepOp::StepOp(tensorflow::OpKernelConstruction* context,
     : OpKernel(context), traits_(std::move(traits)) {
   const Handles handles =
       context->HasAttr(kBundledLists) ? Handles::kBundled : Handles::kSeparate;
-  OP_REQUIRES_OK(context, ReadLayout(
-                              traits_, sparse, handles,
-                              [context](const std::string& attr, auto* value) {
-                                return context->GetAttr(attr, value);
-                              },
-                              &layout_));
+  const auto read = [context](const std::string& attr, auto* value) {
+    return context->GetAttr(attr, value);
+  };
+  OP_REQUIRES_OK(context, ReadLayout(traits_, sparse, handles, read, &layout_));
+  OP_REQUIRES_OK(context, average_form_.ReadFrom(read));
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
   OP_REQUIRES_OK(context, context->GetAttr("use_locking", &use_locking_));
-  OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &rounding_seeds_));
   OP_REQUIRES_OK(context,

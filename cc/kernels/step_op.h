@@ -61,7 +61,7 @@ class StepOp : public tensorflow::OpKernel {
                : RoundingOf(rounding_seeds_[i], numbers.iterations);
   }
   Averaging AveragingOf(const StepNumbers& numbers) const {
-    return {numbers.average_momentum, numbers.average_updates, average_begins_};
+    return {average_form_, numbers.average_momentum, numbers.average_updates};
   }
 
  private:
@@ -75,7 +75,7 @@ class StepOp : public tensorflow::OpKernel {
   OpLayout layout_;
   tensorflow::DataType dtype_;
   bool use_locking_, check_only_;
-  int64_t average_begins_;
+  AverageForm average_form_;
   std::vector<int64_t> rounding_seeds_;
   bool rounds_variables_;
   int update_norms_;

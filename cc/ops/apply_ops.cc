@@ -194,10 +194,13 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
       &doc,
       "average_momentum: a scalar in [0, 1].\n"
       "average_updates: how many updates of averages were done before.\n"
-      "average_begins: so many updates, the first, set the average to the "
-      "variable. -1: the average is the mean of the variable at its updates, "
-      "and average_momentum n / (n + 1) after n of them, or 1 at a step that "
-      "is no update.\n"
+      "average_kind: \"moving\", or \"mean\": the average is that of the "
+      "variable at its updates, and average_momentum is n / (n + 1) after n of "
+      "them and 1 at a step that is none. \"slow\": it is given to the "
+      "variable where average_momentum is below 1; in mode \"lazy\" only rows "
+      "that have been named since the last time are moved.\n"
+      "average_begins: so many updates of a moving average, the first, set it "
+      "to the variable.\n"
       "rounding_seeds: one per variable: packed slots are rounded at random, "
       "up "
       "or down, right in the mean; what is drawn depends on seed, iterations "
@@ -270,7 +273,8 @@ void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
     op->Attr("N_average: int >= 0");
     if (sparse) op->Attr("N_average_rows: int >= 0");
   }
-  op->Attr("average_begins: int >= -1 = 0");
+  op->Attr("average_kind: {'moving', 'mean', 'slow'} = 'moving'");
+  op->Attr("average_begins: int >= 0 = 0");
   op->Attr("rounding_seeds: list(int) = []");
   op->Attr("rounds_variables: bool = false");
   for (size_t i = 0; i < traits.slots.size(); ++i) {

@@ -71,7 +71,7 @@ class TypedIdleSteps : public IdleSteps {
   void MoveAverage(const HostMemory& table, int64_t row,
                    const Averaging& averaging) const override {
     average_kernels_.span({static_cast<T*>(table.average)},
-                          static_cast<const T*>(table.var), row * table.width,
+                          static_cast<T*>(table.var), row * table.width,
                           (row + 1) * table.width, averaging);
   }
 

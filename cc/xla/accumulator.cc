@@ -12,6 +12,7 @@
 #include "cc/xla/cpu_call.h"
 #include "cc/xla/in_place_call.h"
 #include "cc/xla/register.h"
+#include "cc/xla/shape_of.h"
 #include "cc/xla/sparse_rows.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 
@@ -98,8 +99,6 @@ const std::string& TargetFor(DataType type) {
   return type == tensorflow::DT_DOUBLE ? CpuCallTarget<Function<double>>()
                                        : CpuCallTarget<Function<float>>();
 }
-
-xla::Shape ShapeOf(XlaOp op) { return op.builder()->GetShape(op).value(); }
 
 // A bool per row as one per element of `like`.
 XlaOp ToElements(XlaOp per_row, XlaOp like) {
@@ -222,13 +221,13 @@ void Register(const char* name) {
       {DataType::DT_FLOAT, DataType::DT_DOUBLE});
 }
 
-bool RegisterAll() {
+bool RegisterAccumulators() {
   Register<AddToAccumulatorOp>("TfOptim>AddToAccumulator");
   Register<ClearTouchedRowsOp>("TfOptim>ClearTouchedRows");
   return true;
 }
 
-[[maybe_unused]] const bool registered = RegisterAll();
+[[maybe_unused]] const bool accumulators_registered = RegisterAccumulators();
 
 }  // namespace
 }  // namespace tf_optim

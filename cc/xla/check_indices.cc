@@ -12,7 +12,7 @@ class LeaveToStepsOp : public tensorflow::XlaOpKernel {
   void Compile(tensorflow::XlaOpKernelContext*) override {}
 };
 
-bool RegisterAll() {
+bool RegisterChecks() {
   const char* const name = "TfOptim>CheckIndices";
   RegisterXlaOp(
       name,
@@ -23,7 +23,7 @@ bool RegisterAll() {
   return true;
 }
 
-[[maybe_unused]] const bool registered = RegisterAll();
+[[maybe_unused]] const bool checks_registered = RegisterChecks();
 
 }  // namespace
 }  // namespace tf_optim

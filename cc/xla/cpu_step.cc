@@ -14,7 +14,7 @@ namespace {
 
 // XLA's time to compile grows with the product of a call's operands and
 // results: with all variables in one call 600 took 16 s, and 1,500 227 s.
-constexpr size_t kVariablesPerCall = 16;
+constexpr size_t kVariablesPerCpuCall = 16;
 
 // The streams of variables [begin, end) after the step. `numbers` are those of
 // these variables.
@@ -93,9 +93,9 @@ Streams CallCpuSteps(const std::string& target, const CpuStepInputs& inputs) {
       xla::ConcatInDim(builder, inputs.coefficients, /*dimension=*/0);
   Streams after;
   for (size_t begin = 0; begin < inputs.streams.size();
-       begin += kVariablesPerCall) {
+       begin += kVariablesPerCpuCall) {
     const size_t end =
-        std::min(inputs.streams.size(), begin + kVariablesPerCall);
+        std::min(inputs.streams.size(), begin + kVariablesPerCpuCall);
     std::vector<xla::XlaOp> numbers = {coefficients};
     for (xla::XlaOp numbers_of_all : inputs.clips_and_decays) {
       numbers.push_back(xla::SliceInDim(numbers_of_all, begin, end,
@@ -160,8 +160,9 @@ void TakeCpuStep(const CpuStepOf& of, const CallBuffers& inputs,
   if (stride > own_streams) {
     const auto* const numbers_of =
         static_cast<const double*>(inputs[inputs.size() - 3].data());
-    averaging.emplace(numbers_of[0], static_cast<int64_t>(numbers_of[1]),
-                      static_cast<int64_t>(numbers_of[2]));
+    const AverageForm form = {static_cast<AverageKind>(numbers_of[2]),
+                              static_cast<int64_t>(numbers_of[3])};
+    averaging.emplace(form, numbers_of[0], static_cast<int64_t>(numbers_of[1]));
     step.averaging = &*averaging;
   }
   const uint32_t variant = option[1] != 0 ? of.cautious_variant : of.variant;

@@ -29,8 +29,8 @@ struct CpuStepInputs {
   // ClipAndDecay, each with a number per variable.
   std::vector<xla::XlaOp> coefficients;
   std::vector<xla::XlaOp> clips_and_decays;
-  std::vector<xla::XlaOp> averaging;    // as Averaging is made, float64 [3]
-  xla::XlaOp iterations;                // int64 [1]
+  std::vector<xla::XlaOp> averaging;  // momentum, updates, AverageForm; float64
+  xla::XlaOp iterations;              // int64 [1]
   std::vector<int64_t> rounding_seeds;  // one per variable, or none
   bool rounds_variables = false;
   bool is_cautious = false;

@@ -14,7 +14,7 @@ namespace {
 
 // XLA compiles in the same time with 4 to 64 in a call (docs/xla.md), and each
 // call launches kernels of its own.
-constexpr size_t kVariablesPerCall = 64;
+constexpr size_t kVariablesPerGpuCall = 64;
 
 }  // namespace
 
@@ -37,9 +37,9 @@ Streams CallGpuSteps(const GpuStepTarget& target, const GpuStepInputs& inputs) {
                                               inputs.numbers, /*dimension=*/0);
   Streams after;
   for (size_t begin = 0; begin < inputs.streams.size();
-       begin += kVariablesPerCall) {
+       begin += kVariablesPerGpuCall) {
     const size_t end =
-        std::min(inputs.streams.size(), begin + kVariablesPerCall);
+        std::min(inputs.streams.size(), begin + kVariablesPerGpuCall);
     std::vector<xla::XlaOp> others;
     for (const auto* list : {&inputs.gradients, &inputs.ids}) {
       if (list->empty()) continue;

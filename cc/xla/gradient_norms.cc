@@ -10,6 +10,7 @@
 #include "cc/values/xla_version.h"
 #include "cc/xla/cpu_call.h"
 #include "cc/xla/register.h"
+#include "cc/xla/shape_of.h"
 #include "cc/xla/sparse_rows.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 
@@ -18,8 +19,6 @@ namespace {
 
 using ::tensorflow::XlaOpKernelContext;
 using ::xla::XlaOp;
-
-xla::Shape ShapeOf(XlaOp op) { return op.builder()->GetShape(op).value(); }
 
 // The sum of all elements.
 XlaOp SumOf(XlaOp x) {
@@ -219,7 +218,7 @@ class GradientNormsOp : public tensorflow::XlaOpKernel {
   std::vector<int64_t> rows_;
 };
 
-bool RegisterAll() {
+bool RegisterNorms() {
   using ::tensorflow::DataType;
   RegisterXlaOp(
       "TfOptim>GradientNorms",
@@ -231,7 +230,7 @@ bool RegisterAll() {
   return true;
 }
 
-[[maybe_unused]] const bool registered = RegisterAll();
+[[maybe_unused]] const bool norms_registered = RegisterNorms();
 
 }  // namespace
 }  // namespace tf_optim

@@ -7,7 +7,7 @@ namespace tf_optim {
 namespace {
 
 // Row-major, as the drivers read and write.
-xla::Shape ShapeOf(xla::XlaOp op) {
+xla::Shape RowMajorShapeOf(xla::XlaOp op) {
   const xla::Shape shape = op.builder()->GetShape(op).value();
   return xla::ShapeUtil::MakeShapeWithDescendingLayout(shape.element_type(),
                                                        shape.dimensions());
@@ -25,7 +25,8 @@ Streams CallInPlace(const std::string& target, const std::string& attributes,
   const size_t written = operands.size();
   operands.insert(operands.end(), others.begin(), others.end());
   std::vector<xla::Shape> shapes;
-  for (xla::XlaOp operand : operands) shapes.push_back(ShapeOf(operand));
+  for (xla::XlaOp operand : operands)
+    shapes.push_back(RowMajorShapeOf(operand));
   const xla::Shape results = xla::ShapeUtil::MakeTupleShape(
       std::vector<xla::Shape>(shapes.begin(), shapes.begin() + written));
   std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>>

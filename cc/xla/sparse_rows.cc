@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "cc/xla/shape_of.h"
+
 namespace tf_optim {
 
 namespace {
@@ -9,8 +11,6 @@ namespace {
 using ::xla::XlaBuilder;
 using ::xla::XlaComputation;
 using ::xla::XlaOp;
-
-xla::Shape ShapeOf(XlaOp op) { return op.builder()->GetShape(op).value(); }
 
 // The second argument: what a scatter that replaces combines with.
 XlaComputation TakeNew(XlaBuilder* parent, xla::PrimitiveType type) {

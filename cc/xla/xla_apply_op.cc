@@ -11,6 +11,7 @@
 #include "cc/ops/packed_layout.h"
 #include "cc/rules/all_rules.h"
 #include "cc/xla/register.h"
+#include "cc/xla/shape_of.h"
 #include "tensorflow/compiler/tf2xla/shape_util.h"
 #include "tensorflow/compiler/tf2xla/xla_compiler.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
@@ -29,21 +30,18 @@ xla::PrimitiveType XlaType(DataType dtype) {
   return type;
 }
 
-xla::Shape ShapeOf(xla::XlaOp op) { return op.builder()->GetShape(op).value(); }
-
 }  // namespace
 
 XlaStepOp::XlaStepOp(tensorflow::OpKernelConstruction* context,
                      OptimizerTraits traits, bool sparse)
     : XlaOpKernel(context), traits_(std::move(traits)) {
-  OP_REQUIRES_OK(context, ReadLayout(
-                              traits_, sparse, Handles::kSeparate,
-                              [context](const std::string& attr, auto* value) {
-                                return context->GetAttr(attr, value);
-                              },
-                              &layout_));
+  const auto read = [context](const std::string& attr, auto* value) {
+    return context->GetAttr(attr, value);
+  };
+  OP_REQUIRES_OK(
+      context, ReadLayout(traits_, sparse, Handles::kSeparate, read, &layout_));
+  OP_REQUIRES_OK(context, average_form_.ReadFrom(read));
   OP_REQUIRES_OK(context, context->GetAttr("T", &dtype_));
-  OP_REQUIRES_OK(context, context->GetAttr("average_begins", &average_begins_));
   OP_REQUIRES_OK(context, context->GetAttr("check_only", &check_only_));
   OP_REQUIRES_OK(context, context->GetAttr("rounding_seeds", &rounding_seeds_));
   OP_REQUIRES_OK(context,
@@ -332,7 +330,7 @@ void Register(const OptimizerTraits& traits) {
                 {DT_FLOAT, DT_DOUBLE, DT_HALF, DT_BFLOAT16});
 }
 
-bool RegisterAll() {
+bool RegisterSteps() {
   ForEachOptimizer([](auto variants) {
     using AllVariants = decltype(variants);
     const OptimizerTraits traits = TraitsOf(variants);
@@ -342,7 +340,7 @@ bool RegisterAll() {
   return true;
 }
 
-[[maybe_unused]] const bool registered = RegisterAll();
+[[maybe_unused]] const bool steps_registered = RegisterSteps();
 
 }  // namespace
 }  // namespace tf_optim

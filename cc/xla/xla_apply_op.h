@@ -88,9 +88,10 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
                             std::vector<xla::XlaOp>* streams) const;
   xla::XlaOp AveragingOf(tensorflow::XlaOpKernelContext* context) const;
   // Where no driver does it: brings the average along, if there is one, all of
-  // its rows. `before` and `after` are the variable around its update.
+  // its rows. `before` and `var` are the variable around its update; slow
+  // weights are given to `var`.
   absl::Status UpdateAverage(tensorflow::XlaOpKernelContext* context, int i,
-                             xla::XlaOp before, xla::XlaOp after) const;
+                             xla::XlaOp before, xla::XlaOp* var) const;
 
   absl::Status InputShape(tensorflow::XlaOpKernelContext* context, int input,
                           tensorflow::TensorShape* shape) const;
@@ -117,7 +118,7 @@ class XlaStepOp : public tensorflow::XlaOpKernel {
   OptimizerTraits traits_;
   OpLayout layout_;
   tensorflow::DataType dtype_, slot_dtype_;
-  int64_t average_begins_;
+  AverageForm average_form_;
   bool check_only_;
   std::vector<int64_t> rounding_seeds_;
   bool rounds_variables_;
@@ -201,7 +202,7 @@ class XlaApplyOp : public XlaStepOp {
         TF_RETURN_IF_ERROR(WriteAverage(context, i, &streams[i]));
       } else {
         TF_RETURN_IF_ERROR(
-            UpdateAverage(context, i, before[i].front(), streams[i].front()));
+            UpdateAverage(context, i, before[i].front(), &streams[i].front()));
       }
       TF_RETURN_IF_ERROR(WriteStreams<Rule>(context, i, streams[i]));
     }

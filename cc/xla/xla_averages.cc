@@ -46,11 +46,14 @@ absl::Status XlaStepOp::WriteAverage(XlaOpKernelContext* context, int i,
 }
 
 xla::XlaOp XlaStepOp::AveragingOf(XlaOpKernelContext* context) const {
-  const XlaValue numbers[] = {
-      Number(context, layout_.average_momentum),
-      Number(context, layout_.average_updates),
-      XlaValue(xla::ConstantR0<double>(context->builder(),
-                                       static_cast<double>(average_begins_)))};
+  const auto constant = [&](auto x) {
+    return XlaValue(
+        xla::ConstantR0<double>(context->builder(), static_cast<double>(x)));
+  };
+  const XlaValue numbers[] = {Number(context, layout_.average_momentum),
+                              Number(context, layout_.average_updates),
+                              constant(average_form_.kind),
+                              constant(average_form_.begins)};
   std::vector<xla::XlaOp> ones;
   for (const XlaValue& x : numbers) ones.push_back(xla::Reshape(x.op(), {1}));
   return xla::ConcatInDim(context->builder(), ones, 0);
@@ -58,7 +61,7 @@ xla::XlaOp XlaStepOp::AveragingOf(XlaOpKernelContext* context) const {
 
 absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
                                       xla::XlaOp before,
-                                      xla::XlaOp after) const {
+                                      xla::XlaOp* var) const {
   if (layout_.average == OpLayout::kAbsent) return absl::OkStatus();
   TensorShape shape;
   xla::XlaOp op;
@@ -73,18 +76,21 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
   const xla::XlaOp updates = Number(context, layout_.average_updates).op();
   const xla::XlaOp momentum = Number(context, layout_.average_momentum).op();
   const xla::XlaOp begins =
-      xla::ScalarLike(updates, static_cast<double>(average_begins_));
+      xla::ScalarLike(updates, static_cast<double>(average_form_.begins));
+  const bool is_mean = average_form_.kind == AverageKind::kMean;
+  const bool is_slow = average_form_.kind == AverageKind::kSlow;
   if (layout_.average_rows != OpLayout::kAbsent) {
     TF_RETURN_IF_ERROR(context->ReadVariableInput(
         layout_.average_rows + i, tensorflow::DT_INT32, &shape, &op));
     const xla::XlaOp seen = xla::ConvertElementType(op, xla::F64);
-    const bool is_mean = average_begins_ < 0;
     xla::XlaOp kept = is_mean ? xla::Div(seen, updates)
                               : xla::Pow(momentum, xla::Sub(updates, seen));
     kept = xla::Select(xla::Lt(seen, xla::Min(begins, updates)),
                        xla::ZerosLike(kept), kept);
     kept = xla::Select(xla::Ge(seen, updates), xla::FullLike(kept, 1), kept);
-    move(XlaValue(ToElements(ToComputeType(kept).op(), average)), before);
+    if (!is_slow) {
+      move(XlaValue(ToElements(ToComputeType(kept).op(), average)), before);
+    }
     xla::XlaOp done = updates + xla::ScalarLike(updates, 1);
     if (is_mean) {
       done = xla::Select(xla::Ge(momentum, xla::ScalarLike(momentum, 1)),
@@ -97,9 +103,14 @@ absl::Status XlaStepOp::UpdateAverage(XlaOpKernelContext* context, int i,
   }
   move(ToComputeType(xla::Select(xla::Lt(updates, begins),
                                  xla::ZerosLike(momentum), momentum)),
-       after);
-  return context->AssignVariable(layout_.average + i, dtype_,
-                                 ToStorageType(average));
+       *var);
+  op = ToStorageType(average);
+  if (is_slow) {
+    const xla::XlaOp is_update =
+        xla::Lt(momentum, xla::ScalarLike(momentum, 1));
+    *var = xla::Select(is_update, op, *var);
+  }
+  return context->AssignVariable(layout_.average + i, dtype_, op);
 }
 
 }  // namespace tf_optim
