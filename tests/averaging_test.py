@@ -163,6 +163,18 @@ def test_what_training_gives_in_the_end():
         np.testing.assert_array_equal(training.variable.numpy(), expected)
 
 
+@pytest.mark.parametrize("mode", ["lazy", "dense"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_slow_weights_that_never_move(sparse, mode):
+    """They take every step back."""
+    never = tf_optim.Lookahead(sync_period=3, slow_step_size=0.0)
+    training = Training(never, sparse, 0.0, sparse_update=mode).run(4)
+    assert np.any(training.variable.numpy() != start())
+    training.run(6, first=4)
+    for value in training.values():
+        np.testing.assert_array_equal(value, start())
+
+
 @both
 def test_a_configuration_makes_the_same(averaging):
     optimizer = tf_optim.Adam(averaging=averaging)

@@ -123,12 +123,15 @@ class Riders:
     def _take_on(self, index, gradient, variable, average):
         optimizer = self.optimizer
         devices = [part.handle.device for part in self.local(variable)]
-        if any("GPU" in device for device in devices) or extension.overridden(
-            optimizer, extension.UPDATE
+        memory, is_slow = optimizer._seen_by_averages, self.numbers.kind == "slow"
+        if (
+            any("GPU" in device for device in devices)
+            or extension.overridden(optimizer, extension.UPDATE)
+            # To the op, who keeps all of them has no slow weights to give.
+            or (is_slow and not self.other.slow_step_size)
         ):
             return
         sparse = isinstance(self.local(gradient)[0], tf.IndexedSlices)
-        memory, is_slow = optimizer._seen_by_averages, self.numbers.kind == "slow"
         if not sparse and index not in memory.tables and not tf.executing_eagerly():
             memory.moved_whole.add(index)
         if not sparse or optimizer.sparse_update != "lazy":
