@@ -276,6 +276,20 @@ MUTANTS = (
         ),
     ),
     *of_python(
+        "averages.py",
+        "averages_rows averaging",
+        averages_unknown_is_clean=("self.means > 0, self.means + 1, 1", "False, 1, 1"),
+        averages_always_due=("tf.where(self.is_due, kept, ", "tf.where(True, kept, "),
+        averages_slow_in_exact=("misses = is_slow and", "misses = False and"),
+        averages_slow_that_keeps_all=("not self.other.slow_step_size", "False"),
+    ),
+    *of_python(
+        "average_rows.py",
+        "averages_rows averaging stability",
+        averages_mean_forgets=("kept = tf.cast(seen, ", "kept = 0.0 * tf.cast(seen, "),
+        averages_infinite=("tf.where(taken > 0, after, before)", "after"),
+    ),
+    *of_python(
         "state_bytes.py",
         "explanation",
         explanation_slots_of_16_bits=(

@@ -51,6 +51,19 @@ MUTANTS_OF_CPP = (
     ),
     # --- drivers
     *of_cpp(
+        "drivers/average.h",
+        "averages_rows averaging",
+        average_mean_forgets=(
+            "static_cast<double>(seen) / static_cast<double>(last)",
+            "0",
+        ),
+    ),
+    *of_cpp(
+        "drivers/average_cpu.h",
+        "averages_rows averaging",
+        average_gives_nothing=("if (averaging.Gives()) {", "if (false) {"),
+    ),
+    *of_cpp(
         "drivers/spans_cpu.h",
         _NATIVE,
         driver_tail=(
