@@ -271,6 +271,27 @@ def test_others_whose_functions_are_traced_before(averaged, first, how, monkeypa
     assert_close(*(each.values() for each in results))
 
 
+@every_kind
+def test_a_function_that_names_the_table_in_its_second_call(averaged):
+    """TensorFlow lets a function make variables in its first call alone."""
+    table, other = models.variables(((4, 2), (3,)))
+    optimizer = tf_optim.SGD(0.5, **averaged)
+    optimizer.build([table, other])
+
+    @tf.function
+    def step(names_table):
+        pairs = [(tf.ones([3]), other)]
+        if names_table:
+            rows = tf.IndexedSlices(tf.ones([1, 2]), [1], tf.constant([4, 2]))
+            pairs.append((rows, table))
+        optimizer.apply_gradients(pairs)
+
+    before = table.numpy()
+    step(False)
+    step(True)
+    np.testing.assert_allclose(table.numpy()[1], before[1] - 0.5, rtol=1e-6)
+
+
 @how
 @pytest.mark.parametrize("first", ["others", "dense"])
 def test_functions_that_are_traced_before_the_first_lazy_step(first, how):

@@ -4,6 +4,7 @@ import math
 
 from hypothesis import strategies as st
 
+import tf_optim
 from tests import cases, flavours, fuzz_programs
 from tests.fuzz_programs import Gradient, Program
 
@@ -24,6 +25,10 @@ SHAPES = (
 RATES = (0.125, 0.01, 1.0, 0.0)
 STEPS = 4
 
+_AVERAGING = (
+    tf_optim.Lookahead(sync_period=2, slow_step_size=0.25),
+    tf_optim.StochasticWeightAveraging(start_averaging=1, average_period=2),
+)
 _flag = st.booleans()
 # Hypothesis reads a number that it draws as "how rare": small ones are simple.
 _rarely = st.integers(0, 5).map(lambda number: number == 5)
@@ -43,6 +48,9 @@ def _features(draw):
         options["use_ema"] = True
         options["ema_momentum"] = draw(st.sampled_from([0.5, 0.0, 1.0]))
         options["ema_overwrite_frequency"] = draw(st.sampled_from([None, 1, 2]))
+    elif draw(_rarely):
+        options["averaging"] = draw(st.sampled_from(_AVERAGING))
+        return options
     if not flavours.LEGACY and draw(_rarely):
         options["gradient_accumulation_steps"] = draw(st.sampled_from([2, 3]))
     if not flavours.LEGACY and draw(_rarely):
@@ -72,13 +80,16 @@ def programs(draw, ways=("eager", "eager", "eager", "function", "function", "jit
     """Any `Program`; functions and compiled ones have steps of one kind."""
     options = _features(draw)
     shapes = tuple(draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3)))
-    if options.get("use_ema"):  # Keras 3 cannot add averages without elements
+    if {"use_ema", "averaging"} & options.keys():
+        # Keras 3 cannot add averages without elements.
         shapes = tuple(shape if 0 not in shape else (2,) for shape in shapes)
     dtype = draw(st.sampled_from(cases.DTYPES))
     dtypes = tuple(
         draw(st.sampled_from(cases.DTYPES)) if draw(_rarely) else dtype for _ in shapes
     )
     case = draw(st.sampled_from(cases.CASES))
+    if case.name == "ScheduleFreeAdamW":  # whose decay is a part of its formula
+        options.pop("weight_decay", None)
     way = draw(st.sampled_from(ways))
     number = draw(st.integers(1, STEPS))
     positive = "gradient_accumulation_steps" in options

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+import tf_optim
 from tests import flavours, numerics
 from tf_optim import exact as exact_mode
 from tf_optim import reference, specs
@@ -190,29 +191,59 @@ class Oracle:
         return full, full_bound, rows
 
     def _averages_overwrite(self):
+        averaging = self.program.options.get("averaging")
+        if isinstance(averaging, tf_optim.Lookahead):
+            return (self.before.count + 1) % averaging.sync_period == 0
         every = self.program.options.get("ema_overwrite_frequency")
         return bool(every) and (self.before.count // self.window + 1) % every == 0
 
     def _averaged(self, j, exact, bound, has_gradient):
-        """The moving average, and what it makes of the variable."""
-        if not self.program.options.get("use_ema"):
+        """The average, and what it makes of the variable."""
+        options = self.program.options
+        averaging = options.get("averaging")
+        if not (options.get("use_ema") or averaging):
             return exact, bound
-        momentum = self.program.options["ema_momentum"]
         old = np.asarray(self.before.averages[j], np.float64)
         received = self.after.averages[j]
-        if flavours.LEGACY and not has_gradient:
-            self._compare(j, "average", received, old, np.zeros(old.shape))
-            return exact, bound
-        if not flavours.LEGACY and self.before.count // self.window == 0:
-            momentum = 0.0
+        if averaging:
+            momentum = self._kept_by_other(averaging)
+            if momentum is None:  # none yet: it is read as the variable
+                var = {**exact}
+                self._constrain(var, bound, has_gradient)
+                self._compare(j, "average", received, var["var"], bound["var"])
+                return exact, bound
+        else:
+            momentum = options["ema_momentum"]
+            if flavours.LEGACY and not has_gradient:
+                self._compare(j, "average", received, old, np.zeros(old.shape))
+                return exact, bound
+            if not flavours.LEGACY and self.before.count // self.window == 0:
+                momentum = 0.0
         with np.errstate(all="ignore"):
             average = momentum * old + (1 - momentum) * exact["var"]
             allowed = 4 * numerics.unit(received.dtype) * (abs(old) + abs(exact["var"]))
             allowed = allowed + bound["var"]
+        if momentum == 1:
+            # 0 * inf: NaN as in stock, or what was there.
+            kept = ~np.isfinite(exact["var"]) & (received == self.before.averages[j])
+            average = np.where(kept, old, average)
+            allowed = np.where(kept, 0.0, allowed)
         self._compare(j, "average", received, average, allowed)
         if not self._averages_overwrite():
             return exact, bound
         return {**exact, "var": average}, {**bound, "var": allowed}
+
+    def _kept_by_other(self, averaging):
+        """What the step keeps of the average that `averaging` makes."""
+        count = self.before.count
+        if isinstance(averaging, tf_optim.Lookahead):
+            return 1 - averaging.slow_step_size if self._averages_overwrite() else 1.0
+        since = count - averaging.start_averaging
+        if since < 0:
+            return None
+        period = averaging.average_period
+        means = since // period
+        return means / (means + 1) if since % period == 0 else 1.0
 
     def _constrain(self, exact, bound, has_gradient):
         if self.program.bound and has_gradient:

@@ -7,6 +7,7 @@ name, and nothing else: see averages.py.
 import dataclasses
 
 import tensorflow as tf
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
 from tf_optim import checks
 
@@ -47,8 +48,9 @@ class Seen:
         self.read_at = None  # the step at which all rows were brought up to date
         with tf.init_scope(), tf.device(variable.device):
             shape = variable.shape[:1]
-            self.rows = tf.Variable(tf.zeros(shape, tf.int32), trainable=False)
-            self.step = tf.Variable(-1, trainable=False, dtype=tf.int64)
+            # No `tf.Variable`: a function makes one in its first call alone.
+            self.rows = ResourceVariable(tf.zeros(shape, tf.int32), trainable=False)
+            self.step = ResourceVariable(tf.constant(-1, tf.int64), trainable=False)
 
     def is_known(self, count):
         return tf.equal(self.step, count)
