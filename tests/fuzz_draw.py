@@ -127,7 +127,8 @@ def programs(draw, ways=("eager", "eager", "eager", "function", "function", "jit
         mode=draw(st.sampled_from(modes)),
         rates=() if draw(_rarely) else rates,
         options=options,
-        bound=0.75 if draw(_rarely) else None,
+        # With averages of its own the oracle loses sight of whose a NaN is.
+        bound=0.75 if draw(_rarely) and "averaging" not in options else None,
         shapes=shapes,
         dtypes=dtypes,
         positive=positive,
