@@ -242,7 +242,8 @@ def _average(facts):
     return Reason(
         f"`{name}` updates the average in a pass of its own here.",
         "It rides along in the step on a CPU, without gradient accumulation, and "
-        "for a table on one device without a constraint.",
+        "for a table on one device without a constraint. Lookahead's slow weights of "
+        "a table need `sparse_update='lazy'` or `'dense'` too.",
     )
 
 

@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <utility>
 
+#include "cc/xla/shape_of.h"
+
 namespace tf_optim {
 namespace {
 
 // Row-major, as the drivers read and write.
 xla::Shape RowMajorShapeOf(xla::XlaOp op) {
-  const xla::Shape shape = op.builder()->GetShape(op).value();
+  const xla::Shape shape = ShapeOf(op);
   return xla::ShapeUtil::MakeShapeWithDescendingLayout(shape.element_type(),
                                                        shape.dimensions());
 }
