@@ -210,6 +210,18 @@ def test_average_rides_or_not():
     assert moved[1] - moved[0] == 2 * 2 * 4  # its average, in and out
 
 
+@pytest.mark.parametrize(
+    ("sparse_update", "slow_step_size", "rides"),
+    [("lazy", 0.5, True), ("lazy", 0.0, False), ("exact", 0.5, False)],
+)
+def test_slow_weights_ride_or_not(sparse_update, slow_step_size, rides):
+    averaging = tf_optim.Lookahead(slow_step_size=slow_step_size)
+    optimizer = tf_optim.Adam(sparse_update=sparse_update, averaging=averaging)
+    optimizer.build([tf.Variable(tf.ones([4, 2]), name="t/embeddings")])
+    reasons = [reason.why for reason in tf_optim.explain(optimizer).rows[0].reasons]
+    assert any("`averaging` updates" in why for why in reasons) != rides
+
+
 def test_regularized_table_has_a_dense_gradient():
     """And so says the tape."""
     inputs = tf.keras.layers.Input((3,), dtype="int32")

@@ -233,6 +233,13 @@ HOSTILE = {
     "decay nan": _tail("weight_decay", np.float64, math.nan, must=False),
     "decay negative": _tail("weight_decay", np.float64, -1.0, must=False),
     "clip": _input("clip_value", math.nan, -1.0, -math.inf, [1.0], "a"),
+    "sorted ids": _input(
+        "sorted_ids",
+        [np.zeros([2], np.uint64)],
+        [np.full([4], 2**64 - 1, np.uint64), np.zeros([1, 3], np.uint64)],
+        7,
+        must=False,
+    ),
     "mode": _input("mode", "sloppy", "", "LAZY", 7),
     "locking": _input("use_locking", "maybe", 7),
 }
@@ -243,5 +250,6 @@ SPARSE_ONLY = (
     "ids are floats",
     "ids are one",
     "ids of one more",
+    "sorted ids",
     "mode",
 )

@@ -72,7 +72,7 @@ def test_ids_that_no_row_has_are_left_out_of_norms():
     ids[32768:65536] = 70_000
     kept = (ids >= 0) & (ids < 70_000)
     values = np.random.default_rng(7).normal(size=(COUNT, 1)).astype(np.float32)
-    squares, _, rows = library.ops().tf_optim_gradient_norms(
+    squares, _, rows, _ = library.ops().tf_optim_gradient_norms(
         grad=[values], indices=[ids], rows=[70_000]
     )
     sums = np.zeros(70_000)

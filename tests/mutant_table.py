@@ -172,6 +172,22 @@ MUTANTS = (
         ),
     ),
     *of_python(
+        "norms.py",
+        "sorted_ids",
+        norms_sorted_ids_of_others=(
+            "members[len(members) - len(sorted_ids) :]",
+            "members[: len(sorted_ids)]",
+        ),
+    ),
+    *of_python(
+        "pipeline.py",
+        "sorted_ids",
+        pipeline_sorts_again=(
+            "if known or measured.cache_info().currsize:",
+            "if False:",
+        ),
+    ),
+    *of_python(
         "clipping.py",
         "keras_parity clipping",
         clipping_from_the_other_side=(
@@ -281,7 +297,7 @@ MUTANTS = (
         averages_unknown_is_clean=("self.means > 0, self.means + 1, 1", "False, 1, 1"),
         averages_always_due=("tf.where(self.is_due, kept, ", "tf.where(True, kept, "),
         averages_slow_in_exact=("misses = is_slow and", "misses = False and"),
-        averages_slow_that_keeps_all=("not self.other.slow_step_size", "False"),
+        averages_slow_that_keeps_all=("is_slow and not other.slow_step_size", "False"),
     ),
     *of_python(
         "average_rows.py",

@@ -93,6 +93,12 @@ MUTANTS_OF_CPP = (
         "native_sparse",
         driver_first_bad_id=("return id < 0 || id >= rows;", "return id < 0;"),
     ),
+    *of_cpp(
+        "drivers/sort_ids.h",
+        "sorted_ids",
+        driver_takes_any_order=("key < next || position", "position"),
+        driver_takes_any_rows=("key >> position_bits_ != id", "false"),
+    ),
     # --- the ops' checks
     *of_cpp(
         "kernels/found_variables.cc",

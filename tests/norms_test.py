@@ -18,7 +18,7 @@ def measured(dense=(), sparse=(), rows=(), dtype=tf.float32, index_dtype=tf.int6
         indices=[tf.constant(ids, index_dtype) for ids, _ in sparse],
         rows=rows,
     )
-    return [output.numpy() for output in outputs]
+    return [output.numpy() for output in outputs[:3]]
 
 
 def draw(rng, count, width, rows):
@@ -105,8 +105,9 @@ def test_the_same_under_xla(dtype, index_dtype, portable, monkeypatch):
 
     plain = call(dense, values, ids)
     compiled = tf.function(call, jit_compile=True)(dense, values, ids)
-    for left, right in zip(plain, compiled, strict=True):
+    for left, right in zip(plain[:3], compiled[:3], strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-12)
+    assert compiled[3][0].shape == [0]  # steps sort for themselves there
 
 
 def many_norms():

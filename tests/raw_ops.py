@@ -54,7 +54,12 @@ class Variables:
         """One sparse step."""
         spec = specs.SPECS[self.case.name]
         op = getattr(library.ops(), f"tf_optim_{spec.op_names[True, False]}")
-        changed = {"indices": indices, "average_rows": [], **changed}
+        changed = {
+            "indices": indices,
+            "average_rows": [],
+            "sorted_ids": [],
+            **changed,
+        }
         op(**{**self.inputs(), "grad": grads, **changed})
 
     def after(self, i):

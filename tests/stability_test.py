@@ -112,3 +112,29 @@ def test_no_decay_leaves_an_infinite_element_infinite(sparse, options, way):
     np.testing.assert_array_equal(variable, [[np.inf, -0.25], [-np.inf, -0.25]])
     for average in getattr(optimizer, "_model_variables_moving_average", []):
         assert not np.isnan(average.numpy()).any()
+
+
+@both_flavours
+@pytest.mark.parametrize("sparse_update", ["exact", "eventual"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_ema": True, "ema_momentum": 1.0},
+        {"averaging": tf_optim.StochasticWeightAveraging(start_averaging=9)},
+    ],
+    ids=str,
+)
+def test_idle_steps_leave_an_average_that_keeps_all(options, sparse_update):
+    optimizer = tf_optim.SGD(0.5, momentum=0.5, sparse_update=sparse_update, **options)
+    table = tf.Variable([[np.inf, 1.0], [-np.inf, 1.0], [0.0, 0.0]])
+    optimizer.build([table])
+    for ids in ([0, 1], [2], [2], [2]):
+        ids = tf.constant(ids)
+        rows = tf_optim.lookup(table, ids)
+        slices = tf.IndexedSlices(tf.ones_like(rows), ids, table.shape)
+        optimizer.apply_gradients([(slices, table)])
+    optimizer.catch_up()
+    moved = 1.0 - 0.5 * (1.0 + 0.5 + 0.25 + 0.125)
+    np.testing.assert_array_equal(table[:2], [[np.inf, moved], [-np.inf, moved]])
+    for average in optimizer._model_variables_moving_average:
+        assert not np.isnan(average.numpy()).any()

@@ -313,6 +313,26 @@ def accumulate(optimizer, local, pairs, update):
     return [] if tf.executing_eagerly() else [done]
 
 
+def means_of_halves(local, pairs, steps):
+    """Divides sums of 16-bit variables' gradients, which may be too large for these.
+
+    Returns the pairs, and what each gradient is still to be divided by.
+    """
+
+    def divided(gradient):
+        parts = [gradients.divided(part, steps) for part in local(gradient)]
+        return replicas.Parts(parts) if len(parts) > 1 else parts[0]
+
+    is_half = [variable.dtype.size < 4 for _, variable in pairs]
+    if not any(is_half):
+        return pairs, steps
+    pairs = [
+        (divided(g) if half else g, v)
+        for (g, v), half in zip(pairs, is_half, strict=True)
+    ]
+    return pairs, tf.stack([tf.ones_like(steps) if h else steps for h in is_half])
+
+
 def _accumulators(optimizer, local):
     """Pairs of a `_Sum`'s key and its accumulator, of all that there are."""
     for index in range(keras_private.how_many_accumulators(optimizer)):

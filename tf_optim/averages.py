@@ -75,6 +75,35 @@ def _begin_at_variables(optimizer):
     _overwritten(replicas.local_parts(), flipped)
 
 
+def rides(optimizer, devices, sparse, constrained, several):
+    """Whether a variable's op brings its average along, whatever was before.
+
+    Args:
+        optimizer: of ours, with `use_ema` or `averaging`.
+        devices: those of the variable's parts.
+        sparse: whether its gradient is.
+        constrained: whether it has a constraint.
+        several: whether there are several replicas.
+    """
+    other = optimizer.averaging
+    is_slow = other is not None and other.kind == "slow"
+    if (
+        any("GPU" in device for device in devices)
+        or extension.overridden(optimizer, extension.UPDATE)
+        # To the op, who keeps all of them has no slow weights to give.
+        or (is_slow and not other.slow_step_size)
+    ):
+        return False
+    if sparse and optimizer.sparse_update == "lazy":
+        # A constraint moves rows that no gradient names.
+        return not (constrained or several or any(map(servers.is_server, devices)))
+    # Steps that end no window have no op.
+    accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
+    # Rows that histories hold back would miss their slow weights.
+    misses = is_slow and sparse and optimizer.sparse_update in exact.MODES
+    return not (accumulates or misses)
+
+
 class Riders:
     """The averages of one step, and which of them its op brings along."""
 
@@ -93,7 +122,6 @@ class Riders:
         self.numbers = self._numbers()
         indices = [keras_private.index_of(optimizer, v) for _, v in pairs]
         averages = dict(zip(self.indices, self.pairs, strict=True))
-        # A constraint moves rows that no gradient names.
         self.constrained = {
             keras_private.index_of(optimizer, v)
             for v in variables
@@ -124,33 +152,20 @@ class Riders:
         optimizer = self.optimizer
         devices = [part.handle.device for part in self.local(variable)]
         memory, is_slow = optimizer._seen_by_averages, self.numbers.kind == "slow"
-        if (
-            any("GPU" in device for device in devices)
-            or extension.overridden(optimizer, extension.UPDATE)
-            # To the op, who keeps all of them has no slow weights to give.
-            or (is_slow and not self.other.slow_step_size)
-        ):
-            return
         sparse = isinstance(self.local(gradient)[0], tf.IndexedSlices)
+        constrained, several = index in self.constrained, replicas.are_several()
         if not sparse and index not in memory.tables and not tf.executing_eagerly():
             memory.moved_whole.add(index)
-        if not sparse or optimizer.sparse_update != "lazy":
-            # Steps that end no window have no op.
-            accumulates = getattr(optimizer, "gradient_accumulation_steps", None)
-            # Rows that histories hold back would miss their slow weights.
-            misses = is_slow and sparse and optimizer.sparse_update in exact.MODES
-            if not (accumulates or misses):
-                self.riding[index] = average
-        elif not (
-            replicas.are_several()
-            or any(map(servers.is_server, devices))
-            or index in self.constrained
-            or index in memory.moved_whole
-        ):
+        if not rides(optimizer, devices, sparse, constrained, several):
+            return
+        if sparse and optimizer.sparse_update == "lazy":
+            if index in memory.moved_whole:
+                return
             if index not in memory.tables:
                 make = average_rows.Touched if is_slow else average_rows.Seen
                 memory.tables[index] = make(variable, average)
-            self.riding[index], self.seen[index] = average, memory.tables[index]
+            self.seen[index] = memory.tables[index]
+        self.riding[index] = average
 
     def of(self, variable):
         """Its average, and the rows' memory; None for what does not ride."""

@@ -52,6 +52,8 @@ class Norms:
         squares: float64, for each gradient the sum of its squares.
         non_finite: int64, for each gradient how many elements are infinite or NaN.
         rows_touched: int64, for each sparse gradient how many different ids it has.
+        sorted_ids: for each gradient, its ids as the op has sorted them, for an op that
+            updates; None for a dense one, and where TensorFlow's operations measure.
     """
 
     def __init__(self, gradients, variables):
@@ -61,16 +63,19 @@ class Norms:
         ):
             groups[_group(gradient, variable)].append(i)
         order, parts = [], []
+        self.sorted_ids = [None] * len(gradients)
         for (on_gpu, _, _), members in groups.items():
             # The op's outputs begin with the dense ones.
             members.sort(key=lambda i: isinstance(gradients[i], tf.IndexedSlices))
             order += members
             measure = _by_tensorflow if on_gpu else _by_our_op
-            parts.append(
-                measure(
-                    [gradients[i] for i in members], [variables[i] for i in members]
-                )
+            *part, sorted_ids = measure(
+                [gradients[i] for i in members], [variables[i] for i in members]
             )
+            parts.append(part)
+            last = members[len(members) - len(sorted_ids) :]
+            for i, ids in zip(last, sorted_ids, strict=True):
+                self.sorted_ids[i] = ids
         squares, non_finite, self.rows_touched = [
             part[0] if len(part) == 1 else tf.concat(part, 0)
             for part in zip(*parts, strict=True)
@@ -114,9 +119,10 @@ def _by_our_op(gradients, variables):
     if len({i.dtype for i in indices}) > 1:
         indices = [tf.cast(i, tf.int64) for i in indices]
     rows = [_rows(variable) for variable in variables[len(dense) :]]
-    return library.ops().tf_optim_gradient_norms(
+    *found, sorted_ids = library.ops().tf_optim_gradient_norms(
         grad=dense + [g.values for g in sparse], indices=indices, rows=rows
     )
+    return *found, [] if checks.is_compiled_by_xla() else sorted_ids
 
 
 def _rows(variable):
@@ -145,6 +151,7 @@ def _by_tensorflow(gradients, variables):
         tf.stack(squares),
         tf.stack(missing),
         tf.stack(rows or tf.zeros([0], tf.int64)),
+        [],
     )
 
 

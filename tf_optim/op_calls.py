@@ -36,6 +36,7 @@ class VariableUpdate:
         hyper: pairs of the name and value of those hyperparameters in which the
             variable differs from the others of the step.
         rate_factor: what the step's learning rate is multiplied by for it.
+        sorted_ids: of a sparse gradient, what `norms.Norms` has of that name, or None.
     """
 
     variable: tf.Variable
@@ -50,6 +51,7 @@ class VariableUpdate:
     packs: bool = False
     hyper: tuple = ()
     rate_factor: float = 1.0
+    sorted_ids: object = None
 
     @property
     def is_sparse(self):
@@ -178,6 +180,7 @@ def _in_variables_type(update, distant):
         gradient = tf.IndexedSlices(tf.cast(gradient.values, dtype), gradient.indices)
         if variable.handle.device in distant:
             gradient = norms.sum_duplicates(gradient)  # fewer rows to send
+            update = dataclasses.replace(update, sorted_ids=None)
     return dataclasses.replace(update, gradient=gradient)
 
 
@@ -245,6 +248,9 @@ def _op_of_group(spec, numbers, scale, updates, places):
     if is_sparse:
         inputs["grad"] = [g.values for g in gradients]
         inputs["indices"] = [g.indices for g in gradients]
+        sorted_ids = [update.sorted_ids for update in updates]
+        are_sorted = all(ids is not None for ids in sorted_ids)
+        inputs["sorted_ids"] = sorted_ids if are_sorted else []
         inputs["mode"] = updates[0].mode
     else:
         inputs["grad"] = gradients

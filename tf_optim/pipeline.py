@@ -157,7 +157,7 @@ class _Step:
             if not self.several:
                 pairs = [(local(gradient)[0], variable) for gradient, variable in pairs]
             if not self.overridden:
-                pairs, scale = _means_of_halves(local, pairs, steps)
+                pairs, scale = accumulation.means_of_halves(local, pairs, steps)
                 return self._update(False, local, pairs, riders, scale)
             sums = [(norms.sum_duplicates(g), v) for g, v in pairs]
             pairs = [(gradients.divided(g, steps), v) for g, v in sums]
@@ -281,6 +281,9 @@ class _Step:
         if optimizer._step_statistics is not None:
             optimizer._step_statistics.see(measured())
             optimizer._step_statistics.see_factors(factors, optimizer.clipvalue)
+        if known or measured.cache_info().currsize:  # what is sorted stays so
+            pairs = zip(updates, measured().sorted_ids, strict=True)
+            updates = [dataclasses.replace(u, sorted_ids=ids) for u, ids in pairs]
         if scale is not None:
             ones = tf.ones([len(updates)], tf.float64)
             factors = (ones if factors is None else factors) / scale
@@ -318,26 +321,6 @@ class _Step:
                 strategy.extended.update(variable, update, args=arguments, group=False)
             else:
                 update(variable, *arguments)
-
-
-def _means_of_halves(local, pairs, steps):
-    """Divides sums of 16-bit variables' gradients, which may be too large for these.
-
-    Returns the pairs, and what each gradient is still to be divided by.
-    """
-
-    def divided(gradient):
-        parts = [gradients.divided(part, steps) for part in local(gradient)]
-        return replicas.Parts(parts) if len(parts) > 1 else parts[0]
-
-    is_half = [variable.dtype.size < 4 for _, variable in pairs]
-    if not any(is_half):
-        return pairs, steps
-    pairs = [
-        (divided(g) if half else g, v)
-        for (g, v), half in zip(pairs, is_half, strict=True)
-    ]
-    return pairs, tf.stack([tf.ones_like(steps) if h else steps for h in is_half])
 
 
 def _measure_updates(updates):

@@ -8,6 +8,7 @@ import functools
 import tensorflow as tf
 
 from tf_optim import (
+    averages,
     checks,
     conversion,
     exact,
@@ -17,7 +18,6 @@ from tf_optim import (
     library,
     loss_scale,
     prepared,
-    servers,
 )
 
 
@@ -94,19 +94,16 @@ class Facts:
     @functools.cached_property
     def average_rides(self):
         """Whether its moving average is updated by the same op."""
-        inner = self.inner
-        if not self.is_ours or not inner.use_ema or self.is_on_gpu:
+        if not self.is_ours or not self.inner.use_ema:
             return False
-        if extension.overridden(inner, extension.UPDATE):
-            return False
-        if not self.is_by_row or self.mode in exact.MODES:
-            is_slow = inner.averaging is not None and inner.averaging.kind == "slow"
-            misses = is_slow and self.is_by_row and self.mode in exact.MODES
-            return not (self.accumulates or misses)
-        on_server = servers.is_server(self.variable.device or "")
         replicated = getattr(self.variable, "distribute_strategy", None)
-        several = replicated is not None and replicated.num_replicas_in_sync > 1
-        return not (several or on_server or self.variable.constraint is not None)
+        return averages.rides(
+            self.inner,
+            [self.variable.device or ""],
+            self.is_sparse,
+            self.variable.constraint is not None,
+            replicated is not None and replicated.num_replicas_in_sync > 1,
+        )
 
 
 def of(facts):
@@ -243,7 +240,8 @@ def _average(facts):
         f"`{name}` updates the average in a pass of its own here.",
         "It rides along in the step on a CPU, without gradient accumulation, and "
         "for a table on one device without a constraint. Lookahead's slow weights of "
-        "a table need `sparse_update='lazy'` or `'dense'` too.",
+        "a table need `sparse_update='lazy'` or `'dense'` too, and a "
+        "`slow_step_size` above 0.",
     )
 
 

@@ -137,7 +137,9 @@ class IdleHistory {
     return &var_.terms[first * count_];
   }
   // The same of its average, whose own factor is average_kept.
-  bool is_averaged() const { return averaged_; }
+  bool MovesAverage(int64_t first) const {
+    return averaged_ && average_kept_[first] != 1;
+  }
   double average_kept(int64_t first) const { return average_kept_[first]; }
   double average_left(int64_t first) const { return average_.left[first]; }
   const double* average_terms_of(int64_t first) const {

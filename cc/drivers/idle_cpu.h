@@ -92,8 +92,10 @@ struct IdleSpan {
   void Run(const IdleRows& row) const {
     PlainSlots<Isa, Rule, T> part(variable, row.row * variable.width,
                                   row.count * variable.width, /*writes=*/true);
+    // An average that nothing is added to is left alone: 0 * inf is NaN.
+    const bool averages = history.MovesAverage(row.first);
     while (part.Next()) {
-      if (history.is_averaged()) {
+      if (averages) {
         RunPart<true>(row, part);
       } else {
         RunPart<false>(row, part);

@@ -83,7 +83,31 @@ class IdSorter {
     return -1;
   }
 
-  SortedIds ids() const { return {keys_.get(), count_, position_bits_}; }
+  // Takes keys that have been sorted elsewhere, without a copy. Returns whether
+  // they are those of these ids.
+  template <class Index>
+  bool Take(const uint64_t* keys, const Index* indices, int64_t count,
+            int64_t rows) {
+    position_bits_ = BitsFor(count);
+    count_ = count;
+    taken_ = keys;
+    const uint64_t positions = (uint64_t{1} << position_bits_) - 1;
+    uint64_t next = 0;  // the least that the key can be
+    for (int64_t i = 0; i < count; ++i) {
+      const uint64_t key = keys[i], position = key & positions;
+      if (key < next || position >= static_cast<uint64_t>(count)) return false;
+      const auto id = static_cast<uint64_t>(int64_t{indices[position]});
+      if (key >> position_bits_ != id) return false;
+      next = key + 1;
+    }
+    return count == 0 ||
+           keys[count - 1] >> position_bits_ < static_cast<uint64_t>(rows);
+  }
+
+  SortedIds ids() const {
+    const uint64_t* const keys = taken_ != nullptr ? taken_ : keys_.get();
+    return {keys, count_, position_bits_};
+  }
 
  private:
   static constexpr int kDigitBits = 11;
@@ -209,38 +233,65 @@ class IdSorter {
   }
 
   std::unique_ptr<uint64_t[]> keys_;
+  const uint64_t* taken_ = nullptr;  // in place of them
   int64_t count_ = 0;
   int position_bits_ = 0;
 };
 
 // An id outside its table.
 struct BadIndex {
-  int64_t item = -1;  // -1: none
-  int64_t position = -1;
+  static constexpr int64_t kNotSorted = -2;
+
+  int64_t item = -1;      // -1: none
+  int64_t position = -1;  // kNotSorted: keys were given that are not its ids'
 };
+
+// Gives each item a sorter. order(item, &sorter) has its ids ordered, and
+// returns -1 or what is the matter with them; `cost` is that of an id.
+template <class Item, class Order>
+BadIndex OrderItems(const std::vector<Item>& items, double cost,
+                    const ParallelFor& parallel_for,
+                    std::vector<IdSorter>* sorters, const Order& order) {
+  sorters->resize(items.size());
+  std::vector<int64_t> bad(items.size(), -1);
+  double ids = 0;
+  for (const Item& item : items) ids += static_cast<double>(item.count);
+  parallel_for(static_cast<int64_t>(items.size()),
+               cost * ids / static_cast<double>(items.size()),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   bad[i] = order(items[i], &(*sorters)[i]);
+                 }
+               });
+  for (size_t i = 0; i < bad.size(); ++i) {
+    if (bad[i] != -1) return {static_cast<int64_t>(i), bad[i]};
+  }
+  return {};
+}
 
 // Sorts the ids of each item, which has indices, count and rows.
 template <Outside outside = Outside::kRefuse, class Item>
 BadIndex SortItems(const std::vector<Item>& items,
                    const ParallelFor& parallel_for,
                    std::vector<IdSorter>* sorters) {
-  sorters->resize(items.size());
-  std::vector<int64_t> bad(items.size(), -1);
-  double ids = 0;
-  for (const Item& item : items) ids += static_cast<double>(item.count);
-  const double cost = kSortCost * ids / static_cast<double>(items.size());
-  parallel_for(static_cast<int64_t>(items.size()), cost,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t i = begin; i < end; ++i) {
-                   bad[i] = (*sorters)[i].template Sort<outside>(
-                       items[i].indices, items[i].count, items[i].rows,
-                       parallel_for);
-                 }
-               });
-  for (size_t i = 0; i < bad.size(); ++i) {
-    if (bad[i] >= 0) return {static_cast<int64_t>(i), bad[i]};
-  }
-  return {};
+  return OrderItems(items, kSortCost, parallel_for, sorters,
+                    [&](const Item& item, IdSorter* sorter) {
+                      return sorter->template Sort<outside>(
+                          item.indices, item.count, item.rows, parallel_for);
+                    });
+}
+
+// Where they are sorted already: `sorted` of each item has the keys.
+template <class Item>
+BadIndex TakeItems(const std::vector<Item>& items,
+                   const ParallelFor& parallel_for,
+                   std::vector<IdSorter>* sorters) {
+  return OrderItems(items, kSortCost / 4, parallel_for, sorters,
+                    [](const Item& item, IdSorter* sorter) {
+                      const bool taken = sorter->Take(item.sorted, item.indices,
+                                                      item.count, item.rows);
+                      return taken ? int64_t{-1} : BadIndex::kNotSorted;
+                    });
 }
 
 }  // namespace tf_optim

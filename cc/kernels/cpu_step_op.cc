@@ -46,6 +46,11 @@ class CpuStepOp : public StepOp {
     std::vector<double> norms;
     if (measures_updates()) step.update_norms = &norms;
     const BadIndex bad = tf_optim::TakeStep(*steps_, step);
+    OP_REQUIRES(context, bad.position != BadIndex::kNotSorted,
+                absl::InvalidArgumentError(absl::StrCat(
+                    "sorted_ids[", bad.item, "] must be indices[", bad.item,
+                    "] as TfOptim>GradientNorms sorts them. Received: ",
+                    "something else.")));
     OP_REQUIRES(
         context, bad.item < 0,
         BadIndexError(bad.item, bad.position, step.variables[bad.item].rows,
@@ -105,6 +110,7 @@ class CpuStepOp : public StepOp {
         variable.rows = var.dim_size(0);
         variable.indices = ids.data();
         variable.count = ids.NumElements();
+        variable.sorted = SortedIdsOf(context, i, variable.count);
       }
       variable.gradient_scale = numbers.scale(i);
       variable.clip_value = numbers.clip_value;
@@ -112,6 +118,15 @@ class CpuStepOp : public StepOp {
       variable.rounding = RoundingAt(i, numbers);
     }
     return step;
+  }
+
+  // Null where there are none.
+  const uint64_t* SortedIdsOf(OpKernelContext* context, int i,
+                              int64_t count) const {
+    if (layout().sorted_ids == OpLayout::kAbsent) return nullptr;
+    const Tensor& ids = context->input(layout().sorted_ids + i);
+    return ids.NumElements() == count ? static_cast<const uint64_t*>(ids.data())
+                                      : nullptr;
   }
 
   absl::Status Output(OpKernelContext* context,

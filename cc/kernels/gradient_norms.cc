@@ -1,4 +1,5 @@
 // TfOptim>GradientNorms on a CPU.
+#include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <vector>
@@ -109,8 +110,10 @@ class GradientNormsOp : public tensorflow::OpKernel {
     std::vector<IdSorter> sorters;
     if (sparse_ > 0) SortItems<Outside::kLeaveOut>(ids, parallel_for, &sorters);
     for (int i = 0; i < sparse_; ++i) items[dense_ + i].ids = sorters[i].ids();
-    return Write(context, MeasureGradients(items, FindNormKernels<T>(isa_),
-                                           parallel_for));
+    const auto norms =
+        MeasureGradients(items, FindNormKernels<T>(isa_), parallel_for);
+    TF_RETURN_IF_ERROR(Write(context, norms));
+    return WriteSorted(context, ids, sorters);
   }
 
   absl::Status Write(OpKernelContext* context,
@@ -125,6 +128,19 @@ class GradientNormsOp : public tensorflow::OpKernel {
       squares->vec<double>()(i) = norms[i].squares;
       non_finite->vec<int64_t>()(i) = norms[i].non_finite;
       if (i >= dense_) rows->vec<int64_t>()(i - dense_) = norms[i].rows;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteSorted(OpKernelContext* context,
+                           const std::vector<Ids>& ids,
+                           const std::vector<IdSorter>& sorters) const {
+    for (int i = 0; i < sparse_; ++i) {
+      const SortedIds sorted = sorters[i].ids();
+      const int64_t count = sorted.count == ids[i].count ? sorted.count : 0;
+      Tensor* keys;
+      TF_RETURN_IF_ERROR(context->allocate_output(3 + i, {count}, &keys));
+      std::copy_n(sorted.keys, count, static_cast<uint64_t*>(keys->data()));
     }
     return absl::OkStatus();
   }

@@ -76,7 +76,8 @@ absl::Status CheckShapes(InferenceContext* c, const OptimizerTraits& traits,
       continue;
     }
     const bool per_variable =
-        i == layout.gradient_scale || i == layout.weight_decay;
+        i == layout.gradient_scale || i == layout.weight_decay ||
+        (layout.sorted_ids != OpLayout::kAbsent && i >= layout.sorted_ids);
     TF_RETURN_IF_ERROR(c->WithRank(c->input(i), per_variable ? 1 : 0, &unused));
   }
   if (handles == Handles::kBundled) return absl::OkStatus();
@@ -214,6 +215,13 @@ std::string Doc(const OptimizerTraits& traits, bool sparse, Handles handles) {
       "update_norms: 1 for that output, and 0 for none, as on a GPU and under "
       "XLA.\n"
       "N: how many variables.\n");
+  if (sparse) {
+    StrAppend(&doc,
+              "sorted_ids: what TfOptim>GradientNorms has made of each "
+              "variable's indices, so that they need not be sorted again. "
+              "None, or an empty tensor for one variable: they are sorted. "
+              "Only a CPU looks at them, and not under XLA.\n");
+  }
   for (const std::string& flag : traits.flags) {
     StrAppend(&doc, flag,
               flag == kCautious
@@ -267,6 +275,10 @@ void Define(const OptimizerTraits& traits, bool sparse, Handles handles,
       .Attr("update_norms: int >= 0 = 0")
       .Attr("N: int >= 1")
       .Attr("N_history: int >= 0");
+  if (sparse) {
+    op->Input("sorted_ids: N_sorted_ids * uint64");
+    op->Attr("N_sorted_ids: int >= 0");
+  }
   if (bundled) {
     op->Attr(StrCat(kBundledLists, ": int >= 0"));
   } else {

@@ -11,6 +11,7 @@ REGISTER_OP("TfOptim>GradientNorms")
     .Output("squares: double")
     .Output("non_finite: int64")
     .Output("rows_touched: int64")
+    .Output("sorted_ids: N_sparse * uint64")
     .Attr("N: int >= 1")
     .Attr("N_sparse: int >= 0")
     .Attr("T: {float, double, half, bfloat16}")
@@ -23,6 +24,9 @@ REGISTER_OP("TfOptim>GradientNorms")
       c->set_output(0, c->Vector(count));
       c->set_output(1, c->Vector(count));
       c->set_output(2, c->Vector(sparse));
+      for (int i = 0; i < sparse; ++i) {
+        c->set_output(3 + i, c->Vector(c->UnknownDim()));
+      }
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -40,6 +44,9 @@ indices: the index of each such row.
 squares: the sum of squares of each gradient.
 non_finite: how many elements of each are infinite or NaN, repeated indices summed.
 rows_touched: how many different indices each sparse gradient has.
+sorted_ids: the indices of each sparse gradient in ascending order, equal ones as they
+  come: index << bits | position, where `bits` are as many as can write each value below
+  the number of indices. Empty where an index is outside its variable, and under XLA.
 rows: how many rows the variable of each sparse gradient has.
 N: how many gradients there are.
 N_sparse: how many of them are sparse.

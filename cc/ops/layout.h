@@ -71,6 +71,7 @@ struct OpLayout {
   int average_momentum = 0;
   int average_updates = 0;
   int history = kAbsent;
+  int sorted_ids = kAbsent;
   IdleRowsGet idle_rows = IdleRowsGet::kTheirStep;
 
   // Whether the step itself is one of the rows that are named.
@@ -183,16 +184,23 @@ absl::Status ReadLayout(const OptimizerTraits& traits, bool sparse,
   }
   layout->average_momentum = next++;
   layout->average_updates = next++;
-  int histories = 0;
-  status = read("N_history", &histories);
+  const auto read_optional = [&](const char* list, const char* of, int* first) {
+    int count = 0;
+    const absl::Status status = read(absl::StrCat("N_", list), &count);
+    if (!status.ok()) return status;
+    if (count != 0 && count != layout->count) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          list, " must have as many ", of, " as there are variables (",
+          layout->count, ") or none. Received: ", count, "."));
+    }
+    if (count > 0) *first = next;
+    next += count;
+    return absl::OkStatus();
+  };
+  status = read_optional("history", "handles", &layout->history);
+  if (!status.ok() || !sparse) return status;
+  status = read_optional("sorted_ids", "tensors", &layout->sorted_ids);
   if (!status.ok()) return status;
-  if (histories != 0 && histories != layout->count) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "history must have as many handles as there are variables (",
-        layout->count, ") or none. Received: ", histories, "."));
-  }
-  if (histories > 0) layout->history = next;
-  if (!sparse) return absl::OkStatus();
   std::string mode;
   status = read("mode", &mode);
   return status.ok() ? SetMode(mode, layout) : status;

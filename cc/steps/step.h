@@ -42,6 +42,8 @@ struct HostVariable {
   const void* grad = nullptr;
   const void* indices = nullptr;  // of a sparse gradient
   int64_t count = 0;              // of indices
+  // The indices sorted, as IdSorter does, where that is done; else null.
+  const uint64_t* sorted = nullptr;
   double gradient_scale = 1;
   double clip_value = 0;  // 0: none
   double decay = 0;       // learning_rate * weight_decay

@@ -1,4 +1,5 @@
 // Which steps are whose, and what all have in common.
+#include <algorithm>
 #include <string_view>
 
 #include "cc/rules/all_rules.h"
@@ -12,6 +13,7 @@ template <class Index>
 struct Ids {
   const Index* indices;
   int64_t count, rows;
+  const uint64_t* sorted;
 };
 
 template <class Index>
@@ -20,8 +22,12 @@ BadIndex SortIds(const HostStep& step, std::vector<IdSorter>* sorters) {
   ids.reserve(step.variables.size());
   for (const HostVariable& variable : step.variables) {
     ids.push_back({static_cast<const Index*>(variable.indices), variable.count,
-                   variable.rows});
+                   variable.rows, variable.sorted});
   }
+  const bool are_sorted =
+      std::all_of(ids.begin(), ids.end(),
+                  [](const auto& of) { return of.count == 0 || of.sorted; });
+  if (are_sorted) return TakeItems(ids, step.parallel_for, sorters);
   return step.outside == Outside::kRefuse
              ? SortItems<Outside::kRefuse>(ids, step.parallel_for, sorters)
              : SortItems<Outside::kLeaveOut>(ids, step.parallel_for, sorters);
