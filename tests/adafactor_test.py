@@ -170,6 +170,22 @@ def test_rows_without_elements():
     assert int(optimizer.iterations) == 1
 
 
+@both_ways
+def test_a_table_without_rows_takes_its_step(graph):
+    """A division by 0 in TensorFlow's graph optimizer ended the process."""
+    empty, other = tf.Variable(tf.ones([0, 8])), tf.Variable([[1.0, 1.0]])
+    optimizer = tf_optim.Adafactor(0.1, sparse_update="dense")
+    optimizer.build([empty, other])
+
+    def step():
+        slices = models.slices(np.zeros(0, np.int64), np.ones((0, 8), np.float32), 0)
+        optimizer.apply_gradients([(slices, empty)])
+        optimizer.apply_gradients([(slices, empty), (tf.ones([1, 2]), other)])
+
+    (tf.function(step) if graph else step)()
+    assert int(optimizer.iterations) == 2 and np.all(other.numpy() < 1)
+
+
 def test_what_it_cannot_do_is_an_error_before_anything_changes():
     var = tf.Variable(np.ones((4, 3), np.float32), name="table")
     other = tf.Variable(np.ones((4, 3), np.float32))

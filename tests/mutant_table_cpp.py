@@ -83,8 +83,8 @@ MUTANTS_OF_CPP = (
             "for (int64_t i = begin + 1; i + 1 < end; ++i) {\n    const T* first",
         ),
         driver_run_in_two_ranges=(
-            "while (begin > 0 && begin < end &&",
-            "while (begin > 1 && begin < end &&",
+            "while (begin < end && !ids.begins_run(begin)) ++begin;",
+            "",
         ),
         driver_idle_rows_at_the_end=("  run_idle_rows(end);\n", ""),
     ),

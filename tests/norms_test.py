@@ -8,7 +8,7 @@ from tests import reference_norms
 from tests.marks import every_dtype, every_index_dtype
 from tf_optim import library
 
-WIDTHS = (1, 3, 16, 33, 64, 300)
+WIDTHS = (1, 3, 8, 16, 33, 64, 300)
 
 
 def measured(dense=(), sparse=(), rows=(), dtype=tf.float32, index_dtype=tf.int64):

@@ -93,10 +93,11 @@ def whole(update):
     gradient = update.gradient
     if not update.is_sparse:
         return gradient
+    shape = update.variable.shape
+    if shape.num_elements() == 0:  # scatter_nd refuses it
+        return tf.zeros(shape, gradient.values.dtype)
     shape = tf.shape(update.variable, gradient.indices.dtype)
-    if update.variable.shape.num_elements():
-        return tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
-    return tf.zeros(shape, gradient.values.dtype)  # scatter_nd refuses it
+    return tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
 
 
 def assign_behind(ops, pairs):

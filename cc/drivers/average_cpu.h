@@ -41,41 +41,37 @@ void AverageSpan(const Average<T>& average, T* var, int64_t begin, int64_t end,
   }
 }
 
-// Calls visit(row) for each row whose run of ids begins in [begin, end).
-template <class Isa, class Visit>
-HWY_INLINE void ForEachRow(const SortedIds& ids, int64_t begin, int64_t end,
-                           const Visit& visit) {
-  for (int64_t i = begin; i < end; ++i) {
-    if (i == 0 || ids.id(i) != ids.id(i - 1)) visit(ids.id(i));
-  }
-}
-
 template <class Isa, class T>
 void CatchUpAverageRows(const Average<T>& average, const T* var, int64_t width,
                         const SortedIds& ids, int64_t begin, int64_t end,
                         const Averaging& averaging) {
-  const int64_t ahead = std::min(ids.count, end + kPrefetchRows);
-  ForEachRow<Isa>(ids, end, ahead, [&](int64_t row) {
-    PrefetchRow<Isa>(average.data + row * width, width);
-    PrefetchRow<Isa>(average.updates_seen + row, 1);
-  });
-  ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
+  for (int64_t i = begin; i < end; ++i) {
+    if (i + kPrefetchRows < ids.count) {
+      const int64_t next = ids.id(i + kPrefetchRows);
+      PrefetchRow<Isa>(average.data + next * width, width);
+      PrefetchRow<Isa>(var + next * width, width);
+      PrefetchRow<Isa>(average.updates_seen + next, 1);
+    }
+    if (!ids.begins_run(i)) continue;
+    const int64_t row = ids.id(i);
     const double kept =
         averaging.KeptBy(average.updates_seen[row], averaging.updates());
     MoveAverage<Isa>(average.data + row * width, var + row * width, width,
                      kept);
-  });
+  }
 }
 
 template <class Isa, class T>
 void AverageRows(const Average<T>& average, const T* var, int64_t width,
                  const SortedIds& ids, int64_t begin, int64_t end,
                  const Averaging& averaging) {
-  ForEachRow<Isa>(ids, begin, end, [&](int64_t row) {
+  for (int64_t i = begin; i < end; ++i) {
+    if (!ids.begins_run(i)) continue;
+    const int64_t row = ids.id(i);
     MoveAverage<Isa>(average.data + row * width, var + row * width, width,
                      averaging.KeptOfNamed());
     average.updates_seen[row] = static_cast<int32_t>(averaging.SeenByNamed());
-  });
+  }
 }
 
 template <class Isa, class T>

@@ -157,6 +157,10 @@ struct SortedIds {
   constexpr int64_t position(int64_t i) const {
     return static_cast<int64_t>(keys[i] & ((uint64_t{1} << position_bits) - 1));
   }
+  // Whether it is the first position of its id.
+  constexpr bool begins_run(int64_t i) const {
+    return i == 0 || id(i) != id(i - 1);
+  }
 };
 
 template <class Rule>

@@ -32,6 +32,9 @@ class SumOfSquares {
     Add<ahead>(p, size, std::make_index_sequence<kChains / kLanes>());
   }
 
+  // Of a run of at most one vector.
+  HWY_INLINE void AddShort(const T* p, int64_t size) { AddRest<0>(p, size); }
+
   HWY_INLINE double Total() const {
     alignas(64) double sums[kChains];
     for (size_t v = 0; v < kVectors; ++v) {
@@ -87,6 +90,8 @@ class SumOfSquares {
 template <class T>
 class SumOfSquares<Scalar, T> {
  public:
+  void AddShort(const T* p, int64_t size) { Add(p, size); }
+
   template <int64_t ahead = 0>
   void Add(const T* p, int64_t size) {
     for (int64_t i = 0; i < size; ++i) {
@@ -162,9 +167,7 @@ struct SumsOfSquares {
 template <class Isa, class T>
 GradientNorm MeasureRows(const T* grad, int64_t width, const SortedIds& ids,
                          int64_t begin, int64_t end) {
-  while (begin > 0 && begin < end && ids.id(begin) == ids.id(begin - 1)) {
-    ++begin;
-  }
+  while (begin < end && !ids.begins_run(begin)) ++begin;
   const auto for_each_row = [&](const auto& visit) {
     int64_t prefetched = begin;
     for (int64_t i = begin; i < end;) {
@@ -179,10 +182,15 @@ GradientNorm MeasureRows(const T* grad, int64_t width, const SortedIds& ids,
   };
   GradientNorm norm;
   SumsOfSquares<Isa, T> squares;
+  const bool is_short = width <= Lanes<Isa, T>::kLanes;
   for_each_row([&](int64_t from, int64_t to) {
+    ++norm.rows;
+    if (is_short && to - from == 1) {
+      squares.stored.AddShort(grad + ids.position(from) * width, width);
+      return;
+    }
     VisitSummedRow<Isa>(grad, width, ids, from, to,
                         [&](const auto* p, int64_t size) { squares(p, size); });
-    ++norm.rows;
   });
   norm.squares = squares.stored.Total() + squares.summed.Total();
   if (!std::isfinite(norm.squares)) {

@@ -60,7 +60,7 @@ HWY_INLINE void PrefetchId(const Variable<Rule, T>& variable, const T* grad,
                            const SortedIds& ids, int64_t i) {
   const int64_t width = variable.width;
   if (grad != nullptr) PrefetchRow<Isa>(grad + ids.position(i) * width, width);
-  if (i > 0 && ids.id(i - 1) == ids.id(i)) return;
+  if (!ids.begins_run(i)) return;
   PrefetchRowOf<Isa>(variable, ids.id(i));
 }
 
@@ -157,9 +157,7 @@ void PassLazyRows(const Variable<Rule, T>& variable, const T* grad,
                   const CoefficientsOf<Rule, T>& coefficients,
                   Measured<Rule>* measured) {
   // A run belongs to the range in which it begins.
-  while (begin > 0 && begin < end && ids.id(begin) == ids.id(begin - 1)) {
-    ++begin;
-  }
+  while (begin < end && !ids.begins_run(begin)) ++begin;
   if constexpr (kMayGather<Rule, T>) {
     if (AreNarrow(variable)) {
       PassNarrowRows<Isa>(variable, grad, ids, begin, end, coefficients);

@@ -97,7 +97,7 @@ void ApplySparse(std::vector<SparseItem<Rule, T>>* items,
           [&](const auto& visit) {
             if (!lazy) return visit(var + b * width, (e - b) * width);
             for (int64_t k = b; k < e; ++k) {  // rows whose ids begin there
-              if (k > 0 && ids.id(k) == ids.id(k - 1)) continue;
+              if (!ids.begins_run(k)) continue;
               visit(var + ids.id(k) * width, width);
             }
           },

@@ -14,7 +14,9 @@ absl::Status HistoryAt(tensorflow::OpKernelContext* context, int input,
   if (*history != nullptr) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "history must be that of a prepared table. Received: '", handle.name(),
-      "', which is none: a SavedModel cannot go on with \"exact\" training."));
+      "', which is none: no training in mode \"exact\" or \"eventual\" goes "
+      "on ",
+      "from a SavedModel."));
 }
 
 absl::Status StepHistories::Lock(tensorflow::OpKernelContext* context,

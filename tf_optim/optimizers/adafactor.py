@@ -150,7 +150,15 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         grads = tensor_steps.dense_gradients(numbers, updates, scale)
         step = tf.cast(numbers.iterations, tf.float64) + 1.0
         share = step ** checks.as_tensor(self.beta_2_decay, tf.float64)
-        pairs = zip(grads, updates, strict=True)
+        # TensorFlow's graph optimizer divides by the size of some products.
+        pairs = [
+            (gradient, update)
+            for gradient, update in zip(grads, updates, strict=True)
+            if update.variable.shape.num_elements() != 0
+        ]
+        if not pairs:
+            return []
+        updates = [update for _, update in pairs]
         steps, assignments = zip(
             *(self._step(g, update, share) for g, update in pairs), strict=True
         )
