@@ -249,8 +249,7 @@ def _op_of_group(spec, numbers, scale, updates, places):
         inputs["grad"] = [g.values for g in gradients]
         inputs["indices"] = [g.indices for g in gradients]
         sorted_ids = [update.sorted_ids for update in updates]
-        are_sorted = all(ids is not None for ids in sorted_ids)
-        inputs["sorted_ids"] = sorted_ids if are_sorted else []
+        inputs["sorted_ids"] = [] if None in sorted_ids else sorted_ids
         inputs["mode"] = updates[0].mode
     else:
         inputs["grad"] = gradients
