@@ -41,6 +41,7 @@ tf_optim.RowWiseAdam(slot_dtype="int8", stochastic_rounding=False)
 tf_optim.Adam(slot_dtype={"table": "int8"})
 tf_optim.Adam(slot_dtype=lambda variable: "float32")
 tf_optim.memory_report(tf_optim.Adam()).bytes_of_slots + 1
+moved: int = tf_optim.use_huge_pages(model, min_bytes=1)
 tf_optim.SGD(nesterov="yes")  # wrong
 tf_optim.Shampoo()  # wrong
 

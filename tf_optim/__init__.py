@@ -21,6 +21,7 @@ if not runner.is_command():
     from tf_optim.conversion import fuse, unfuse
     from tf_optim.embedding import Embedding, lookup, prepare, unprepare
     from tf_optim.explanation import explain
+    from tf_optim.huge_pages import use_huge_pages
     from tf_optim.library import build_info
     from tf_optim.loss_scale import LossScaleOptimizer
     from tf_optim.memory import memory_report
@@ -50,5 +51,6 @@ if not runner.is_command():
         "unfuse",
         "unpatch_keras",
         "unprepare",
+        "use_huge_pages",
     ]
     __all__ += optimizers.__all__

@@ -56,6 +56,8 @@ def _subject(base, features, feature, work_, inputs):
                     wrapper = tf_optim.LossScaleOptimizer
                 self._optimizer = wrapper(self._optimizer, initial_scale=1.0)
                 self._optimizer.build(self._variables)
+            if feature == "huge pages":
+                tf_optim.use_huge_pages(self._optimizer, min_bytes=1 << 21)
 
     options = {**work_.options, **features[feature]}
     if feature in OURS_ALONE:
@@ -77,7 +79,7 @@ def measure(
     """Rows of the table: dicts of case, feature, and figures for each make.
 
     Args:
-        case: a key of `CASES`.
+        case: a key of `CASES`, or the name of another case.
         optimizer: the class's name.
         features: name -> the optimizer's arguments; "plain" is among them. Default:
             `FEATURES` and `OURS_ALONE`, which stock lacks.
@@ -89,7 +91,7 @@ def measure(
 
     if features is None:
         features = FEATURES | dict.fromkeys(OURS_ALONE, {})
-    (chosen,) = cases.select([CASES[case]])
+    (chosen,) = cases.select([CASES.get(case, case)])
     plan = work.plan([chosen], [optimizer])
     work_ = next(each for each in plan if not each.options)
     inputs = cases.Inputs(chosen)

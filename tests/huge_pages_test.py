@@ -1,0 +1,120 @@
+"""`use_huge_pages`: memory moves, values and addresses do not."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_optim
+from tests import models
+from tests.marks import both_flavours
+
+pytestmark = both_flavours
+ROWS, WIDTH = 200_000, 16  # 12.8 MB
+
+
+def in_huge_pages(memory):
+    """Of the mappings that it lies in, the bytes there."""
+    first, last = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+    size = 0
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                begin, end = (int(each, 16) for each in found.groups())
+            elif found := re.match(r"AnonHugePages:\s+(\d+) kB", line):
+                size += 1024 * int(found[1]) * (begin < last and first < end)
+    return size
+
+
+def use(of, min_bytes=1 << 22):
+    """Skips where Linux has no such call, and then says so."""
+    try:
+        return tf_optim.use_huge_pages(of, min_bytes)
+    except RuntimeError as error:
+        assert "Linux 6.1" in str(error) and "GLIBC_TUNABLES" in str(error)
+        pytest.skip(str(error))
+
+
+def table_and(optimizer):
+    start = np.random.default_rng(0).normal(size=(ROWS, WIDTH)).astype(np.float32)
+    table = tf.Variable(start, name="table")
+    optimizer.build([table])
+    return table
+
+
+def step(optimizer, table, i):
+    ids = np.random.default_rng(i).integers(0, ROWS, size=100)
+    rows = tf_optim.lookup(table, ids) if optimizer.sparse_update == "exact" else 1.0
+    values = tf.ones([100, WIDTH]) * rows
+    optimizer.apply_gradients([(models.slices(ids, values, ROWS), table)])
+
+
+OPTIONS = [
+    {},
+    {"sparse_update": "exact", "use_ema": True},
+    {"slot_dtype": "bfloat16"},
+    {"slot_dtype": "int8"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_training_goes_on_with_the_same_bits(options):
+    after = []
+    for moves in (False, True):
+        optimizer = tf_optim.Adam(0.1, **options)
+        table = table_and(optimizer)
+        for i in range(4):
+            if i == 2 and moves:
+                assert use(optimizer, 1 << 21) >= ROWS * WIDTH * 3  # and slots
+            step(optimizer, table, i)
+        after.append([np.array(v) for v in (table, *models.state(optimizer))])
+    for plain, moved in zip(*after, strict=True):
+        np.testing.assert_array_equal(plain, moved)
+
+
+def test_memory_moves_and_its_address_does_not():
+    optimizer = tf_optim.Adam(0.1, sparse_update="dense")
+    table = table_and(optimizer)
+
+    def memory():
+        return np.asarray(memoryview(table.read_value()))
+
+    before = np.array(memory())
+    assert use([table]) >= before.nbytes - 2**22
+    place = memory().ctypes.data
+    assert in_huge_pages(memory()) >= before.nbytes - 2**22
+    np.testing.assert_array_equal(memory(), before)
+    step(optimizer, table, 0)
+    assert memory().ctypes.data == place
+
+
+def test_a_model_and_its_optimizer():
+    model = models.compiled(models.recommender(), tf_optim.Adam())
+    model.optimizer.build(model.trainable_variables)
+    assert use(model) == 0  # all of it is small
+    optimizer = tf_optim.Adam(amsgrad=True)
+    table = table_and(optimizer)
+    whole = ROWS * WIDTH * 4
+    assert 4 * (whole - 2**22) <= use(optimizer) <= 4 * whole
+    assert whole - 2**22 <= use([table, tf.Variable(1.0)]) <= whole
+    wrapped = tf_optim.LossScaleOptimizer(tf_optim.SGD(momentum=0.9))
+    assert 2 * (whole - 2**22) <= use(_built(wrapped)) <= 2 * whole
+
+
+def _built(wrapper):
+    table = tf.Variable(tf.ones([ROWS, WIDTH]))
+    inner = wrapper.inner_optimizer
+    inner.build([table])
+    if hasattr(wrapper, "apply"):
+        wrapper.build([table])
+    return wrapper
+
+
+def test_errors():
+    with pytest.raises(TypeError, match="`of` must be a model"):
+        tf_optim.use_huge_pages(3)
+    with pytest.raises(TypeError, match="`of` must be a model"):
+        tf_optim.use_huge_pages([tf.ones([2])])
+    with pytest.raises(RuntimeError, match="outside of a `tf.function`"):
+        tf.function(lambda: tf_optim.use_huge_pages([]) * tf.ones([]))()
