@@ -111,6 +111,22 @@ def _built(wrapper):
     return wrapper
 
 
+def test_of_what_variables_are_found():
+    """Of a table in parts, a Keras optimizer, and one of several optimizers."""
+    whole = ROWS * WIDTH * 4
+    parts = [tf.Variable(tf.ones([ROWS, WIDTH])) for _ in range(2)]
+    table = tf.__internal__.distribute.ShardedVariable(parts)
+    assert 2 * (whole - 2**22) <= use([table]) <= 2 * whole
+    one = tf.Variable(tf.ones([ROWS, WIDTH]))
+    stock = tf.keras.optimizers.SGD(momentum=0.9)
+    stock.build([one])
+    assert whole - 2**22 <= use(stock) <= 2 * whole
+    several = tf_optim.MultiOptimizer([(tf_optim.SGD(0.1), [".*"])])
+    several.build([one])
+    # tf_keras' SGD has a slot without momentum, too.
+    assert whole - 2**22 <= use(several) <= 2 * whole
+
+
 def test_errors():
     with pytest.raises(TypeError, match="`of` must be a model"):
         tf_optim.use_huge_pages(3)

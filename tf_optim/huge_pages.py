@@ -80,18 +80,18 @@ def _variables_of(of):
 
 
 def _is_variable(each):
-    return isinstance(each, tf.Variable) or hasattr(each, "constraint")
+    is_one = isinstance(each, tf.Variable) or hasattr(each, "constraint")
+    return is_one or keras_private.is_split(each)
 
 
 def _parts_here(variable):
     """The resource variables that it consists of, on CPUs."""
-    raw = keras_private.raw(variable)
-    if keras_private.is_split(raw):
-        parts = raw.variables
-    elif isinstance(raw, tf.distribute.DistributedValues):
-        parts = raw.values
+    if keras_private.is_split(variable):
+        parts = variable.variables
     else:
-        parts = [raw]
+        raw = keras_private.raw(variable)
+        is_mirrored = isinstance(raw, tf.distribute.DistributedValues)
+        parts = raw.values if is_mirrored else [raw]
     for part in parts:
         if tf.DeviceSpec.from_string(part.device or "").device_type in (None, "CPU"):
             yield part
