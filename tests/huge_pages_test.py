@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours
+from tf_optim.benchmark import huge_pages
 
 pytestmark = both_flavours
 ROWS, WIDTH = 200_000, 16  # 12.8 MB
@@ -134,3 +135,12 @@ def test_errors():
         tf_optim.use_huge_pages([tf.ones([2])])
     with pytest.raises(RuntimeError, match="outside of a `tf.function`"):
         tf.function(lambda: tf_optim.use_huge_pages([]) * tf.ones([]))()
+
+
+def test_table_of_the_benchmark():
+    rows = [
+        {"case": "growth-1m", "ours": {"ms": 2.0, "ratio": 1.0, "spread": 0.0}},
+        {"case": "growth-1m", "ours": {"ms": 1.5, "ratio": 0.75, "spread": 0.1}},
+    ]
+    line = "| 8,192 ids into 1,000,000 x 16 | 2 | 1.5 | 0.75x +- 0.10 |"
+    assert huge_pages.table(rows).splitlines()[2:] == [line]
