@@ -185,6 +185,14 @@ def test_a_table_without_rows_takes_its_step(graph):
     (tf.function(step) if graph else step)()
     assert int(optimizer.iterations) == 2 and np.all(other.numpy() < 1)
 
+    def wrong():
+        slices = models.slices([3], np.ones((1, 8), np.float32), 0)
+        optimizer.apply_gradients([(slices, empty)])
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"must be in \[0, 0\)"):
+        (tf.function(wrong) if graph else wrong)()
+    assert int(optimizer.iterations) == 2
+
 
 def test_what_it_cannot_do_is_an_error_before_anything_changes():
     var = tf.Variable(np.ones((4, 3), np.float32), name="table")

@@ -113,16 +113,18 @@ def _built(wrapper):
 
 
 def test_of_what_variables_are_found():
-    """Of a table in parts, a Keras optimizer, and one of several optimizers."""
+    """Of a table in parts, a Keras variable, and one of several optimizers."""
     whole = ROWS * WIDTH * 4
     parts = [tf.Variable(tf.ones([ROWS, WIDTH])) for _ in range(2)]
     table = tf.__internal__.distribute.ShardedVariable(parts)
     assert 2 * (whole - 2**22) <= use([table]) <= 2 * whole
     one = tf.Variable(tf.ones([ROWS, WIDTH]))
-    stock = tf.keras.optimizers.SGD(momentum=0.9)
-    stock.build([one])
-    assert whole - 2**22 <= use(stock) <= 2 * whole
-    several = tf_optim.MultiOptimizer([(tf_optim.SGD(0.1), [".*"])])
+    layer = tf.keras.layers.Embedding(ROWS, WIDTH)
+    layer.build(None)
+    assert whole - 2**22 <= use(layer.trainable_variables) <= whole
+    several = tf_optim.MultiOptimizer(
+        [(tf_optim.SGD(0.1), [".*"]), (tf_optim.Adam(), None)]
+    )
     several.build([one])
     # tf_keras' SGD has a slot without momentum, too.
     assert whole - 2**22 <= use(several) <= 2 * whole
@@ -131,8 +133,13 @@ def test_of_what_variables_are_found():
 def test_errors():
     with pytest.raises(TypeError, match="`of` must be a model"):
         tf_optim.use_huge_pages(3)
-    with pytest.raises(TypeError, match="`of` must be a model"):
+    with pytest.raises(TypeError, match="`of` must be a model.*Tensor"):
         tf_optim.use_huge_pages([tf.ones([2])])
+    with pytest.raises(ValueError, match="must be one of tf_optim's"):
+        tf_optim.use_huge_pages(tf.keras.optimizers.SGD())
+    model = models.compiled(models.recommender(), tf_optim.Adam())
+    with pytest.raises(ValueError, match="must be built"):  # it has no slots yet
+        tf_optim.use_huge_pages(model)
     with pytest.raises(RuntimeError, match="outside of a `tf.function`"):
         tf.function(lambda: tf_optim.use_huge_pages([]) * tf.ones([]))()
 

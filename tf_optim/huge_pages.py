@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import conversion, flavour, fused, keras_private, library, multi, packed
+from tf_optim import keras_private, library, memory, packed
 
 
 def use_huge_pages(of: Any, min_bytes: int = 1 << 25) -> int:
@@ -28,8 +27,8 @@ def use_huge_pages(of: Any, min_bytes: int = 1 << 25) -> int:
     What Linux has no free huge page for stays where it is.
 
     Args:
-        of: a model (its variables and its optimizer's), an optimizer (its variables and
-            those that it was built with), or variables.
+        of: a model (its variables and its optimizer's), an optimizer of tf_optim (its
+            variables and those that it was built with), or a list of variables.
         min_bytes: smaller variables are left alone. Default: 32 MiB.
 
     Returns:
@@ -37,6 +36,8 @@ def use_huge_pages(of: Any, min_bytes: int = 1 << 25) -> int:
 
     Raises:
         TypeError: if `of` is something else.
+        ValueError: for another optimizer, and for one that is not built, which has no
+            slots yet.
         RuntimeError: inside of a `tf.function`; where the system has no such call.
 
     Example:
@@ -62,17 +63,14 @@ def _variables_of(of):
         optimizer = getattr(of, "optimizer", None)
         return [*of.variables, *(_variables_of(optimizer) if optimizer else ())]
     if isinstance(of, tf.keras.optimizers.Optimizer):
-        inner = conversion.innermost(of)
-        if isinstance(inner, multi.MultiOptimizer):
-            return [v for each in inner.optimizers for v in _variables_of(each)]
-        if not isinstance(inner, fused.Fused):
-            return list(inner.variables)
         # Not `variables`: the steps of idle rows can wait.
-        return [*inner._variables, *(flavour.built_with(inner) or ())]
-    if isinstance(of, Iterable) and not isinstance(of, tf.Variable | tf.Tensor):
-        found = list(of)
-        if all(_is_variable(each) for each in found):
-            return found
+        parts = [(each._variables, built) for each, built in memory.built_parts(of)]
+        return [v for lists in parts for each in lists for v in each]
+    if isinstance(of, list | tuple | set):
+        wrong = [each for each in of if not _is_variable(each)]
+        if not wrong:
+            return of
+        of = wrong[0]
     raise TypeError(
         "`of` must be a model, an optimizer or a list of variables. Received: "
         f"{type(of).__name__}"
@@ -80,8 +78,8 @@ def _variables_of(of):
 
 
 def _is_variable(each):
-    is_one = isinstance(each, tf.Variable) or hasattr(each, "constraint")
-    return is_one or keras_private.is_split(each)
+    is_keras = isinstance(getattr(each, "value", None), tf.Variable)
+    return isinstance(each, tf.Variable) or is_keras or keras_private.is_split(each)
 
 
 def _parts_here(variable):

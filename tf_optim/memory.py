@@ -121,13 +121,20 @@ def memory_report(optimizer: Any) -> MemoryReport:
     >>> tf_optim.memory_report(opt).bytes_of_slots
     136000
     """
+    parts = built_parts(optimizer)
+    return MemoryReport(
+        tuple(_line(each, variable) for each, built in parts for variable in built)
+    )
+
+
+def built_parts(optimizer):
+    """The optimizers of ours that it consists of, each with its variables."""
     optimizer = conversion.innermost(optimizer)
     if isinstance(optimizer, multi.MultiOptimizer):
         # One that takes no variable is never built.
         has_some = [numbers != [] for numbers in optimizer._shares.numbers]
         parts = itertools.compress(optimizer.optimizers, has_some)
-        reports = [memory_report(each) for each in parts]
-        return MemoryReport(sum((report.lines for report in reports), ()))
+        return [pair for each in parts for pair in built_parts(each)]
     if not isinstance(optimizer, fused.Fused):
         raise ValueError(
             "`optimizer` must be one of tf_optim's. Received: "
@@ -139,7 +146,7 @@ def memory_report(optimizer: Any) -> MemoryReport:
             "`optimizer` must be built: call `optimizer.build(variables)`. "
             "Received: one without slots."
         )
-    return MemoryReport(tuple(_line(optimizer, each) for each in variables))
+    return [(optimizer, variables)]
 
 
 def _line(optimizer, variable):

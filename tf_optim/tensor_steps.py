@@ -95,7 +95,8 @@ def whole(update):
         return gradient
     shape = update.variable.shape
     if shape.num_elements() == 0:  # scatter_nd refuses it
-        return tf.zeros(shape, gradient.values.dtype)
+        with tf.control_dependencies([gradient.values]):  # and what has checked it
+            return tf.zeros(shape, gradient.values.dtype)
     shape = tf.shape(update.variable, gradient.indices.dtype)
     return tf.scatter_nd(gradient.indices[:, None], gradient.values, shape)
 

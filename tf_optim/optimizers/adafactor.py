@@ -150,15 +150,7 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
         grads = tensor_steps.dense_gradients(numbers, updates, scale)
         step = tf.cast(numbers.iterations, tf.float64) + 1.0
         share = step ** checks.as_tensor(self.beta_2_decay, tf.float64)
-        # TensorFlow's graph optimizer divides by the size of some products.
-        pairs = [
-            (gradient, update)
-            for gradient, update in zip(grads, updates, strict=True)
-            if update.variable.shape.num_elements() != 0
-        ]
-        if not pairs:
-            return []
-        updates = [update for _, update in pairs]
+        pairs = zip(grads, updates, strict=True)
         steps, assignments = zip(
             *(self._step(g, update, share) for g, update in pairs), strict=True
         )
@@ -169,6 +161,9 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
 
     def _step(self, gradient, update, share):
         """u of the formula, and pairs of a slot and its new value."""
+        if update.variable.shape.num_elements() == 0:
+            # TensorFlow's graph optimizer divides by the size of some products.
+            return gradient, []
         dtype = gradient.dtype
         row_mean, column_mean, velocity = update.slots
         share = tf.cast(share, dtype)
