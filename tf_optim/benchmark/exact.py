@@ -9,16 +9,14 @@ turns; a figure is the median over rounds, its spread half of the range of the m
 half. A ratio is taken within each round, to the first subject of the case.
 """
 
-import argparse
 import dataclasses
 import functools
 import gc
-import json
 import os
 import sys
 import time
 
-from tf_optim.benchmark import cases, turns, work
+from tf_optim.benchmark import cases, command, turns, work
 
 ROUNDS = 11
 _GB = 1e9
@@ -264,23 +262,17 @@ def table(rows):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--optimizer", default="Adam")
-    parser.add_argument("--case", action="append", choices=list(parts_of(QUICK)))
+    parser = command.parser(__doc__, parts_of(QUICK))
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true", help="small tables")
-    parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else Sizes()
-    rows = [
-        row
-        for case in options.case or parts_of(sizes)
-        for row in measure(case, options.optimizer, sizes, options.rounds)
-    ]
-    print(table(rows))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+
+    def measured(case):
+        return measure(case, options.optimizer, sizes, options.rounds)
+
+    rows = command.rows_of(options.case, parts_of(sizes), measured)
+    command.show(table(rows), rows, options.json)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,10 @@ spread half of the range of the middle half. A feature's ratio is taken within e
 round, to the plain step of the same make.
 """
 
-import argparse
 import dataclasses
-import json
 import sys
 
-from tf_optim.benchmark import cases, turns, work
+from tf_optim.benchmark import cases, command, turns, work
 
 FEATURES = {
     "plain": {},
@@ -134,21 +132,15 @@ def table(rows):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--optimizer", default="Adam")
-    parser.add_argument("--case", action="append", choices=list(CASES))
+    parser = command.parser(__doc__, CASES)
     parser.add_argument("--jit", action="store_true", help="steps that XLA compiles")
-    parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args(arguments)
-    rows = [
-        row
-        for case in options.case or CASES
-        for row in measure(case, options.optimizer, jit=options.jit)
-    ]
-    print(table(rows))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+
+    def measured(case):
+        return measure(case, options.optimizer, jit=options.jit)
+
+    rows = command.rows_of(options.case, CASES, measured)
+    command.show(table(rows), rows, options.json)
 
 
 if __name__ == "__main__":

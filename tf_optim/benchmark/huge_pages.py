@@ -6,10 +6,7 @@ Timed as `python -m tf_optim.benchmark.features` does: the same steps of the sam
 with variables and slots in the pages that TensorFlow gets, and in huge ones.
 """
 
-import argparse
-import json
-
-from tf_optim.benchmark import cases, features
+from tf_optim.benchmark import cases, command, features
 
 CASES = ("growth-100k", "growth-1m", "growth-10m", "sparse-uniform")
 PAGES = {"plain": {}, "huge pages": {}}
@@ -31,20 +28,13 @@ def table(rows):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--optimizer", default="Adam")
-    parser.add_argument("--case", action="append", choices=CASES)
-    parser.add_argument("--json", help="a file for the figures")
-    options = parser.parse_args(arguments)
-    rows = [
-        row
-        for case in options.case or CASES
-        for row in features.measure(case, options.optimizer, PAGES, ("ours",))
-    ]
-    print(table(rows))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+    options = command.parser(__doc__, CASES).parse_args(arguments)
+
+    def measure(case):
+        return features.measure(case, options.optimizer, PAGES, ("ours",))
+
+    rows = command.rows_of(options.case, CASES, measure)
+    command.show(table(rows), rows, options.json)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,7 @@ to move per element of the gradient that it is given: the gradient once, the var
 and the slots read and written.
 """
 
-import argparse
-import json
-
-from tf_optim.benchmark import features
+from tf_optim.benchmark import command, features
 
 POLICIES = {
     "plain": {},
@@ -52,24 +49,17 @@ def table(rows, slots):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--optimizer", default="Adam")
-    parser.add_argument("--case", action="append", choices=list(features.CASES))
-    parser.add_argument("--json", help="a file for the figures")
-    options = parser.parse_args(arguments)
+    options = command.parser(__doc__, features.CASES).parse_args(arguments)
     from tf_optim import specs
 
     spec = specs.SPECS[options.optimizer]
     slots = sum(slot.per_element and not slot.optional for slot in spec.slots)
-    rows = [
-        row
-        for case in options.case or features.CASES
-        for row in features.measure(case, options.optimizer, POLICIES, ("ours",))
-    ]
-    print(table(rows, slots))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+
+    def measure(case):
+        return features.measure(case, options.optimizer, POLICIES, ("ours",))
+
+    rows = command.rows_of(options.case, features.CASES, measure)
+    command.show(table(rows, slots), rows, options.json)
 
 
 if __name__ == "__main__":
