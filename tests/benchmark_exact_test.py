@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+import tf_optim
 from tests.marks import both_flavours
-from tf_optim.benchmark import exact, features, tf_subjects, turns
+from tf_optim.benchmark import composed, exact, features, tf_subjects, turns
 
 SIZES = exact.Sizes(
     rows=300, width=4, ids=16, batches=40, growth=(50, 100), growth_width=2, idle=(1, 9)
@@ -119,3 +120,24 @@ def test_the_features_go_by_the_same_turns(monkeypatch):
     for row in rows[2:]:
         assert row["ours"]["ms"] > 0 and "stock" not in row
     assert features.table(rows).count("\n") == 5
+
+
+def test_optimizers_that_are_no_rules_are_measured(monkeypatch):
+    from tf_optim.benchmark import cases
+
+    tiny = cases.Case("tiny", "a matrix", "dense", ((6, 4),))
+    monkeypatch.setattr(cases, "CASES", (tiny,))
+    names = {
+        name
+        for name in dir(tf_optim)
+        if not getattr(getattr(getattr(tf_optim, name), "_spec", None), "is_rule", True)
+    }
+    assert names == set(composed.OPTIMIZERS)
+    monkeypatch.setattr(composed, "ROUNDS", 2)
+    rows = composed.measure("tiny", ("Adafactor", "SM3"), say=lambda text: None)
+    assert [set(row) for row in rows] == [
+        {"case", "optimizer", "ours", "stock"},
+        {"case", "optimizer", "ours"},
+    ]
+    assert composed.table(rows).splitlines()[3].startswith("| tiny | SM3 | ")
+    assert composed.table(rows).endswith(" | - | - |")

@@ -12,10 +12,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_optim import keras_private, library, memory, packed
+from tf_optim import keras_private, library, memory, packed, pages
 
 
-def use_huge_pages(of: Any, min_bytes: int = 1 << 25) -> int:
+def use_huge_pages(of: Any, min_bytes: int = pages.LEAST_BYTES) -> int:
     """Moves large variables into huge pages of memory, once. No value changes.
 
     A sparse step of a table of many rows then takes less time; dense steps hardly
@@ -91,7 +91,7 @@ def _parts_here(variable):
         is_mirrored = isinstance(raw, tf.distribute.DistributedValues)
         parts = raw.values if is_mirrored else [raw]
     for part in parts:
-        if tf.DeviceSpec.from_string(part.device or "").device_type in (None, "CPU"):
+        if pages.is_on_cpu(part.device):
             yield part
 
 

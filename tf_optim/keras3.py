@@ -14,6 +14,7 @@ from tf_optim import (
     gradients,
     keras_private,
     packed,
+    pages,
     pipeline,
     replicas,
     shards,
@@ -174,7 +175,10 @@ class FusedOptimizer(shards.Joined, fused.Fused):
         ours = [slot.name for slot in self._spec.slots] + ["gradient_accumulator"]
         if name in ours and fused.is_half(reference_variable.dtype):
             self._slot_dtype = "float32"
-        is_zero = kwargs.get("initializer", "zeros") == "zeros"
+        device = getattr(raw(reference_variable), "device", None)
+        initializer = pages.initializer(kwargs.get("initializer", "zeros"), device)
+        is_zero = isinstance(initializer, pages.Filled) and initializer.is_zero
+        kwargs["initializer"] = initializer
         try:
             with packed.made_for(self, reference_variable, name, is_zero):
                 slot = super().add_variable_from_reference(

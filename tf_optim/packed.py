@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.distribute.values import DistributedVariable
 
-from tf_optim import keras_private, library, own_reads, servers
+from tf_optim import keras_private, library, own_reads, pages, servers
 
 DTYPES = ("float32", "bfloat16", "int8")
 BLOCK = 128  # elements that share a scale, of one row
@@ -184,7 +184,10 @@ class _Packed(own_reads.OwnReads):
         return self.assign(value, read_value=False)
 
     def __deepcopy__(self, memo):
-        copy = _variable(self.read_value, self._tf_optim_codec, self.shape, self.name)
+        codec = self._tf_optim_codec
+        copy = _variable(
+            lambda: codec.pack(self.read_value()), codec, self.shape, self.name
+        )
         memo[id(self)] = copy
         return copy
 
@@ -237,12 +240,8 @@ def _class_for(base):
     return type(base.__name__, (_Packed, base), {})
 
 
-def _variable(initial, codec, shape, name, make=tf.Variable, **kwargs):
-    """A variable that holds a packed slot; `initial()` is its value, None all 0."""
-
-    def packed():
-        return tf.zeros(*codec.storage) if initial is None else codec.pack(initial())
-
+def _variable(packed, codec, shape, name, make=tf.Variable, **kwargs):
+    """A variable that holds a packed slot; `packed()` is what it begins with."""
     variable = make(
         initial_value=packed,
         trainable=False,
@@ -291,9 +290,7 @@ def made_for(optimizer, variable, name, is_zero):
     if dtype == "float32":
         return contextlib.nullcontext()
     _check_place(dtype, variable)
-    return tf.variable_creator_scope(
-        _creator(dtype, slots[name], variable.shape, is_zero)
-    )
+    return tf.variable_creator_scope(_creator(dtype, slots[name], variable, is_zero))
 
 
 def _check_place(dtype, variable):
@@ -315,22 +312,28 @@ def _check_place(dtype, variable):
         )
 
 
-def _creator(name, slot, shape, is_zero) -> Callable[..., Any]:
+def _creator(name, slot, variable, is_zero) -> Callable[..., Any]:
+    device = keras_private.raw(variable).device
     codec = (
-        _BFloat16(shape) if name == "bfloat16" else _EightBits(shape, not slot.positive)
+        _BFloat16(variable.shape)
+        if name == "bfloat16"
+        else _EightBits(variable.shape, not slot.positive)
     )
 
     def create(next_creator, **kwargs):
         value = kwargs["initial_value"]
 
-        def initial():
+        def packed():
+            if is_zero:
+                shape, dtype = codec.storage
+                return pages.filled(shape, tf.zeros([], dtype), device)
             given = value() if callable(value) else value
-            return tf.cast(given, tf.float32)
+            return codec.pack(tf.cast(given, tf.float32))
 
         return _variable(
-            None if is_zero else initial,
+            packed,
             codec,
-            shape,
+            variable.shape,
             kwargs.get("name"),
             next_creator,
             aggregation=kwargs.get("aggregation"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,11 +10,11 @@ import tensorflow as tf
 
 from tf_optim import (
     averages,
-    checks,
     fused,
     gradients,
     keras_private,
     packed,
+    pages,
     pipeline,
     replicas,
 )
@@ -220,12 +221,23 @@ class FusedOptimizer(fused.Fused):
         self, model_variable: Any, variable_name: str, **kwargs: Any
     ) -> Any:
         """Adds a slot, in float32 for a 16-bit variable."""
+        initial = kwargs.get("initial_value")
         dtype = getattr(model_variable, "true_dtype", model_variable.dtype)
         if fused.is_half(dtype) and variable_name != "average":
-            model_variable = _ReferenceIn(tf.float32, model_variable)
-            if kwargs.get("initial_value") is not None:
-                kwargs["initial_value"] = tf.cast(kwargs["initial_value"], tf.float32)
-        is_zero = kwargs.get("initial_value") is None
+            dtype = tf.float32
+            model_variable = _ReferenceIn(dtype, model_variable)
+            if initial is not None and not isinstance(initial, pages.Filled):
+                kwargs["initial_value"] = tf.cast(initial, dtype)
+        shape = model_variable.shape if kwargs.get("shape") is None else kwargs["shape"]
+        if initial is None and tf.TensorShape(shape).is_fully_defined():
+            initial = pages.with_number(0, model_variable.device)
+        is_zero = initial is None
+        if isinstance(initial, pages.Filled):
+            is_zero = initial.is_zero
+            # A function, since a packed slot that begins with zeros needs no other.
+            kwargs["initial_value"] = functools.partial(initial, shape, dtype)
+            if self._mesh:
+                kwargs["initial_value"] = kwargs["initial_value"]()
         name = _SLOT_NAMES.get(variable_name, variable_name)
         with packed.made_for(self, model_variable, name, is_zero):
             return super().add_variable_from_reference(
@@ -237,15 +249,14 @@ class FusedOptimizer(fused.Fused):
 
         The value is a number, or a variable of the same shape.
         """
-        dtype = tf.float32 if fused.is_half(variable.dtype) else variable.dtype
         shape = slot.shape_for(variable)
         if slot.dtype is not None:
-            dtype = tf.as_dtype(slot.dtype)
-            variable = _ReferenceIn(dtype, variable)
+            variable = _ReferenceIn(tf.as_dtype(slot.dtype), variable)
         if isinstance(value, tf.Variable):
-            initial = tf.cast(value, dtype)
+            is_half = fused.is_half(variable.dtype)
+            initial = tf.cast(value, tf.float32 if is_half else variable.dtype)
         else:
-            initial = tf.fill(shape, checks.as_tensor(value, dtype))
+            initial = pages.with_number(value, variable.device)
         return self.add_variable_from_reference(
-            variable, slot.name, initial_value=initial
+            variable, slot.name, shape=shape, initial_value=initial
         )

@@ -4,10 +4,16 @@ import argparse
 import json
 
 
-def parser(doc, cases):
-    """A parser of the arguments that all of them take."""
+def parser(doc, cases, default="Adam"):
+    """A parser of the arguments that all of them take.
+
+    Args:
+        doc: of the command; its first line is shown.
+        cases: names.
+        default: the optimizer, where none is named.
+    """
     made = argparse.ArgumentParser(description=doc.split("\n")[0])
-    made.add_argument("--optimizer", default="Adam")
+    made.add_argument("--optimizer", default=default)
     made.add_argument("--case", action="append", choices=list(cases))
     made.add_argument("--json", help="a file for the figures")
     return made

@@ -41,6 +41,7 @@ def _subject(base, features, feature, work_, inputs):
     import tensorflow as tf
 
     import tf_optim
+    from tf_optim import keras_private
     from tf_optim.benchmark import tf_subjects
 
     class Subject(base):
@@ -54,8 +55,11 @@ def _subject(base, features, feature, work_, inputs):
                     wrapper = tf_optim.LossScaleOptimizer
                 self._optimizer = wrapper(self._optimizer, initial_scale=1.0)
                 self._optimizer.build(self._variables)
-            if feature == "huge pages":
+            if feature == "all in huge pages":
                 tf_optim.use_huge_pages(self._optimizer, min_bytes=1 << 21)
+            if feature == "none in huge pages":
+                for slot in map(keras_private.raw, self._optimizer._variables):
+                    slot.assign(tf.identity(slot) + tf.zeros([], slot.dtype))
 
     options = {**work_.options, **features[feature]}
     if feature in OURS_ALONE:
@@ -79,8 +83,8 @@ def measure(
     Args:
         case: a key of `CASES`, or the name of another case.
         optimizer: the class's name.
-        features: name -> the optimizer's arguments; "plain" is among them. Default:
-            `FEATURES` and `OURS_ALONE`, which stock lacks.
+        features: name -> the optimizer's arguments; ratios are to the first of them.
+            Default: `FEATURES` and `OURS_ALONE`, which stock lacks.
         makes: whose.
         jit: whether XLA compiles the steps.
         say: is told what goes on.
@@ -108,7 +112,7 @@ def measure(
         told = f"{case}: {make} round {{}} of {rounds}"
         times = turns.take(subjects, rounds, lambda i, told=told: say(told.format(i)))
         for name in has:
-            rows[name][make] = turns.figure(times[name], times["plain"])
+            rows[name][make] = turns.figure(times[name], times[next(iter(features))])
     return list(rows.values())
 
 

@@ -1,28 +1,31 @@
-"""What `tf_optim.use_huge_pages` is worth, by the size of the table.
+"""What huge pages are worth, by the size of the table.
 
     python -m tf_optim.benchmark.huge_pages [--optimizer Adam] [--json FILE]
 
-Timed as `python -m tf_optim.benchmark.features` does: the same steps of the same ids,
-with variables and slots in the pages that TensorFlow gets, and in huge ones.
+Timed as `python -m tf_optim.benchmark.features` does, the same steps of the same ids:
+with variables and slots in the pages that TensorFlow gets, as they are made (large
+slots in huge pages), and after `tf_optim.use_huge_pages`.
 """
 
 from tf_optim.benchmark import cases, command, features
 
 CASES = ("growth-100k", "growth-1m", "growth-10m", "sparse-uniform")
-PAGES = {"plain": {}, "huge pages": {}}
+PAGES = {"none in huge pages": {}, "slots in huge pages": {}, "all in huge pages": {}}
 
 
 def table(rows):
     """The rows as Markdown."""
     lines = [
-        "| case | plain, ms | huge pages, ms | of plain |",
-        "|---|---:|---:|---:|",
+        "| case | none in huge pages, ms | slots, ms | of none | all, ms | of none |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    for plain, huge in zip(rows[::2], rows[1::2], strict=True):
-        (case,) = cases.select([plain["case"]])
-        figure = huge["ours"]
-        cells = [case.title, f"{plain['ours']['ms']:.3g}", f"{figure['ms']:.3g}"]
-        cells.append(f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}")
+    for of_case in zip(*[iter(rows)] * len(PAGES), strict=True):
+        (case,) = cases.select([of_case[0]["case"]])
+        cells = [case.title, f"{of_case[0]['ours']['ms']:.3g}"]
+        for row in of_case[1:]:
+            figure = row["ours"]
+            cells.append(f"{figure['ms']:.3g}")
+            cells.append(f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
