@@ -17,7 +17,7 @@ STEPS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from tests import cases, norms_test, numerics
+from tests import adafactor_ops_test, cases, norms_test, numerics
 from tests.raw_ops import Variables
 from tf_optim import library
 
@@ -28,6 +28,9 @@ strange[3, 100] = np.inf
 for is_signed in (False, True):
     packed = library.ops().tf_optim_pack_slot(plain=strange, is_signed=is_signed)
     saved[f"packed {is_signed}"] = packed.numpy().ravel()
+received = adafactor_ops_test.both_ops(*adafactor_ops_test.drawn("float32"))
+for i, each in enumerate(tf.nest.flatten(received)):
+    saved[f"Adafactor {i}"] = np.frombuffer(each.numpy().tobytes(), np.uint8)
 for case in cases.KINDS:
     rng = np.random.default_rng(0)
     # Long enough for all threads; one shorter than a vector; one of a number.

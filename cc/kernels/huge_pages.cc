@@ -4,12 +4,9 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "cc/kernels/huge_memory.h"
 #include "cc/kernels/threads.h"
 #include "cc/kernels/variables.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -25,30 +22,8 @@ using ::tensorflow::Tensor;
 using ::tensorflow::TensorShape;
 using ::tensorflow::TensorShapeUtils;
 
-// Headers may be older than Linux.
-constexpr int kAdviseHuge = 14, kAdviseCollapse = 25;
-constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
 constexpr uintptr_t kPiece = 32 * kHugePage;  // moved at a time
 constexpr int64_t kNoSuchCall = -1;
-
-// Memory that huge pages can hold: whole ones.
-struct HugePart {
-  explicit HugePart(const Tensor& tensor) {
-    const auto begin = reinterpret_cast<uintptr_t>(tensor.data());
-    first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    last = (begin + tensor.TotalBytes()) / kHugePage * kHugePage;
-  }
-  uintptr_t first, last;
-};
-
-bool Advise(uintptr_t address, uintptr_t size, int advice) {
-#if defined(__linux__)
-  return madvise(reinterpret_cast<void*>(address), size, advice) == 0;
-#else
-  errno = EINVAL;
-  return false;
-#endif
-}
 
 // Returns the bytes that have been moved. (No free page is no error.)
 int64_t Collapse(uintptr_t address, uintptr_t size) {
@@ -118,12 +93,7 @@ class FillInHugePagesOp : public tensorflow::OpKernel {
                    TensorShapeUtils::MakeShape(dims.vec<int64_t>(), &shape));
     Tensor* filled = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &filled));
-    // Before anybody touches it: then the system gives huge pages at once. One
-    // that has none, or no such call, gives others.
-    const HugePart part(*filled);
-    if (part.first < part.last) {
-      Advise(part.first, part.last - part.first, kAdviseHuge);
-    }
+    AskForHugePages(*filled);
     Fill(context, value, filled);
   }
 

@@ -8,7 +8,17 @@ from typing import Any
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from tf_optim import checks, flavour, fused, norms, op_calls, specs, tensor_steps
+from tf_optim import (
+    checks,
+    flavour,
+    fused,
+    library,
+    norms,
+    op_calls,
+    pages,
+    specs,
+    tensor_steps,
+)
 from tf_optim.annotations import LearningRate, Number, SharedArguments
 
 
@@ -18,6 +28,13 @@ def _rows(shape):
 
 def _columns(shape):
     return shape[:-2].concatenate(shape[-1:]) if shape.rank > 1 else ()
+
+
+def _means_of(update):
+    """The slots of a step, a list: by rows and columns; of a vector by elements."""
+    row_mean, column_mean, velocity = update.slots
+    is_matrix = tf.TensorShape(update.variable.shape).rank > 1
+    return [row_mean, column_mean] if is_matrix else [velocity]
 
 
 class _Factored(specs.Spec):
@@ -33,9 +50,10 @@ class _Factored(specs.Spec):
     said_of_variables = (
         "Variables may be float16, bfloat16, float32 or float64; slots of 16-bit "
         "variables are float32. A variable of two dimensions or more has a mean per "
-        "row and per column of its last two, others a `velocity` of their shape. The "
-        "means are TensorFlow's operations, variable by variable, and all variables "
-        "of one device and dtype are then updated by one op."
+        "row and per column of its last two, others a `velocity` of their shape. One "
+        "op moves the means of all variables of a dtype, one makes their steps, one "
+        "updates them. Under XLA and on a GPU the first two are TensorFlow's "
+        "operations, variable by variable."
     )
 
 
@@ -148,24 +166,65 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
                     f"sparse_update={self.sparse_update!r}."
                 )
         grads = tensor_steps.dense_gradients(numbers, updates, scale)
-        step = tf.cast(numbers.iterations, tf.float64) + 1.0
-        share = step ** checks.as_tensor(self.beta_2_decay, tf.float64)
-        pairs = zip(grads, updates, strict=True)
-        steps, assignments = zip(
-            *(self._step(g, update, share) for g, update in pairs), strict=True
+        number = tf.cast(numbers.iterations, tf.float64) + 1.0
+        share = number ** checks.as_tensor(self.beta_2_decay, tf.float64)
+        has_op = not checks.is_compiled_by_xla() and all(
+            pages.is_on_cpu(update.variable.device) for update in updates
         )
-        scale, numbers, updates = self._lengths(numbers, updates, steps, step)
+        turn = self._turned if has_op else self._turned_piecewise
+        steps, squares, assignments = turn(grads, updates, share)
+        scale, numbers, updates = self._lengths(numbers, updates, squares, number)
         ops = tensor_steps.descend(numbers, updates, steps, scale)
-        pairs = [pair for pairs in assignments for pair in pairs]
-        return tensor_steps.assign_behind(ops, pairs)
+        return tensor_steps.assign_behind(ops, assignments)
 
-    def _step(self, gradient, update, share):
-        """u of the formula, and pairs of a slot and its new value."""
+    def _turned(self, gradients, updates, share):
+        """u of the formula, sums of its squares, and pairs of a slot and its new value.
+
+        By an op for all gradients of a dtype.
+        """
+        steps, squares = [None] * len(updates), [None] * len(updates)
+        assignments = []
+        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+            places = [i for i, each in enumerate(gradients) if each.dtype == dtype]
+            grads = [gradients[i] for i in places]
+            slots = [_means_of(updates[i]) for i in places]
+            none = tf.zeros([], dtype)  # the columns of a vector
+            means = [[*map(tf.convert_to_tensor, each), none][:2] for each in slots]
+            rows, columns = zip(*means, strict=True)
+            after = library.ops().tf_optim_adafactor_means(
+                grad=grads,
+                rows=rows,
+                columns=columns,
+                share=share,
+                epsilon=checks.as_tensor(self.epsilon_1, tf.float64),
+            )
+            turned = library.ops().tf_optim_adafactor_steps(
+                grad=grads, rows=after.rows_after, columns=after.columns_after
+            )
+            sums = tf.unstack(turned.squares, len(places))
+            for i, step, square in zip(places, turned.steps, sums, strict=True):
+                steps[i], squares[i] = step, square
+            pairs = zip(slots, after.rows_after, after.columns_after, strict=True)
+            # A vector has one slot alone.
+            for own, *values in pairs:
+                assignments += zip(own, values, strict=False)
+        return steps, tf.stack(squares), assignments
+
+    def _turned_piecewise(self, gradients, updates, share):
+        """The same, for XLA and for GPUs."""
+        pairs = zip(gradients, updates, strict=True)
+        steps, assignments = zip(
+            *(self._piecewise(g, update, share) for g, update in pairs), strict=True
+        )
+        variables = [update.variable for update in updates]
+        squares = norms.Norms(list(steps), variables).squares
+        return steps, squares, [pair for pairs in assignments for pair in pairs]
+
+    def _piecewise(self, gradient, update, share):
         if update.variable.shape.num_elements() == 0:
             # TensorFlow's graph optimizer divides by the size of some products.
             return gradient, []
         dtype = gradient.dtype
-        row_mean, column_mean, velocity = update.slots
         share = tf.cast(share, dtype)
 
         def moved(slot, square):
@@ -174,34 +233,29 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
             return old + share * (new - old)
 
         def mean_square(axis):
-            if checks.is_compiled_by_xla():  # it merges these, and lacks the other
-                return tf.reduce_mean(tf.square(gradient), axis)
-            count = tf.cast(tf.shape(gradient)[axis], dtype)
-            return tf.square(tf.math.reduce_euclidean_norm(gradient, axis)) / count
+            return tf.reduce_mean(tf.square(gradient), axis)
 
         if gradient.shape.rank < 2:
+            (velocity,) = _means_of(update)
             new = moved(velocity, tf.square(gradient))
             return gradient * tf.math.rsqrt(new), [(velocity, new)]
-        rows, columns = (
-            moved(row_mean, mean_square(-1)),
-            moved(column_mean, mean_square(-2)),
-        )
+        row_mean, column_mean = _means_of(update)
+        rows = moved(row_mean, mean_square(-1))
+        columns = moved(column_mean, mean_square(-2))
         of_row = tf.math.rsqrt(rows / tf.reduce_mean(rows, -1, keepdims=True))
         of_column = tf.math.rsqrt(columns)
         turned = gradient * of_row[..., None] * of_column[..., None, :]
         return turned, [(row_mean, rows), (column_mean, columns)]
 
-    def _lengths(self, numbers, updates, steps, step):
+    def _lengths(self, numbers, updates, squares, number):
         """What each u is multiplied by; numbers and updates of a rate of 1 or -1.
 
         Or of the rate itself, where it is not finite.
         """
-
-        def rms(tensors):
-            variables = [update.variable for update in updates]
-            sizes = tf.stack([tf.size(x, tf.int64) for x in tensors])
-            squares = norms.Norms(tensors, variables).squares
-            return tf.sqrt(squares / tf.cast(tf.maximum(sizes, 1), tf.float64))
+        variables = [update.variable for update in updates]
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        counts = tf.stack([tf.size(value, tf.int64) for value in values])
+        counts = tf.cast(tf.maximum(counts, 1), tf.float64)
 
         rate = checks.as_tensor(numbers.learning_rate, tf.float64)
         factors = tf.constant([u.rate_factor for u in updates], tf.float64)
@@ -211,13 +265,15 @@ class Adafactor(flavour.FusedOptimizer, tf.keras.optimizers.Adafactor):
             else tf.zeros([], tf.float64)  # not infinity times 0
             for u in updates
         ]
-        sizes = rms([tf.convert_to_tensor(update.variable) for update in updates])
+        sizes = tf.sqrt(norms.Norms(values, variables).squares / counts)
         sizes *= tf.abs(1.0 - tf.stack(decays))  # they decay before
         epsilon = checks.as_tensor(self.epsilon_2, tf.float64)
         threshold = checks.as_tensor(self.clip_threshold, tf.float64)
         lengths = tf.maximum(epsilon, sizes) * factors
-        lengths *= tf.minimum(rate, tf.math.rsqrt(step))
-        lengths /= tf.maximum(tf.ones([], tf.float64), rms(steps) / threshold)
+        lengths *= tf.minimum(rate, tf.math.rsqrt(number))
+        lengths /= tf.maximum(
+            tf.ones([], tf.float64), tf.sqrt(squares / counts) / threshold
+        )
         decayed = [op_calls.may_decay(update.weight_decay) for update in updates]
         sign = 1.0
         if any(decayed):  # no op takes a weight decay below 0, or one not finite
