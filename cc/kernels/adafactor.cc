@@ -1,5 +1,5 @@
 // TfOptim>AdafactorMeans and TfOptim>AdafactorSteps on a CPU.
-#include <algorithm>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -84,15 +84,18 @@ class AdafactorOp : public tensorflow::OpKernel {
     return absl::OkStatus();
   }
 
-  // Outputs first, first + 1, ...: as inputs `like` on, or new.
+  // Outputs first, first + 1, ... of the shapes of inputs `like` on, in their
+  // memory where nobody else reads it.
   absl::Status Write(OpKernelContext* context, int first, int like,
                      std::vector<T*>* to) const {
     to->resize(count_);
     for (int i = 0; i < count_; ++i) {
+      const Tensor& input = context->input(like + i);
+      const void* const before = input.data();
       Tensor* output;
-      TF_RETURN_IF_ERROR(context->allocate_output(
-          first + i, context->input(like + i).shape(), &output));
-      AskForHugePages(*output);
+      TF_RETURN_IF_ERROR(context->forward_input_or_allocate_output(
+          {like + i}, first + i, input.shape(), &output));
+      if (output->data() != before) AskForHugePages(*output);
       (*to)[i] = static_cast<T*>(output->data());
     }
     return absl::OkStatus();
@@ -127,8 +130,7 @@ class AdafactorMeansOp : public AdafactorOp<T> {
       // is no element.
       const auto keep = [&](int input, T* to) {
         const Tensor& before = context->input(input);
-        std::copy_n(static_cast<const T*>(before.data()), before.NumElements(),
-                    to);
+        std::memmove(to, before.data(), before.TotalBytes());
       };
       if (items[i].is_vector()) keep(2 * count + i, columns[i]);
       if (context->input(i).NumElements() == 0) keep(count + i, rows[i]);
