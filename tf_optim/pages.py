@@ -1,4 +1,4 @@
-"""Memory for large slots: in huge pages from the start, where that costs nothing."""
+"""Memory for large slots: in huge pages from the start, so that nothing need move."""
 
 from __future__ import annotations
 
