@@ -221,3 +221,18 @@ def test_16_bit_variables_keep_float32_slots(case, dtype, tmp_path):
     for each, variables in ((optimizer, var_list), (again, again_list)):
         models.train(each, variables, models.gradients(3, shapes, dtype, seed=3))
     assert_same(again_list, var_list, exact=True)
+
+
+@pytest.mark.keras_3_only
+@pytest.mark.parametrize(
+    "options", [{}, {"use_ema": True}, {"gradient_accumulation_steps": 2}], ids=str
+)
+def test_a_model_of_an_h5_file_says_what_its_optimizer_lacks(options, tmp_path):
+    """Keras builds it for no variable; stock, too, takes no step then."""
+    loss = tf.keras.losses.MeanSquaredError()
+    model = models.compiled(models.recommender(), tf_optim.Adam(**options), loss)
+    model.fit(*models.recommender_data(), verbose=0)
+    model.save(tmp_path / "model.h5")
+    loaded = tf.keras.models.load_model(tmp_path / "model.h5")
+    with pytest.raises(ValueError, match="Unknown variable: "):
+        loaded.fit(*models.recommender_data(), verbose=0)

@@ -158,6 +158,8 @@ class Fused(spellings.OldSpellings, state.State):
 
     def _check_built_for_options(self):
         """Raises ValueError for an option that is on, and was not at `build`."""
+        if not keras_private.built_with(self):
+            return  # as Keras' .h5 files do: the first step says what is wrong
         own = vars(self)
         accumulates = bool(getattr(self, "gradient_accumulation_steps", None))
         averages = "_model_variables_moving_average"
