@@ -42,6 +42,7 @@ TF_KERAS = {
     "_index_dict": "which slots are a variable's",
     "_var_key": "which slots are a variable's",
     "_built": "the flag that stock's `build` reads",
+    "_mesh": "of DTensor, whose variables begin with tensors and not with functions",
     "_compute_current_learning_rate": "a schedule's value is a variable that it sets",
     "_build_learning_rate": "makes that variable, in classes that Keras has not",
     "_serialize_hyperparameter": "a learning rate or schedule in `get_config`",

@@ -23,6 +23,10 @@ from tf_optim import (
 _SLOT_NAMES = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "u": "norm"}
 
 
+def _device_of(variable):
+    return getattr(variable, "device", None)  # a table in parts has none
+
+
 class _ReferenceIn:
     """A variable that asks for slots in a dtype, whatever its own is."""
 
@@ -230,7 +234,7 @@ class FusedOptimizer(fused.Fused):
                 kwargs["initial_value"] = tf.cast(initial, dtype)
         shape = model_variable.shape if kwargs.get("shape") is None else kwargs["shape"]
         if initial is None and tf.TensorShape(shape).is_fully_defined():
-            initial = pages.with_number(0, model_variable.device)
+            initial = pages.with_number(0, _device_of(model_variable))
         is_zero = initial is None
         if isinstance(initial, pages.Filled):
             is_zero = initial.is_zero
@@ -256,7 +260,7 @@ class FusedOptimizer(fused.Fused):
             is_half = fused.is_half(variable.dtype)
             initial = tf.cast(value, tf.float32 if is_half else variable.dtype)
         else:
-            initial = pages.with_number(value, variable.device)
+            initial = pages.with_number(value, _device_of(variable))
         return self.add_variable_from_reference(
             variable, slot.name, shape=shape, initial_value=initial
         )

@@ -47,7 +47,11 @@ struct NormItem {
   bool is_sparse = false;
 };
 
-inline constexpr int64_t kNormChunk = 4096;  // elements
+inline constexpr int64_t kNormChunk = 4096;  // elements of rows
+// The same of a dense gradient, which is read in several streams: a processor
+// asks for too little of one, and the streams have to be long.
+inline constexpr int64_t kDenseNormChunk = 65536;
+inline constexpr int64_t kNormStreams = 4;
 
 template <class T>
 std::vector<GradientNorm> MeasureGradients(
@@ -55,7 +59,7 @@ std::vector<GradientNorm> MeasureGradients(
     const ParallelFor& parallel_for) {
   constexpr double kCost = sizeof(T) / 10.0;  // nanoseconds to read an element
   const auto chunk_of = [](const NormItem<T>& item) {
-    if (!item.is_sparse) return kNormChunk;
+    if (!item.is_sparse) return kDenseNormChunk;
     return std::max<int64_t>(8, kNormChunk / std::max<int64_t>(1, item.width));
   };
   Chunks chunks;

@@ -26,10 +26,8 @@ class SumOfSquares {
     for (auto& chains : chains_) chains = hn::Zero(D());
   }
 
-  // `ahead`: where the memory is that comes next, 0 if that is not known.
-  template <int64_t ahead = 0>
   HWY_INLINE void Add(const T* p, int64_t size) {
-    Add<ahead>(p, size, std::make_index_sequence<kChains / kLanes>());
+    Add(p, size, std::make_index_sequence<kChains / kLanes>());
   }
 
   // Of a run of at most one vector.
@@ -48,13 +46,9 @@ class SumOfSquares {
 
  private:
   // Every chain has a number that the compiler knows: they stay in registers.
-  template <int64_t ahead, size_t... v>
+  template <size_t... v>
   HWY_INLINE void Add(const T* p, int64_t size, std::index_sequence<v...>) {
-    constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
     for (; size >= kChains; size -= kChains, p += kChains) {
-      for (int64_t i = 0; ahead != 0 && i < kChains; i += kLine) {
-        __builtin_prefetch(p + ahead + i);
-      }
       (AddVector<v>(L::Load(p + v * kLanes)), ...);
     }
     (AddRest<v>(p + v * kLanes, size - static_cast<int64_t>(v) * kLanes), ...);
@@ -92,7 +86,6 @@ class SumOfSquares<Scalar, T> {
  public:
   void AddShort(const T* p, int64_t size) { Add(p, size); }
 
-  template <int64_t ahead = 0>
   void Add(const T* p, int64_t size) {
     for (int64_t i = 0; i < size; ++i) {
       const double x = ToCompute(p[i]);
@@ -124,7 +117,13 @@ HWY_INLINE int64_t CountNonFinite(const T* p, int64_t size) {
 template <class Isa, class T>
 GradientNorm MeasureSpan(const T* grad, int64_t size) {
   SumOfSquares<Isa, T> squares;
-  squares.template Add<kPrefetchAhead>(grad, size);
+  const int64_t stream = size / (kNormStreams * kChains) * kChains;
+  for (int64_t i = 0; i < stream; i += kChains) {
+    for (int64_t s = 0; s < kNormStreams; ++s) {
+      squares.Add(grad + s * stream + i, kChains);
+    }
+  }
+  squares.Add(grad + kNormStreams * stream, size - kNormStreams * stream);
   GradientNorm norm;
   norm.squares = squares.Total();
   if (!std::isfinite(norm.squares)) {

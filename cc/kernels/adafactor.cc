@@ -1,6 +1,7 @@
 // TfOptim>AdafactorMeans and TfOptim>AdafactorSteps on a CPU.
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -85,18 +86,39 @@ class AdafactorOp : public tensorflow::OpKernel {
   }
 
   // Outputs first, first + 1, ... of the shapes of inputs `like` on, in their
-  // memory where nobody else reads it.
+  // memory where nobody else reads it. The others share one piece of memory,
+  // since the system takes its time over many that are large.
   absl::Status Write(OpKernelContext* context, int first, int like,
                      std::vector<T*>* to) const {
+    constexpr int64_t kAligned = 64 / static_cast<int64_t>(sizeof(T));
     to->resize(count_);
+    std::vector<std::pair<int, int64_t>> others;  // and where each begins
+    int64_t size = 0;
     for (int i = 0; i < count_; ++i) {
-      const Tensor& input = context->input(like + i);
-      const void* const before = input.data();
-      Tensor* output;
-      TF_RETURN_IF_ERROR(context->forward_input_or_allocate_output(
-          {like + i}, first + i, input.shape(), &output));
-      if (output->data() != before) AskForHugePages(*output);
-      (*to)[i] = static_cast<T*>(output->data());
+      const TensorShape& shape = context->input(like + i).shape();
+      Tensor* output = nullptr;
+      if (context->forward_input_to_output_with_shape(like + i, first + i,
+                                                      shape, &output)) {
+        (*to)[i] = static_cast<T*>(output->data());
+        continue;
+      }
+      others.emplace_back(i, size);
+      const int64_t elements = shape.num_elements();
+      size += (elements + kAligned - 1) / kAligned * kAligned;
+    }
+    Tensor all;
+    TF_RETURN_IF_ERROR(context->allocate_temp(
+        tensorflow::DataTypeToEnum<T>::value, {size}, &all));
+    AskForHugePages(all);
+    for (const auto& [i, begin] : others) {
+      const TensorShape& shape = context->input(like + i).shape();
+      Tensor output;
+      if (!output.CopyFrom(all.Slice(begin, begin + shape.num_elements()),
+                           shape)) {
+        return absl::InternalError("A slice must have its input's shape.");
+      }
+      (*to)[i] = static_cast<T*>(output.data());
+      context->set_output(first + i, output);
     }
     return absl::OkStatus();
   }
