@@ -228,3 +228,55 @@ def test_a_compiled_function_that_reads_an_accumulator():
     assert total() == 6
     training.step(np.array([2]), tf.ones([1, 6]), tf.ones([6]))
     assert total() == 12
+
+
+@pytest.mark.parametrize("through", ["checkpoint", "get_weights", "keras"])
+@pytest.mark.parametrize("jit", [False, True], ids=["ops", "jit"])
+def test_a_row_that_is_named_without_a_gradient_is_named_in_a_checkpoint(
+    jit, through, tmp_path
+):
+    """Its momentum moves it at the end of the window, resumed or not."""
+
+    def new():
+        layer = tf.keras.layers.Embedding(40, 3)
+        layer.build(None)
+        layer.embeddings.assign(tf.ones([40, 3]))
+        optimizer = tf_optim.Adam(0.1, gradient_accumulation_steps=2)
+        optimizer.build([layer.embeddings])
+        return layer.embeddings, optimizer
+
+    def stepped(table, optimizer, ids, gradients):
+        @tf.function(jit_compile=jit)
+        def step(values):
+            slices = tf.IndexedSlices(values, tf.constant(ids), [40, 3])
+            optimizer.apply([slices], [table])
+
+        step(tf.tile(tf.constant(gradients)[:, None], [1, 3]))
+
+    results = []
+    for resumes in (False, True):
+        table, optimizer = new()
+        stepped(table, optimizer, [1, 2, 4], [1.0, 1.0, 1.0])
+        stepped(table, optimizer, [1, 2, 4], [1.0, 1.0, 1.0])
+        # Of no gradient, of gradients that cancel out, of one.
+        stepped(table, optimizer, [1, 2, 2, 4], [0.0, 1.0, -1.0, 1.0])
+        if resumes:
+            before, (table, optimizer) = (table, optimizer), new()
+            if through == "checkpoint":
+                saved = tf.train.Checkpoint(table=before[0].value, o=before[1])
+                path = saved.write(str(tmp_path / "c"))
+                tf.train.Checkpoint(table=table.value, o=optimizer).read(path)
+            else:
+                table.assign(before[0])
+                store = {}
+                before[1].save_own_variables(store)
+                if through == "get_weights":
+                    optimizer.set_weights(before[1].get_weights())
+                else:
+                    optimizer.load_own_variables(store)
+        stepped(table, optimizer, [3], [1.0])
+        results.append(table.numpy())
+        assert np.all(table.numpy()[[1, 2, 4]] != table.numpy()[5])
+    np.testing.assert_array_equal(*results)
+    plain = results[0][1]
+    assert np.all(plain < 0.85)  # two steps, not one

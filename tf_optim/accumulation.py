@@ -108,7 +108,7 @@ class _Sum:
 
     def _ids(self):
         def search():
-            return tf.where(kept.rows_not_zero(self.accumulator))[:, 0]
+            return tf.where(kept.named_rows(self.accumulator))[:, 0]
 
         found = self.kept()
         if found is None:
@@ -125,7 +125,7 @@ class _Sum:
         hit = tf.math.unsorted_segment_sum(
             tf.ones_like(gradient.indices, tf.int32), gradient.indices, rows
         )
-        touched = tf.logical_or(kept.rows_not_zero(accumulator), hit > 0)
+        touched = tf.logical_or(kept.named_rows(accumulator), hit > 0)
         # Under XLA the kernel drops rows that are outside of the table.
         ids = tf.where(touched, tf.range(rows), -1)
         return tf.IndexedSlices(total, ids, gradient.dense_shape)

@@ -28,16 +28,21 @@ def _has_rows(accumulator):
     return not is_on_gpu and accumulator.dtype in (tf.float32, tf.float64)
 
 
-def rows_not_zero(accumulator):
-    """A bool for each row."""
+def named_rows(accumulator):
+    """A bool for each row: whether the window has named it.
+
+    A sum of 0 is -0 then, where ops of ours have added it up.
+    """
     inner = list(range(1, accumulator.shape.rank))
-    return tf.reduce_any(tf.not_equal(accumulator, 0), inner)
+    bits = {2: tf.int16, 4: tf.int32, 8: tf.int64}[accumulator.dtype.size]
+    sums = tf.bitcast(tf.convert_to_tensor(accumulator), bits)
+    return tf.reduce_any(tf.not_equal(sums, 0), inner)
 
 
 def _is_zero(accumulator, iterations):
     if not accumulator.is_initialized():  # made by the tf.function being traced
         return int(iterations) == 0
-    return not bool(tf.reduce_any(rows_not_zero(accumulator)))
+    return not bool(tf.reduce_any(named_rows(accumulator)))
 
 
 _FIRST = 4  # where the rows' numbers begin

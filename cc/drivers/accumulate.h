@@ -5,6 +5,7 @@
 #define TF_OPTIM_CC_DRIVERS_ACCUMULATE_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -41,16 +42,22 @@ inline std::vector<RowRun> RunsOf(const SortedIds& ids) {
   return runs;
 }
 
-// Sets found[r], which has a place for each row, for rows that are not zero.
+// Whether a row of an accumulator has been named by a gradient: one whose sum
+// is 0 is -0 (AddToTable).
 template <class T>
-void FindRowsNotZero(const AccumulatorItem<T>& item,
-                     const ParallelFor& parallel_for, bool* found) {
+bool IsNamed(const T* row, int64_t width) {
+  return !std::all_of(row, row + width,
+                      [](T x) { return x == 0 && !std::signbit(x); });
+}
+
+// Sets found[r], which has a place for each row, for rows that are named.
+template <class T>
+void FindNamedRows(const AccumulatorItem<T>& item,
+                   const ParallelFor& parallel_for, bool* found) {
   parallel_for(item.rows, static_cast<double>(item.width * sizeof(T)) / 10,
                [&](int64_t begin, int64_t end) {
                  for (int64_t r = begin; r < end; ++r) {
-                   const T* const row = item.table + r * item.width;
-                   found[r] = !std::all_of(row, row + item.width,
-                                           [](T x) { return x == 0; });
+                   found[r] = IsNamed(item.table + r * item.width, item.width);
                  }
                });
 }
@@ -129,6 +136,17 @@ void AddGradients(const AccumulatorItem<T>& item, const SortedIds& ids,
     for (int64_t j = 0; j < width; ++j) to[j] = from[j] + grad[j];
     from = to;
   }
+}
+
+// Adds the gradients of a row to its place in the table. Who reads a checkpoint
+// in the middle of a window has to know the rows that it names, and all that
+// the checkpoint has of a row with gradients of 0 is its sign.
+template <class T>
+void AddToTable(const AccumulatorItem<T>& item, const SortedIds& ids,
+                const RowRun& run) {
+  T* const row = item.table + run.row * item.width;
+  AddGradients(item, ids, run, row, row);
+  if (!IsNamed(row, item.width)) std::fill_n(row, item.width, -T{0});
 }
 
 }  // namespace tf_optim

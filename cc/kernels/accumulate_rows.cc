@@ -175,7 +175,7 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
   static std::vector<RowRun> NotZero(const AccumulatorItem<T>& item,
                                      const ParallelFor& parallel_for) {
     const std::unique_ptr<bool[]> found(new bool[item.rows]);
-    FindRowsNotZero(item, parallel_for, found.get());
+    FindNamedRows(item, parallel_for, found.get());
     return RunsOf(found.get(), item.rows);
   }
 };

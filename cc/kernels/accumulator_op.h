@@ -224,9 +224,7 @@ class AccumulatorOp : public tensorflow::OpKernel {
     }
     ForEachRun(items, *runs, parallel_for,
                [&](const auto& item, size_t k, int64_t r) {
-                 const RowRun& run = (*runs)[k][r];
-                 T* const row = item.table + run.row * item.width;
-                 AddGradients(item, sorters[k].ids(), run, row, row);
+                 AddToTable(item, sorters[k].ids(), (*runs)[k][r]);
                });
     return absl::OkStatus();
   }

@@ -52,7 +52,7 @@ struct CpuAdd {
     AccumulatorItem<T> item = TableOf<T>(results);
     bool* const touched = TouchedOf(results);
     if (!*static_cast<const bool*>(inputs[2].data())) {
-      FindRowsNotZero(item, parallel_for, touched);
+      FindNamedRows(item, parallel_for, touched);
     }
     item.indices = static_cast<const int64_t*>(inputs[3].data());
     item.count = inputs[3].element_count();
@@ -65,8 +65,7 @@ struct CpuAdd {
     ForEachRun(items, runs, parallel_for,
                [&](const auto& of, size_t i, int64_t r) {
                  const RowRun& run = runs[i][r];
-                 T* const row = of.table + run.row * of.width;
-                 AddGradients(of, ids, run, row, row);
+                 AddToTable(of, ids, run);
                  touched[run.row] = true;
                });
   }
