@@ -169,7 +169,7 @@ def test_slots_start_in_huge_pages(name, options, count, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_slots_start_at_the_same_values(dtype, monkeypatch):
-    """In huge pages as outside of them; 0.1 of float64 as in stock."""
+    """In huge pages as outside of them, and as stock's."""
     for name in ("Adam", "Adagrad", "Ftrl", "Yogi", "AdaBelief", "RowWiseAdagrad"):
         states = []
         for least in (1 << 40, 0):
@@ -180,6 +180,14 @@ def test_slots_start_at_the_same_values(dtype, monkeypatch):
         for small, huge in zip(*states, strict=True):
             assert small.dtype == huge.dtype
             np.testing.assert_array_equal(small, huge)
+    if dtype == "bfloat16":
+        return  # stock's slots are
+    starts = []
+    for make in (tf.keras.optimizers.Adagrad, tf_optim.Adagrad):
+        optimizer = make(0.1)
+        optimizer.build([tf.Variable(tf.ones([5, 3], dtype))])
+        starts.append(np.array(optimizer._accumulators[0]))
+    np.testing.assert_array_equal(*starts)
 
 
 @pytest.mark.parametrize("shape", [[], [0], [3, 0], [7], [1025, 3], [1 << 20, 3]])

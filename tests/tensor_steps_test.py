@@ -7,19 +7,11 @@ import tensorflow as tf
 import tf_optim
 from tests import models
 from tests.marks import both_flavours
-
-TENSOR_STEPS = [
-    "Adafactor",
-    "ConditionalGradient",
-    "Muon",
-    "NovoGrad",
-    "Prodigy",
-    "SM3",
-]
+from tf_optim.benchmark import composed
 
 
 @both_flavours
-@pytest.mark.parametrize("name", TENSOR_STEPS)
+@pytest.mark.parametrize("name", composed.OPTIMIZERS)
 def test_a_step_that_its_op_refuses_leaves_no_trace(name):
     decay = tf.Variable(0.5)
     optimizer = getattr(tf_optim, name)(0.1, weight_decay=decay)
@@ -42,7 +34,7 @@ def test_a_step_that_its_op_refuses_leaves_no_trace(name):
 
 
 @both_flavours
-@pytest.mark.parametrize("name", TENSOR_STEPS)
+@pytest.mark.parametrize("name", composed.OPTIMIZERS)
 def test_shapes_that_only_the_step_knows(name):
     """TensorFlow's operations would broadcast a wrong one."""
     optimizer = getattr(tf_optim, name)(0.1)

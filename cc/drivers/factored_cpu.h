@@ -11,6 +11,7 @@
 
 #include "cc/drivers/chunks.h"
 #include "cc/drivers/denormals.h"
+#include "cc/rules/moments.h"
 
 namespace tf_optim {
 
@@ -203,7 +204,7 @@ struct MovingMeans {
   T share, epsilon;
 
   T operator()(T mean, T square) const {
-    return mean + share * (square + epsilon - mean);
+    return Towards(mean, square + epsilon, share);
   }
   T operator()(T mean, double sum, int64_t count) const {
     return (*this)(mean, static_cast<T>(sum / static_cast<double>(count)));

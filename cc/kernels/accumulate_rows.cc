@@ -142,7 +142,7 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
           UnionOf(RunsOf(sorters[k].ids()),
                   touched.step() == this->Iterations(context)
                       ? Remembered(touched, items[k].rows, parallel_for)
-                      : NotZero(items[k], parallel_for)));
+                      : Named(items[k], parallel_for)));
       const int64_t size = static_cast<int64_t>(runs[k].size());
       Tensor *rows, *sum;
       TF_RETURN_IF_ERROR(
@@ -172,8 +172,8 @@ class AccumulatedRowsOp : public AccumulatorOp<T> {
     return RunsOf(sorter.ids());
   }
 
-  static std::vector<RowRun> NotZero(const AccumulatorItem<T>& item,
-                                     const ParallelFor& parallel_for) {
+  static std::vector<RowRun> Named(const AccumulatorItem<T>& item,
+                                   const ParallelFor& parallel_for) {
     const std::unique_ptr<bool[]> found(new bool[item.rows]);
     FindNamedRows(item, parallel_for, found.get());
     return RunsOf(found.get(), item.rows);

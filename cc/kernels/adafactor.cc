@@ -86,10 +86,24 @@ class AdafactorOp : public tensorflow::OpKernel {
   }
 
   // Outputs first, first + 1, ... of the shapes of inputs `like` on, in their
-  // memory where nobody else reads it. The others share one piece of memory,
-  // since the system takes its time over many that are large.
+  // memory where nobody else reads it.
   absl::Status Write(OpKernelContext* context, int first, int like,
                      std::vector<T*>* to) const {
+    to->resize(count_);
+    for (int i = 0; i < count_; ++i) {
+      Tensor* output;
+      TF_RETURN_IF_ERROR(context->forward_input_or_allocate_output(
+          {like + i}, first + i, context->input(like + i).shape(), &output));
+      (*to)[i] = static_cast<T*>(output->data());
+    }
+    return absl::OkStatus();
+  }
+
+  // The same, but new outputs share one piece of memory, since the system takes
+  // its time over many that are large. For what is soon used up: a variable
+  // would keep all of it.
+  absl::Status WriteTogether(OpKernelContext* context, int first, int like,
+                             std::vector<T*>* to) const {
     constexpr int64_t kAligned = 64 / static_cast<int64_t>(sizeof(T));
     to->resize(count_);
     std::vector<std::pair<int, int64_t>> others;  // and where each begins
@@ -171,7 +185,7 @@ class AdafactorStepsOp : public AdafactorOp<T> {
     std::vector<Factored<T>> items;
     TF_RETURN_IF_ERROR(this->Read(context, &items));
     std::vector<T*> steps;
-    TF_RETURN_IF_ERROR(this->Write(context, 0, 0, &steps));
+    TF_RETURN_IF_ERROR(this->WriteTogether(context, 0, 0, &steps));
     Tensor* squares;
     TF_RETURN_IF_ERROR(
         context->allocate_output(this->count(), {this->count()}, &squares));

@@ -70,12 +70,7 @@ def table(rows):
     for row in rows:
         cells = [row["case"], row["optimizer"]]
         for make in ("ours", "stock"):
-            figure = row.get(make)
-            if figure is None:
-                cells += ["-", "-"]
-                continue
-            cells.append(f"{figure['ms']:.3g}")
-            cells.append(f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}")
+            cells += turns.cells(row.get(make))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ with variables and slots in the pages that TensorFlow gets, as they are made (la
 slots in huge pages), and after `tf_optim.use_huge_pages`.
 """
 
-from tf_optim.benchmark import cases, command, features
+from tf_optim.benchmark import cases, command, features, turns
 
 CASES = ("growth-100k", "growth-1m", "growth-10m", "sparse-uniform")
 PAGES = {"none in huge pages": {}, "slots in huge pages": {}, "all in huge pages": {}}
@@ -23,9 +23,7 @@ def table(rows):
         (case,) = cases.select([of_case[0]["case"]])
         cells = [case.title, f"{of_case[0]['ours']['ms']:.3g}"]
         for row in of_case[1:]:
-            figure = row["ours"]
-            cells.append(f"{figure['ms']:.3g}")
-            cells.append(f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}")
+            cells += turns.cells(row["ours"])
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -44,3 +44,10 @@ def figure(times, base):
         "ratio": statistics.median(ratios),
         "spread": spread(ratios),
     }
+
+
+def cells(figure):
+    """A figure in a table: its milliseconds, and its ratio; dashes for None."""
+    if figure is None:
+        return ["-", "-"]
+    return [f"{figure['ms']:.3g}", f"{figure['ratio']:.2f}x +- {figure['spread']:.2f}"]
